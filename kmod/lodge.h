@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The core structures of Lodge and the functions its files offer each other.
+ *
+ * Every field is tagged with who may touch it:
+ *   [c]  set at creation, constant afterwards
+ *   [v]  vcpu->mutex (the thread that runs or ioctls the vCPU)
+ *   [s]  vm->slots_lock
+ *   [r]  replaced under slots_lock, read under vm->srcu
+ *   [n]  npt->lock
+ *   [a]  any context, atomically
+ *   [i]  the device's own raw lock (irqchip/)
+ *
+ * Lock order: vm->slots_lock, vcpu->mutex, then the leaves (npt->lock, device locks).
+ * SRCU (vm->srcu) is held by a vCPU thread all through KVM_RUN except while it sleeps; whoever
+ * replaces a protected table calls lodge_vm_sync_srcu(), which makes running vCPUs let go.
+ */
+#ifndef LODGE_H
+#define LODGE_H
+
+#include <linux/kvm.h>
+#include <linux/kvm_types.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/srcu.h>
+#include <linux/mmu_notifier.h>
+#include <linux/hrtimer.h>
+#include <linux/list.h>
+#include <linux/swait.h>
+
+#include "compat.h"
+#include "decode.h"
+#include "memory.h"
+
+#define LODGE_API_VERSION	12
+#define LODGE_MAX_VCPUS		255	/* xAPIC ids 0..254; 255 is the broadcast */
+#define LODGE_MAX_CPUID		100	/* entries of a vCPU's CPUID: what VMMs make room for */
+#define LODGE_MAX_MSR_IO	256	/* entries of one KVM_GET/SET_MSRS */
+#define LODGE_MCE_BANKS		32
+
+struct lodge_vm;
+struct lodge_vcpu;
+struct lodge_lapic;
+struct lodge_ioapic;
+struct lodge_pic;
+struct lodge_pit;
+struct lodge_routes;
+struct lodge_bus;
+
+/* What the step that just ended asks the loop in run.c to do next; negative values are errnos. */
+enum lodge_next {
+	NEXT_ENTER,		/* go (back) into the guest */
+	NEXT_HANDLE,		/* v->exit wants its slow handler, outside the window */
+	NEXT_USER,		/* v->run is filled in: return to userspace */
+};
+
+/* Index into v->regs[]: the hardware's encoding order. */
+enum { R_AX, R_CX, R_DX, R_BX, R_SP, R_BP, R_SI, R_DI, R_8, R_9, R_10, R_11, R_12, R_13, R_14, R_15 };
+
+/* Index into lodge_state.seg[]: the hardware's encoding order, then the system segments. */
+enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
+
+/*
+ * Groups of guest state. A bit in v->avail says that the neutral copy is current, a bit in
+ * v->dirty that it is newer than what the hardware structure holds. Read through lodge_need(),
+ * write through lodge_touch(). regs[] except RSP is always current.
+ */
+#define LG_RIP		BIT(0)		/* rip */
+#define LG_RSP		BIT(1)		/* regs[R_SP] */
+#define LG_RFLAGS	BIT(2)		/* rflags */
+#define LG_CR		BIT(3)		/* cr0 cr2 cr3 cr4 efer, cr8 stays with the LAPIC */
+#define LG_SEG		BIT(4)		/* seg[], cpl */
+#define LG_TABLE	BIT(5)		/* gdt idt */
+#define LG_SYSCALL	BIT(6)		/* star .. sysenter_eip */
+#define LG_DR		BIT(7)		/* dr6 dr7 (dr[] is switched by host.c) */
+#define LG_MISC		BIT(8)		/* pat debugctl, interrupt shadow */
+#define LG_ALL		(BIT(9) - 1)
+
+struct lodge_state {
+	u64 rip, rflags;
+	u64 cr0, cr2, cr3, cr4, efer;
+	struct kvm_segment seg[SEG_COUNT];
+	u8 cpl;
+	struct kvm_dtable gdt, idt;
+	u64 star, lstar, cstar, sfmask, kernel_gs_base;
+	u64 sysenter_cs, sysenter_esp, sysenter_eip;
+	u64 dr[4], dr6, dr7;
+	u64 pat, debugctl;
+	u8 int_shadow;			/* KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS */
+};
+
+/* The neutral exits: a vendor decodes into one of these, exit.c handles it. */
+enum lodge_exit_kind {
+	EXIT_EXTINT,			/* a host interrupt is pending */
+	EXIT_NMI,			/* a host NMI */
+	EXIT_IRQ_WINDOW,
+	EXIT_NMI_WINDOW,
+	EXIT_CPUID,
+	EXIT_MSR,
+	EXIT_IO,
+	EXIT_HLT,
+	EXIT_FAULT,			/* second-level fault */
+	EXIT_HYPERCALL,
+	EXIT_PAUSE,
+	EXIT_CR,			/* MOV to/from CR, CLTS, LMSW */
+	EXIT_DR,
+	EXIT_EXCEPTION,
+	EXIT_XSETBV,
+	EXIT_CACHE,			/* INVD, WBINVD: done as a no-op */
+	EXIT_MWAIT,			/* MONITOR, MWAIT: #UD, they are not in CPUID */
+	EXIT_RDPMC,			/* #GP: there is no PMU */
+	EXIT_UD,			/* an instruction of the virtualization extensions: #UD */
+	EXIT_TASK_SWITCH,
+	EXIT_SHUTDOWN,			/* triple fault */
+	EXIT_FAIL_ENTRY,		/* the hardware refused the state */
+	EXIT_UNKNOWN,
+	EXIT_RETRY,			/* the vendor did all there was to do */
+	EXIT_KINDS
+};
+
+/* Access bits of a fault, in lodge_exit and in memory.h: the page-fault error code's. */
+#define ACC_PRESENT	BIT(0)
+#define ACC_WRITE	BIT(1)
+#define ACC_USER	BIT(2)
+#define ACC_FETCH	BIT(4)
+
+struct lodge_exit {
+	enum lodge_exit_kind kind;
+	u64 reason;			/* as the hardware numbers it, for KVM_EXIT_FAIL_ENTRY etc. */
+	u64 info1, info2;		/* the qualification, for reports */
+	u8 len;				/* of the instruction; 0: lodge_insn_len() has to find out */
+	union {
+		struct {
+			u16 port;
+			u8 size;	/* 1, 2, 4 */
+			u8 addr_size;	/* 2, 4, 8; 0: decode it (string forms) */
+			u8 seg;		/* of OUTS; 0xff: decode it */
+			bool in, str, rep;
+			u64 next_rip;	/* 0: rip + len */
+		} io;
+		struct {
+			u64 gpa;
+			u64 gva;
+			u32 access;	/* ACC_* */
+			bool gva_valid;
+			bool walk;	/* on the guest's own page tables */
+		} fault;
+		struct {
+			bool write;
+		} msr;
+		struct {
+			u8 cr, gpr;
+			enum { CR_WRITE, CR_READ, CR_CLTS, CR_LMSW } op;
+			u16 lmsw;
+		} cr;
+		struct {
+			u8 dr, gpr;
+			bool read;
+		} dr;
+		struct {
+			u8 vector;
+			bool has_error;
+			u32 error;
+			u64 payload;	/* #DB: the DR6 bits */
+		} exc;
+		struct {
+			u16 selector;
+			u8 cause;	/* 0 CALL, 1 IRET, 2 JMP, 3 gate */
+		} task;
+	};
+};
+
+enum lodge_event_type { EV_NONE, EV_INTR, EV_NMI, EV_EXCEPTION, EV_SOFT_INT, EV_SOFT_EXC };
+
+/* An event on its way into the guest. event.c owns it. */
+struct lodge_event {
+	enum lodge_event_type type;
+	u8 vector;
+	bool has_error;
+	u8 len;				/* of the INT instruction, software events */
+	u32 error;
+};
+
+/* Requests to a vCPU, bits of v->requests. Those below REQ_SLOW are served inside the window. */
+enum lodge_request {
+	REQ_EVENT,			/* something may have become deliverable: look again */
+	REQ_TLB,			/* flush the guest's own translations */
+	REQ_SLOW,
+	REQ_KICK = REQ_SLOW,		/* come out and look at vm->dead, immediate_exit */
+	REQ_SRCU,			/* let go of vm->srcu once */
+	REQ_NMI,			/* v->nmi_queued grew */
+	REQ_APIC_EVENTS,		/* INIT or SIPI waits in the LAPIC */
+	REQ_CLOCK,			/* rewrite the kvmclock page */
+	REQ_STEAL,			/* update the steal-time record */
+	REQ_IOAPIC_SCAN,		/* recompute which vectors' EOI must reach the IOAPIC */
+	REQ_TRIPLE_FAULT,
+	REQ_UNHALT,			/* woken by another vCPU (PV unhalt) */
+};
+
+/* Where a vCPU is, v->mode. */
+enum { MODE_OUTSIDE, MODE_WINDOW };
+
+/* Why a completion is due on the next KVM_RUN: mmio.c, exit.c. */
+typedef int (*lodge_complete_fn)(struct lodge_vcpu *v);
+
+struct lodge_cpuid_cache {		/* what the hot paths need of the guest's CPUID [v] */
+	u64 cr4_reserved;
+	u64 efer_valid;
+	u64 gpa_reserved;		/* bits of a physical address beyond MAXPHYADDR */
+	u64 xcr0_valid;
+	u8 maxphyaddr;
+	bool has_xsave, has_pcid, has_la57, has_rdtscp, has_fsrm, has_pku, has_nx, has_lm, has_x2apic;
+	bool has_tsc_adjust, has_tsc_deadline, has_spec_ctrl, has_pred_cmd;
+	u32 pv_features;		/* 0x40000001.EAX */
+};
+
+struct lodge_pv {			/* pv.c, all [v] */
+	u64 clock_msr;			/* MSR_KVM_SYSTEM_TIME as written */
+	u64 wall_msr;
+	u64 steal_msr, eoi_msr, poll_msr;
+	u64 steal_last;
+	u32 clock_version;
+	bool eoi_pending;
+};
+
+struct lodge_fpu {			/* fpu.c [v] */
+	struct xregs_state *area;	/* standard format, 64-byte aligned */
+	u64 xcr0;
+	u32 pkru;
+	bool active;			/* loaded in the CPU now */
+};
+
+struct lodge_vcpu_stat {		/* stats.c: names follow KVM's [v] */
+	u64 exits, io_exits, mmio_exits, halt_exits, irq_exits, signal_exits, pf_taken, pf_fixed;
+	u64 request_irq_exits, irq_window_exits, nmi_window_exits, hypercalls, insn_emulation;
+	u64 insn_emulation_fail, irq_injections, nmi_injections, fpu_reload, host_state_reload;
+	u64 tlb_flush, halt_wakeup, invlpg;
+};
+
+struct lodge_vcpu {
+	/* hot: the entry and exit path, in the order it is touched */
+	u64 regs[16];			/* [v] */
+	struct lodge_state st;		/* [v] */
+	u32 avail, dirty;		/* [v] LG_* */
+	unsigned long requests;		/* [a] BIT(REQ_*) */
+	int mode;			/* [v] written, [a] read: MODE_* */
+	int cpu;			/* [v] the CPU of the last window, -1 before */
+	u64 npt_gen;			/* [v] generation of the tables last entered with */
+	struct lodge_exit exit;		/* [v] */
+	struct lodge_event inject;	/* [v] being delivered: in the hardware at the next entry */
+	struct lodge_event pending_exc;	/* [v] an exception not yet begun */
+	u64 pending_payload;		/* [v] CR2 of a pending #PF, DR6 bits of a pending #DB */
+	u8 nmi_pending;			/* [v] 0..2 */
+	bool nmi_masked;		/* [v] until IRET, where the vendor does not track it */
+	bool want_irq_window;		/* [v] userspace (request_interrupt_window) or a pending IRQ */
+	bool events_clean;		/* [v] nothing to inject since the last look */
+	int ext_vector;			/* [v] KVM_INTERRUPT without in-kernel LAPIC (or ExtINT, split); -1 none */
+
+	struct lodge_vm *vm;		/* [c] */
+	struct kvm_run *run;		/* [c] page 0 of the mmap: shared with userspace, read once */
+	struct page *run_page, *pio_page; /* [c] */
+	struct lodge_lapic *lapic;	/* [c] NULL without an in-kernel LAPIC */
+	struct lodge_memslot *last_slot;/* [v] cache of the slot lookup, checked against slots_seq */
+	struct lodge_memslots *last_slots;
+	struct lodge_npt_stock stock;	/* [v] table pages for faults taken in the window */
+	struct lodge_fpu fpu;
+	struct lodge_cpuid_cache cpuid;
+	struct lodge_pv pv;
+	struct lodge_vcpu_stat stat;
+
+	u32 id;				/* [c] KVM_CREATE_VCPU's argument: initial APIC id */
+	u32 idx;			/* [c] position in vm->vcpus[] */
+	u32 mp_state;			/* [v] KVM_MP_STATE_*; written by others only through requests */
+	u64 tsc_offset;			/* [v] guest TSC = host TSC + this */
+	u64 tsc_adjust, tsc_aux, misc_enable, spec_ctrl, apic_base;	/* [v] apic_base: lapic.c's when there is one */
+	u64 ucode_rev, hwcr, mtrr_def, mtrr_fixed[11], mtrr_var[16];	/* [v] */
+	u64 mcg_cap, mcg_status, mcg_ctl, mce_bank[LODGE_MCE_BANKS * 4];/* [v] */
+	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */
+	u32 cpuid_nent;			/* [v] */
+	bool ran;			/* [v] KVM_RUN entered the guest once */
+	u32 guest_debug;		/* [v] KVM_GUESTDBG_* */
+	u64 debug_dr[4], debug_dr7;	/* [v] hardware breakpoints of userspace */
+	u64 tsc_deadline;		/* [v] */
+
+	lodge_complete_fn complete;	/* [v] finishes I/O that went to userspace */
+	struct lodge_mmio {		/* [v] mmio.c: an access under way */
+		struct lodge_insn insn;
+		struct lodge_frag { u64 gpa; u8 len, off; } frag[2];
+		u8 nfrags, cur;
+		bool write;
+		u8 data[32];
+		u64 next_rip;
+		u32 pio_count, pio_size;
+		u64 pio_gva;
+		u8 pio_in;
+	} mmio;
+
+	struct mutex mutex;		/* [c] taken killable by every vCPU ioctl */
+	struct swait_queue_head wq;	/* [a] HLT sleeps here */
+	struct pid *pid;		/* [v] thread of the last KVM_RUN */
+	struct kvm_vcpu *xfer;		/* [c] stand-in for xfer_to_guest_mode_handle_work(), xfer.c */
+	sigset_t sigset;		/* [v] KVM_SET_SIGNAL_MASK */
+	bool sigset_active;		/* [v] */
+	int srcu_idx;			/* [v] */
+	struct file *stats_file;
+};
+
+struct lodge_vm {
+	struct kref kref;		/* [a] the VM fd and each vCPU fd hold one */
+	struct mm_struct *mm;		/* [c] mmgrab'ed: the creator's; others get EIO */
+	struct mutex slots_lock;
+	struct srcu_struct srcu;
+	struct lodge_memslots __rcu *slots;	/* [r] */
+	struct lodge_npt npt;
+	struct mmu_notifier notifier;	/* [c] */
+	struct lodge_bus __rcu *bus[2];	/* [r] BUS_PIO, BUS_MMIO */
+
+	struct lodge_vcpu *vcpus[LODGE_MAX_VCPUS];	/* [s] written; published by nvcpus */
+	int nvcpus;			/* [s] written with release, read with acquire */
+	int vcpus_creating;		/* [s] */
+
+	enum { IRQCHIP_NONE, IRQCHIP_FULL, IRQCHIP_SPLIT } irqchip;	/* [s] before the first vCPU */
+	u32 split_pins;			/* [s] IOAPIC pins that userspace emulates */
+	struct lodge_pic *pic;		/* [s] */
+	struct lodge_ioapic *ioapic;	/* [s] */
+	struct lodge_pit *pit;		/* [s] */
+	struct lodge_routes __rcu *routes;	/* [r] */
+	struct list_head irqfds;	/* [i] eventfd.c */
+	spinlock_t irqfds_lock;
+	struct list_head ioeventfds;	/* [s] */
+	atomic_t apic_map_gen;		/* [a] bumped when an APIC id, LDR or mode changes */
+
+	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
+	bool dead;			/* [a] an impossible condition: every ioctl answers EIO */
+	raw_spinlock_t clock_lock;
+	s64 clock_offset;		/* [clock_lock] kvmclock = host boot clock + this */
+	u64 clock_base_tsc, clock_base_ns;	/* [clock_lock] one pair for all vCPUs: stable bit */
+	u64 tsc_last_write, tsc_last_offset, tsc_last_ns;	/* [clock_lock] TSC write matching */
+	u32 tsc_khz;			/* [c] */
+	struct page *coalesced_page;	/* [c] */
+	void *vendor;			/* [c] svm/ or vmx/: per-VM data */
+	u64 exit_hypercalls;		/* reserved for KVM_CAP_EXIT_HYPERCALL: always 0 */
+	bool pit_reinject;
+	struct list_head node;		/* list of all VMs, main.c */
+};
+
+/**
+ * struct lodge_ops - what a vendor back end does for the core
+ *
+ * "window" hooks are called with interrupts off between lodge_host_enter() and _leave().
+ * All others run in the vCPU's thread with vcpu->mutex held, unless they say otherwise.
+ */
+struct lodge_ops {
+	const char *name;			/* "svm", "vmx" */
+	size_t vcpu_size, vm_size;
+
+	int (*probe)(void);			/* load: 0, -ENODEV, -EOPNOTSUPP; logs the reason */
+	void (*remove)(void);
+	bool (*cpu_busy)(void);			/* this CPU, IRQs off: somebody else holds it */
+	int (*cpu_enable)(void);		/* this CPU, IRQs off */
+	void (*cpu_disable)(void);		/* this CPU, IRQs off; must be safe from a crash NMI */
+
+	int (*vm_init)(struct lodge_vm *vm);
+	void (*vm_free)(struct lodge_vm *vm);
+	int (*vcpu_init)(struct lodge_vcpu *v);
+	void (*vcpu_free)(struct lodge_vcpu *v);
+	void (*vcpu_reset)(struct lodge_vcpu *v);	/* control fields to their reset state */
+
+	void (*window_begin)(struct lodge_vcpu *v);	/* window */
+	void (*window_end)(struct lodge_vcpu *v);	/* window */
+	void (*run)(struct lodge_vcpu *v);		/* window: enter, leave, decode into v->exit */
+	void (*set_event)(struct lodge_vcpu *v);	/* window: v->inject into the hardware */
+	void (*set_windows)(struct lodge_vcpu *v, bool irq, bool nmi);	/* window */
+	void (*set_tpr)(struct lodge_vcpu *v, u8 cr8);	/* window: CR8 threshold */
+
+	void (*state_load)(struct lodge_vcpu *v, u32 groups);	/* hardware -> v->st, sets avail */
+	void (*state_store)(struct lodge_vcpu *v);		/* v->dirty -> hardware; may be in the window */
+	void (*set_intercepts)(struct lodge_vcpu *v);	/* after guest_debug or CPUID changed */
+	void (*set_tsc_offset)(struct lodge_vcpu *v);	/* from v->tsc_offset; may be in the window */
+	int (*msr)(struct lodge_vcpu *v, u32 index, u64 *val, bool write);	/* vendor's own MSRs; 1: not mine */
+	bool (*nmi_blocked)(struct lodge_vcpu *v);
+	void (*set_nmi_blocked)(struct lodge_vcpu *v, bool blocked);
+	const struct lodge_pte_ops *pte_ops;
+};
+
+extern const struct lodge_ops *lodge_ops;	/* chosen once at load */
+extern const struct lodge_ops lodge_svm_ops;
+extern const struct lodge_ops lodge_vmx_ops;
+
+/* -- guest state: lodge_need() before reading a group, lodge_touch() before writing it -- */
+static inline void lodge_need(struct lodge_vcpu *v, u32 groups)
+{
+	if (unlikely(groups & ~v->avail))
+		lodge_ops->state_load(v, groups & ~v->avail);
+}
+
+static inline void lodge_touch(struct lodge_vcpu *v, u32 groups)
+{
+	lodge_need(v, groups);
+	v->dirty |= groups;
+}
+
+static inline u64 lodge_cr0(struct lodge_vcpu *v) { lodge_need(v, LG_CR); return v->st.cr0; }
+static inline u64 lodge_cr4(struct lodge_vcpu *v) { lodge_need(v, LG_CR); return v->st.cr4; }
+static inline u64 lodge_rip(struct lodge_vcpu *v) { lodge_need(v, LG_RIP); return v->st.rip; }
+
+/* 16, 32 or 64: the size of the code at CS:RIP. */
+int lodge_code_bits(struct lodge_vcpu *v);
+
+/* Set a request and, where the vCPU may not see it in time, kick it. Any context. */
+void lodge_request(struct lodge_vcpu *v, enum lodge_request r);	/* set, then kick */
+void lodge_kick(struct lodge_vcpu *v);			/* out of the window, or awake */
+void lodge_kick_all_sync(struct lodge_vm *vm);		/* returns when no vCPU is in a window it had entered before; may sleep */
+static inline void lodge_set_request(struct lodge_vcpu *v, enum lodge_request r)
+{
+	set_bit(r, &v->requests);
+}
+static inline bool lodge_take_request(struct lodge_vcpu *v, enum lodge_request r)
+{
+	if (!test_bit(r, &v->requests))
+		return false;
+	clear_bit(r, &v->requests);
+	smp_mb__after_atomic();
+	return true;
+}
+
+static inline struct lodge_vcpu *lodge_vcpu_get(struct lodge_vm *vm, int i)
+{
+	return vm->vcpus[array_index_nospec(i, LODGE_MAX_VCPUS)];
+}
+#define lodge_for_each_vcpu(i, v, vm) \
+	for ((i) = 0; (i) < smp_load_acquire(&(vm)->nvcpus) && ((v) = lodge_vcpu_get(vm, i), 1); (i)++)
+struct lodge_vcpu *lodge_vcpu_by_id(struct lodge_vm *vm, u32 id);
+
+/* main.c, host.c */
+int lodge_host_get(void);		/* first VM: switch virtualization on everywhere; -EBUSY */
+void lodge_host_put(void);
+bool lodge_host_enter(struct lodge_vcpu *v);	/* IRQs off; false: not on this CPU any more */
+void lodge_host_leave(struct lodge_vcpu *v);
+int lodge_host_init(void);
+void lodge_host_exit(void);
+
+/* vm.c, vcpu.c */
+int lodge_vm_create(unsigned long type);	/* the fd */
+void lodge_vm_put(struct lodge_vm *vm);
+void lodge_vm_sync_srcu(struct lodge_vm *vm);	/* kick, then synchronize; slots_lock held */
+void lodge_vm_kill(struct lodge_vm *vm, const char *why);	/* impossible condition; any context */
+int lodge_vcpu_create(struct lodge_vm *vm, unsigned long id);	/* the fd */
+void lodge_vcpu_destroy(struct lodge_vcpu *v);
+void lodge_vcpu_reset(struct lodge_vcpu *v, bool init);	/* power-on (false) or INIT (true) */
+
+/* run.c */
+int lodge_vcpu_run(struct lodge_vcpu *v);
+bool lodge_vcpu_runnable(struct lodge_vcpu *v);	/* has a reason not to sleep in HLT */
+
+/* xfer.c: signals, rescheduling and other work before entry, through the kernel's own helper */
+struct kvm_vcpu *lodge_xfer_alloc(struct kvm_run *run);
+void lodge_xfer_free(struct kvm_vcpu *x);
+int lodge_xfer_work(struct kvm_vcpu *x);	/* 0 or -EINTR */
+bool lodge_xfer_pending(void);			/* IRQs off */
+void lodge_guest_timing_enter(void);		/* IRQs off, once a window */
+void lodge_guest_timing_exit(void);
+
+/* exit.c */
+extern enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v);
+extern enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v);
+enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror);	/* fills run */
+int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind);	/* may be in the window; <= 0: not found */
+enum lodge_next lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind);	/* advance RIP; NEXT_HANDLE: retry outside */
+void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip);	/* also ends the interrupt shadow, raises TF's #DB */
+
+/* event.c */
+void lodge_queue_exception(struct lodge_vcpu *v, u8 vector);
+void lodge_queue_exception_error(struct lodge_vcpu *v, u8 vector, u32 error);
+void lodge_queue_pf(struct lodge_vcpu *v, u64 gva, u32 error);
+void lodge_queue_nmi(struct lodge_vcpu *v);	/* any context */
+void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e);	/* a delivery that was intercepted */
+bool lodge_irq_allowed(struct lodge_vcpu *v);	/* IF and no shadow */
+void lodge_evaluate_events(struct lodge_vcpu *v);	/* window: choose v->inject, open windows */
+
+/* mmio.c: the device bus, completion of PIO and MMIO */
+enum { BUS_PIO, BUS_MMIO };
+struct lodge_iodev {
+	u64 base;
+	u32 len;		/* bytes of address space; 0 in an ioeventfd of any length */
+	bool fast;		/* read and write may be called with IRQs off, in the window */
+	/* 0: done; -EOPNOTSUPP: not mine, look further. len is 1, 2, 4 or 8. v may be NULL. */
+	int (*read)(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, void *val);
+	int (*write)(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val);
+	void (*destroy)(struct lodge_iodev *d);	/* when the VM goes; may be NULL */
+};
+int lodge_bus_add(struct lodge_vm *vm, int bus, struct lodge_iodev *d);	/* slots_lock held; -ENOSPC, -ENOMEM */
+void lodge_bus_del(struct lodge_vm *vm, int bus, struct lodge_iodev *d);/* slots_lock held; synchronizes: d may be freed after */
+void lodge_bus_free(struct lodge_vm *vm);
+/* vm->srcu held. -EOPNOTSUPP: no device; -EAGAIN: window, and the device is not fast. */
+int lodge_bus_read(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool window);
+int lodge_bus_write(struct lodge_vcpu *v, int bus, u64 addr, int len, const void *val, bool window);
+enum lodge_next lodge_handle_io(struct lodge_vcpu *v, bool window);
+enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v, u64 gpa);
+enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, u64 gpa);	/* the LAPIC page, in the window */
+
+/* fpu.c */
+int lodge_fpu_init(void);		/* load */
+int lodge_fpu_create(struct lodge_vcpu *v);
+void lodge_fpu_destroy(struct lodge_vcpu *v);
+void lodge_fpu_reset(struct lodge_vcpu *v);
+void lodge_fpu_enter(struct lodge_vcpu *v);	/* preemptible -> not; loads the guest's registers */
+void lodge_fpu_exit(struct lodge_vcpu *v);
+u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
+u32 lodge_fpu_size(void);		/* of the standard-format area */
+
+/* What ioctl tables hold. One row: one copy in, one call, one copy out. */
+struct lodge_ioctl {
+	u32 cmd;
+	u16 flags;
+#define IOC_VAL		BIT(0)		/* the argument is a value: buf is NULL */
+#define IOC_TAIL	BIT(1)		/* arg is passed on: the function copies a variable tail itself */
+#define IOC_UNLOCKED	BIT(2)		/* vCPU fd: without vcpu->mutex */
+	union {
+		int (*vm)(struct lodge_vm *vm, void *buf, unsigned long arg);
+		int (*vcpu)(struct lodge_vcpu *v, void *buf, unsigned long arg);
+	} fn;
+};
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, bool vcpu);
+
+typedef int lodge_vm_ioctl(struct lodge_vm *vm, void *buf, unsigned long arg);
+typedef int lodge_vcpu_ioctl(struct lodge_vcpu *v, void *buf, unsigned long arg);
+
+/* state.c */
+lodge_vcpu_ioctl lodge_get_regs, lodge_set_regs, lodge_get_sregs, lodge_set_sregs;
+lodge_vcpu_ioctl lodge_get_events, lodge_set_events, lodge_get_debugregs, lodge_set_debugregs;
+lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state;
+lodge_vcpu_ioctl lodge_get_fpu, lodge_set_fpu, lodge_get_xsave, lodge_set_xsave, lodge_get_xcrs, lodge_set_xcrs;	/* fpu.c */
+int lodge_set_cr0(struct lodge_vcpu *v, u64 val);	/* as the guest's MOV; 0, or 1: #GP */
+int lodge_set_cr3(struct lodge_vcpu *v, u64 val);
+int lodge_set_cr4(struct lodge_vcpu *v, u64 val);
+int lodge_set_xcr0(struct lodge_vcpu *v, u64 val);	/* fpu.c: 0, or 1: #GP */
+bool lodge_cr4_valid(struct lodge_vcpu *v, u64 cr4);
+bool lodge_efer_valid(struct lodge_vcpu *v, u64 efer);
+void lodge_sync_regs_out(struct lodge_vcpu *v);		/* kvm_run.s for kvm_valid_regs */
+int lodge_sync_regs_in(struct lodge_vcpu *v);
+
+/* cpuid.c */
+lodge_vcpu_ioctl lodge_set_cpuid2, lodge_get_cpuid2;	/* IOC_TAIL */
+int lodge_supported_cpuid(struct kvm_cpuid2 __user *u);
+void lodge_cpuid(struct lodge_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);	/* may be in the window */
+void lodge_cpuid_init(struct lodge_vcpu *v);		/* v->cpuid for "no CPUID set yet" */
+
+/* msr.c. Return 0, 1 (#GP / bad index), or -EAGAIN (window only: needs the slow path). */
+int lodge_msr_read(struct lodge_vcpu *v, u32 index, u64 *val, bool host);
+int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool window);
+lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
+int lodge_msr_index_list(struct kvm_msr_list __user *u);
+int lodge_msr_init(struct lodge_vcpu *v);
+void lodge_msr_setup(void);				/* load: which MSRs this host has */
+
+/* pv.c */
+int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val);	/* 1: not mine / #GP */
+int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val);
+void lodge_pv_clock_update(struct lodge_vcpu *v);	/* REQ_CLOCK: may sleep */
+u64 lodge_pv_hypercall(struct lodge_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3);
+lodge_vm_ioctl lodge_get_clock, lodge_set_clock;
+void lodge_pv_clock_init(struct lodge_vm *vm);
+void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */
+u64 lodge_guest_tsc(struct lodge_vcpu *v);
+
+/* stats.c */
+int lodge_stats_init(void);
+void lodge_stats_exit(void);
+
+/* module parameters, main.c */
+extern bool lodge_npt_huge;
+#endif

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Guest memory: slots (memslot.c), second-level tables (npt.c), walks of the guest's own page
+ * tables and access to guest memory by address (gwalk.c). Included by lodge.h.
+ *
+ * A slot table is immutable once published in vm->slots (SRCU). A second-level table changes under
+ * npt->lock (a raw spinlock, IRQs off: it is taken in the window); lockless readers with IRQs off
+ * are safe because a table page is freed only after lodge_npt_flush() saw every window end.
+ */
+#ifndef LODGE_MEMORY_H
+#define LODGE_MEMORY_H
+
+struct lodge_vm;
+struct lodge_vcpu;
+
+#define LODGE_MAX_SLOTS		32764		/* user slots; as KVM's */
+#define LODGE_STOCK		8		/* table pages a fault may need, and some */
+
+struct lodge_memslot {
+	gfn_t base_gfn;
+	unsigned long npages;
+	unsigned long hva;
+	u32 flags;				/* KVM_MEM_* */
+	u16 id;
+	unsigned long *dirty;			/* KVM_MEM_LOG_DIRTY_PAGES: one bit a page, set atomically */
+};
+
+struct lodge_memslots {
+	u64 generation;
+	int n;
+	struct lodge_memslot *by_gfn[];		/* sorted, disjoint */
+};
+
+/* How one format of second-level entry is written: EPT (vmx/) or NPT (svm/). */
+struct lodge_pte_ops {
+	u64 present;		/* any of these set: the entry is present */
+	u64 table;		/* all bits of an entry that points to a table */
+	u64 leaf;		/* all bits of a readable, executable, write-back leaf */
+	u64 leaf_uc;		/* the same, uncached */
+	u64 write;
+	u64 large;		/* the leaf is a 2M or 1G one */
+	u64 accessed, dirty;	/* 0 where the hardware keeps none */
+	u64 soft_write;		/* software bit: the slot and the host page allow writing */
+	u64 addr;		/* mask of the physical address */
+};
+
+struct lodge_npt {
+	raw_spinlock_t lock;		/* leaf */
+	u64 root;			/* physical address of the top table [c] */
+	int levels;			/* 4 or 5 [c] */
+	u64 gen;			/* [n] written: bumped when a translation was taken away */
+	unsigned long notify_seq;	/* [n] host mappings changed */
+	int notify_count;		/* [n] invalidations under way */
+	gfn_t notify_start, notify_end;	/* [n] hull of the ranges under way (hva >> PAGE_SHIFT) */
+	long pages_4k, pages_2m, pages_1g, tables;	/* [n] for stats */
+};
+
+/* Preallocated table pages of one vCPU, filled outside the window. */
+struct lodge_npt_stock {
+	int n;
+	struct page *page[LODGE_STOCK];
+};
+
+/* What resolving a gpa came to. Negative: an errno for KVM_RUN (-EFAULT). */
+enum lodge_map {
+	MAP_DONE,		/* mapped (or somebody else did): run again */
+	MAP_MMIO,		/* no slot, or a write to a read-only one: emulate */
+	MAP_RETRY,		/* in the window only: take the slow path */
+};
+
+/* An error of a guest page walk: inject as #PF (or #GP for a non-canonical address). */
+struct lodge_walk_fault {
+	u64 gva;
+	u32 error;		/* the page-fault error code */
+	bool gp;
+};
+
+/* memslot.c */
+int lodge_set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r);	/* takes slots_lock */
+int lodge_ioc_set_region(struct lodge_vm *vm, void *buf, unsigned long arg);
+int lodge_ioc_set_region2(struct lodge_vm *vm, void *buf, unsigned long arg);
+int lodge_ioc_get_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg);
+int lodge_slots_init(struct lodge_vm *vm);
+void lodge_slots_free(struct lodge_vm *vm);
+struct lodge_memslot *lodge_slot(struct lodge_vm *vm, gfn_t gfn);	/* srcu held */
+struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn);	/* the same, through the vCPU's cache */
+void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);		/* any context */
+
+/* npt.c */
+int lodge_npt_init(struct lodge_vm *vm);
+void lodge_npt_free(struct lodge_vm *vm);
+int lodge_npt_stock_fill(struct lodge_vcpu *v);				/* may sleep; -ENOMEM */
+void lodge_npt_stock_drain(struct lodge_vcpu *v);
+int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);	/* may sleep; enum lodge_map or errno */
+int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);	/* window; enum lodge_map */
+void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush; may sleep */
+void lodge_npt_write_protect(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t start, gfn_t end);	/* and flush */
+void lodge_npt_flush(struct lodge_vm *vm);				/* bump gen, wait for windows to end */
+void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write);	/* IRQs off: kernel address of a mapped page's byte, or NULL */
+int lodge_notifier_init(struct lodge_vm *vm);				/* mmu notifier; takes mmap_lock */
+void lodge_notifier_exit(struct lodge_vm *vm);
+
+/* gwalk.c. Addresses are linear. srcu held; "atomic" ones work with IRQs off and may fail with -EAGAIN. */
+int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len);	/* -EFAULT: no slot */
+int lodge_write_gpa(struct lodge_vcpu *v, gpa_t gpa, const void *buf, int len);
+int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa, struct lodge_walk_fault *f, bool atomic);	/* 0, 1: fault in *f, -EAGAIN, -EFAULT */
+int lodge_read_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access, struct lodge_walk_fault *f);
+int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32 access, struct lodge_walk_fault *f);
+int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault *f, bool atomic);	/* bytes at CS:RIP; count > 0, 0: fault in *f, -EAGAIN */
+int lodge_ioc_translate(struct lodge_vcpu *v, void *buf, unsigned long arg);
+#endif
