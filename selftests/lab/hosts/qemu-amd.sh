@@ -1,0 +1,23 @@
+# shellcheck shell=bash disable=SC2154
+# SPDX-License-Identifier: GPL-2.0
+#
+# The AMD host: QEMU's own translator with every processor feature it knows, SVM and nested paging
+# among them. Sets command[] from what boot was asked for.
+# One processor runs on one thread: QEMU's multi-threaded translator is for several.
+
+host_command() {
+	local run_port accel=tcg,thread=single words
+	[ "$smp" = 1 ] || accel=tcg,thread=multi
+	run_port=file,id=run,path=$work/out
+	[ -z "$tty" ] || run_port=stdio,id=run,signal=off
+	words="console=ttyS0 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable quiet"
+	words+=" loglevel=5 log_buf_len=4M random.trust_cpu=on cryptomgr.notests $append"
+	command=(qemu-system-x86_64 -accel "$accel" -cpu max -M pc -m "$mem" -smp "$smp"
+		-nodefaults -display none -no-user-config -no-reboot
+		-chardev "file,id=console,path=$work/console" -serial chardev:console
+		-chardev "$run_port" -serial chardev:run
+		-chardev "file,id=log,path=$work/log" -serial chardev:log
+		-kernel "$lab_kdir/vmlinux" -initrd "$work/initrd" -append "$words")
+	[ -z "$icount" ] || command+=(-icount shift=0,sleep=off -seed 42
+		-rtc base=2024-01-01T00:00:00,clock=vm)
+}
