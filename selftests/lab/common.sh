@@ -87,6 +87,8 @@ lab_need_emulator() {
 # The machine's own mirror for one suite, and the keyring its source names: "URI KEYRING".
 lab_mirror() {
 	local suite=$1 want='^[a-z]+$' uri rel comp key
+	# shellcheck disable=SC2016 # the fields are apt's
+	local format='$(REPO_URI) $(RELEASE) $(COMPONENT) $(SIGNED_BY)'
 	case $suite in *-security) want='^[a-z]+-security$' ;; esac
 	while read -r uri rel comp key; do
 		[[ $comp == main && $rel =~ $want ]] || continue
@@ -97,8 +99,7 @@ lab_mirror() {
 		case $key in /*) ;; *) key=/usr/share/keyrings/debian-archive-keyring.gpg ;; esac
 		printf '%s %s\n' "$uri" "$key"
 		return 0
-	done < <(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(SIGNED_BY)' \
-		'Identifier: Packages' 2>/dev/null)
+	done < <(apt-get indextargets --format "$format" 'Identifier: Packages' 2>/dev/null)
 	return 1
 }
 
@@ -180,7 +181,7 @@ lab_deb() {
 	show=$(apt-cache --no-all-versions show "$pkg") || die "no package $pkg in $row_suites"
 	name=$(sed -n 's/^Filename: .*\///p' <<<"$show")
 	sum=$(sed -n 's/^SHA256: //p' <<<"$show")
-	[ -n "$name" ] && [ ${#sum} = 64 ] || die "the index entry of $pkg is incomplete"
+	[[ -n $name && ${#sum} = 64 ]] || die "the index entry of $pkg is incomplete"
 	lab_file=$LAB_CACHE/debs/$name
 	if [ -e "$lab_file" ] && echo "$sum  $lab_file" | sha256sum -c --status; then
 		return 0
@@ -218,6 +219,9 @@ lab_unpack_vmlinux() {
 	case $(od -An -tx1 -N 4 "$out.packed" | tr -d ' ') in
 	fd377a58) xz -dc --single-stream <"$out.packed" >"$out" 2>/dev/null || true ;;
 	28b52ffd) zstd -dcq <"$out.packed" >"$out" 2>/dev/null || true ;;
+	02214c18)
+		lab_need lz4=lz4
+		lz4 -dcq <"$out.packed" >"$out" 2>/dev/null || true ;;
 	1f8b*) gzip -dc <"$out.packed" >"$out" 2>/dev/null || true ;;
 	*) rm -f "$out.packed"; return 1 ;;
 	esac
@@ -238,16 +242,13 @@ lab_kernel() {
 	lab_kdir=$LAB_CACHE/kernels/$lab_abi
 	if [ "$(cat "$lab_kdir/version" 2>/dev/null)" != "$lab_version" ] ||
 	   ! (cd "$lab_kdir" && sha256sum -c --status SHA256SUMS 2>/dev/null); then
-		lab_deb "linux-image-$lab_abi"
 		new=$LAB_CACHE/kernels/new
 		rm -rf "$new" "$lab_kdir"
 		mkdir -p "$new/modules" "$new/x"
-		dpkg-deb --fsys-tarfile "$lab_file" | tar -C "$new/x" -x --wildcards --no-anchored \
-			'./boot/vmlinuz-*' './boot/config-*' '*.ko' '*.ko.xz' '*.ko.zst' 2>/dev/null || true
+		lab_unpack_packages "$new/x"
 		lab_unpack_image "$new"
 		rm -rf "$new/x"
-		(cd "$new" && find . -type f ! -name SHA256SUMS -print0 | sort -z |
-			xargs -0 sha256sum >SHA256SUMS)
+		(cd "$new" && sha256sum bzImage vmlinux modules/* >SHA256SUMS)
 		printf '%s\n' "$lab_version" >"$new/version"
 		mv "$new" "$lab_kdir"
 	fi
@@ -256,12 +257,30 @@ lab_kernel() {
 	say "kernel $kernel is $lab_abi, version $lab_version"
 }
 
+# Older suites ship a kernel as one package, newer ones as several.
+lab_unpack_packages() {
+	local part pkg
+	mkdir -p "$1"
+	for part in image binary modules base; do
+		pkg=linux-$part-$lab_abi
+		apt-cache pkgnames "$pkg" | grep -xF "$pkg" >/dev/null || continue
+		lab_deb "$pkg"
+		# tar fails where a pattern has no match, as each part has only some of them.
+		dpkg-deb --fsys-tarfile "$lab_file" | tar -C "$1" -x --wildcards --no-anchored \
+			"vmlinuz*" "./boot/config-*" "*/modules/*/config" "*.ko" "*.ko.xz" "*.ko.zst" 2>/dev/null || true
+	done
+}
+
 lab_unpack_image() {
 	local new=$1 dir mods f
-	cp "$new"/x/boot/vmlinuz-* "$new/bzImage"
-	cp "$new"/x/boot/config-* "$new/config"
+	f=$(find "$new/x" -name "vmlinuz*" -type f | head -n 1)
+	[ -n "$f" ] || die "no kernel in the packages of $lab_abi"
+	cp "$f" "$new/bzImage"
+	f=$(find "$new/x" -name "config*" -type f | head -n 1)
+	[ -z "$f" ] || cp "$f" "$new/config"
 	lab_unpack_vmlinux "$new/bzImage" "$new/vmlinux" || die "no ELF kernel in $lab_file"
-	mods=$(find "$new/x" -type d -path '*/modules/*/kernel' | head -n 1)
+	mods=$(find "$new/x" -type d -path "*/modules/*/kernel" | head -n 1)
+	[ -n "$mods" ] || die "no modules in the packages of $lab_abi"
 	for dir in $LAB_MODULES; do
 		[ -d "$mods/$dir" ] || continue
 		case $dir in

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2054
 # SPDX-License-Identifier: GPL-2.0
 #
 # The AMD host: QEMU's own translator with every processor feature it knows, SVM and nested paging
