@@ -12,8 +12,10 @@
  *   [i]  the device's own raw lock (irqchip/)
  *
  * Lock order: vm->slots_lock, vcpu->mutex, then the leaves (npt->lock, device locks).
- * SRCU (vm->srcu) is held by a vCPU thread all through KVM_RUN except while it sleeps; whoever
- * replaces a protected table calls lodge_vm_sync_srcu(), which makes running vCPUs let go.
+ * SRCU (vm->srcu) is held by a vCPU thread in slow handlers and completions, and by everybody else
+ * who reads an [r] field. In the window it is not: interrupts are off there, and whoever replaces a
+ * protected table calls lodge_vm_sync(), which waits for SRCU readers and for every window to
+ * end. Nothing looked up in one window may be used in the next without checking its generation.
  */
 #ifndef LODGE_H
 #define LODGE_H
@@ -37,9 +39,18 @@
 #define LODGE_MAX_CPUID		100	/* entries of a vCPU's CPUID: what VMMs make room for */
 #define LODGE_MAX_MSR_IO	256	/* entries of one KVM_GET/SET_MSRS */
 #define LODGE_MCE_BANKS		32
+#define LODGE_PIO_PAGE		1	/* of the vCPU's mmap: data of KVM_EXIT_IO */
+#define LODGE_COALESCED_PAGE	2	/* the coalesced-MMIO ring: KVM_CAP_COALESCED_MMIO's value */
+#define LODGE_MMAP_PAGES	3
+#define LODGE_STOCK_LOW		6	/* below this a vCPU refills its stock of table pages */
+#define LODGE_SYNC_REGS		(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 
 struct lodge_vm;
 struct lodge_vcpu;
+
+typedef int lodge_vm_ioctl(struct lodge_vm *vm, void *buf, unsigned long arg);
+typedef int lodge_vcpu_ioctl(struct lodge_vcpu *v, void *buf, unsigned long arg);
+
 struct lodge_lapic;
 struct lodge_ioapic;
 struct lodge_pic;
@@ -144,6 +155,7 @@ struct lodge_exit {
 			u32 access;	/* ACC_* */
 			bool gva_valid;
 			bool walk;	/* on the guest's own page tables */
+			u8 nbytes, bytes[15];	/* of the instruction, where the hardware gives them */
 		} fault;
 		struct {
 			bool write;
@@ -187,7 +199,6 @@ enum lodge_request {
 	REQ_TLB,			/* flush the guest's own translations */
 	REQ_SLOW,
 	REQ_KICK = REQ_SLOW,		/* come out and look at vm->dead, immediate_exit */
-	REQ_SRCU,			/* let go of vm->srcu once */
 	REQ_NMI,			/* v->nmi_queued grew */
 	REQ_APIC_EVENTS,		/* INIT or SIPI waits in the LAPIC */
 	REQ_CLOCK,			/* rewrite the kvmclock page */
@@ -226,8 +237,7 @@ struct lodge_pv {			/* pv.c, all [v] */
 struct lodge_fpu {			/* fpu.c [v] */
 	struct xregs_state *area;	/* standard format, 64-byte aligned */
 	u64 xcr0;
-	u32 pkru;
-	bool active;			/* loaded in the CPU now */
+	u32 pkru, host_pkru;
 };
 
 struct lodge_vcpu_stat {		/* stats.c: names follow KVM's [v] */
@@ -251,9 +261,10 @@ struct lodge_vcpu {
 	struct lodge_event pending_exc;	/* [v] an exception not yet begun */
 	u64 pending_payload;		/* [v] CR2 of a pending #PF, DR6 bits of a pending #DB */
 	u8 nmi_pending;			/* [v] 0..2 */
+	atomic_t nmi_queued;		/* [a] NMIs that REQ_NMI announces */
+	bool lapic_or_split;		/* [c] interrupts come through the kernel */
 	bool nmi_masked;		/* [v] until IRET, where the vendor does not track it */
 	bool want_irq_window;		/* [v] userspace (request_interrupt_window) or a pending IRQ */
-	bool events_clean;		/* [v] nothing to inject since the last look */
 	int ext_vector;			/* [v] KVM_INTERRUPT without in-kernel LAPIC (or ExtINT, split); -1 none */
 
 	struct lodge_vm *vm;		/* [c] */
@@ -261,7 +272,7 @@ struct lodge_vcpu {
 	struct page *run_page, *pio_page; /* [c] */
 	struct lodge_lapic *lapic;	/* [c] NULL without an in-kernel LAPIC */
 	struct lodge_memslot *last_slot;/* [v] cache of the slot lookup, checked against slots_seq */
-	struct lodge_memslots *last_slots;
+	u64 last_slots_gen;
 	struct lodge_npt_stock stock;	/* [v] table pages for faults taken in the window */
 	struct lodge_fpu fpu;
 	struct lodge_cpuid_cache cpuid;
@@ -270,6 +281,7 @@ struct lodge_vcpu {
 
 	u32 id;				/* [c] KVM_CREATE_VCPU's argument: initial APIC id */
 	u32 idx;			/* [c] position in vm->vcpus[] */
+	u8 cr8;				/* [v] without an in-kernel LAPIC */
 	u32 mp_state;			/* [v] KVM_MP_STATE_*; written by others only through requests */
 	u64 tsc_offset;			/* [v] guest TSC = host TSC + this */
 	u64 tsc_adjust, tsc_aux, misc_enable, spec_ctrl, apic_base;	/* [v] apic_base: lapic.c's when there is one */
@@ -301,6 +313,10 @@ struct lodge_vcpu {
 	struct kvm_vcpu *xfer;		/* [c] stand-in for xfer_to_guest_mode_handle_work(), xfer.c */
 	sigset_t sigset;		/* [v] KVM_SET_SIGNAL_MASK */
 	bool sigset_active;		/* [v] */
+	u64 uid;				/* [c] never used again: who ran last on a CPU */
+	bool moved;			/* [v] this window is on another CPU than the last */
+	bool spec_live;			/* [v] the guest uses SPEC_CTRL: no exit for it */
+	bool dr_live;			/* [v] DR0-3 hold the guest's values in this window */
 	int srcu_idx;			/* [v] */
 	struct file *stats_file;
 };
@@ -339,9 +355,7 @@ struct lodge_vm {
 	u32 tsc_khz;			/* [c] */
 	struct page *coalesced_page;	/* [c] */
 	void *vendor;			/* [c] svm/ or vmx/: per-VM data */
-	u64 exit_hypercalls;		/* reserved for KVM_CAP_EXIT_HYPERCALL: always 0 */
 	bool pit_reinject;
-	struct list_head node;		/* list of all VMs, main.c */
 };
 
 /**
@@ -443,9 +457,11 @@ void lodge_host_exit(void);
 /* vm.c, vcpu.c */
 int lodge_vm_create(unsigned long type);	/* the fd */
 void lodge_vm_put(struct lodge_vm *vm);
-void lodge_vm_sync_srcu(struct lodge_vm *vm);	/* kick, then synchronize; slots_lock held */
+void lodge_vm_sync(struct lodge_vm *vm);	/* wait for SRCU readers and open windows; may sleep */
+#define lodge_vm_sync_srcu lodge_vm_sync
 void lodge_vm_kill(struct lodge_vm *vm, const char *why);	/* impossible condition; any context */
-int lodge_vcpu_create(struct lodge_vm *vm, unsigned long id);	/* the fd */
+int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg);
+int lodge_check_extension(unsigned long cap);
 void lodge_vcpu_destroy(struct lodge_vcpu *v);
 void lodge_vcpu_reset(struct lodge_vcpu *v, bool init);	/* power-on (false) or INIT (true) */
 
@@ -458,6 +474,7 @@ struct kvm_vcpu *lodge_xfer_alloc(struct kvm_run *run);
 void lodge_xfer_free(struct kvm_vcpu *x);
 int lodge_xfer_work(struct kvm_vcpu *x);	/* 0 or -EINTR */
 bool lodge_xfer_pending(void);			/* IRQs off */
+bool lodge_xfer_due(void);			/* the same with IRQs on: a hint */
 void lodge_guest_timing_enter(void);		/* IRQs off, once a window */
 void lodge_guest_timing_exit(void);
 
@@ -477,6 +494,8 @@ void lodge_queue_nmi(struct lodge_vcpu *v);	/* any context */
 void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e);	/* a delivery that was intercepted */
 bool lodge_irq_allowed(struct lodge_vcpu *v);	/* IF and no shadow */
 void lodge_evaluate_events(struct lodge_vcpu *v);	/* window: choose v->inject, open windows */
+
+void lodge_queue_walk_fault(struct lodge_vcpu *v, const struct lodge_walk_fault *f);
 
 /* mmio.c: the device bus, completion of PIO and MMIO */
 enum { BUS_PIO, BUS_MMIO };
@@ -499,6 +518,8 @@ enum lodge_next lodge_handle_io(struct lodge_vcpu *v, bool window);
 enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v, u64 gpa);
 enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, u64 gpa);	/* the LAPIC page, in the window */
 
+lodge_vm_ioctl lodge_ioc_coalesced_add, lodge_ioc_coalesced_del;
+
 /* fpu.c */
 int lodge_fpu_init(void);		/* load */
 int lodge_fpu_create(struct lodge_vcpu *v);
@@ -506,6 +527,8 @@ void lodge_fpu_destroy(struct lodge_vcpu *v);
 void lodge_fpu_reset(struct lodge_vcpu *v);
 void lodge_fpu_enter(struct lodge_vcpu *v);	/* preemptible -> not; loads the guest's registers */
 void lodge_fpu_exit(struct lodge_vcpu *v);
+void lodge_fpu_window_begin(struct lodge_vcpu *v);	/* XCR0, PKRU: IRQs off */
+void lodge_fpu_window_end(struct lodge_vcpu *v);
 u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
 u32 lodge_fpu_size(void);		/* of the standard-format area */
 
@@ -523,14 +546,14 @@ struct lodge_ioctl {
 };
 long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, bool vcpu);
 
-typedef int lodge_vm_ioctl(struct lodge_vm *vm, void *buf, unsigned long arg);
-typedef int lodge_vcpu_ioctl(struct lodge_vcpu *v, void *buf, unsigned long arg);
 
 /* state.c */
 lodge_vcpu_ioctl lodge_get_regs, lodge_set_regs, lodge_get_sregs, lodge_set_sregs;
 lodge_vcpu_ioctl lodge_get_events, lodge_set_events, lodge_get_debugregs, lodge_set_debugregs;
 lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state;
-lodge_vcpu_ioctl lodge_get_fpu, lodge_set_fpu, lodge_get_xsave, lodge_set_xsave, lodge_get_xcrs, lodge_set_xcrs;	/* fpu.c */
+lodge_vcpu_ioctl lodge_get_fpu, lodge_set_fpu, lodge_get_xsave, lodge_set_xsave, lodge_get_xcrs, lodge_set_xcrs;	lodge_vm_ioctl lodge_ioc_coalesced_add, lodge_ioc_coalesced_del;
+
+/* fpu.c */
 int lodge_set_cr0(struct lodge_vcpu *v, u64 val);	/* as the guest's MOV; 0, or 1: #GP */
 int lodge_set_cr3(struct lodge_vcpu *v, u64 val);
 int lodge_set_cr4(struct lodge_vcpu *v, u64 val);
@@ -550,6 +573,7 @@ void lodge_cpuid_init(struct lodge_vcpu *v);		/* v->cpuid for "no CPUID set yet"
 int lodge_msr_read(struct lodge_vcpu *v, u32 index, u64 *val, bool host);
 int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool window);
 lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
+lodge_vcpu_ioctl lodge_setup_mce;
 int lodge_msr_index_list(struct kvm_msr_list __user *u);
 int lodge_msr_init(struct lodge_vcpu *v);
 void lodge_msr_setup(void);				/* load: which MSRs this host has */

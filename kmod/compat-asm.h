@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The mitigations of the entry code, as each kernel names them. Included by .S files only, for
+ * compat.h cannot be; the same rule holds: kernel versions live here and there, nowhere else.
+ *
+ * LODGE_FILL_RSB:           no return of the host may consume what the guest left in the RSB
+ * LODGE_UNTRAIN_RET:        Retbleed and SRSO; clobbers what a call may
+ * LODGE_CLEAR_CPU_BUFFERS:  stale data in the CPU's buffers (TSA); keeps registers, clobbers ZF
+ */
+#ifndef LODGE_COMPAT_ASM_H
+#define LODGE_COMPAT_ASM_H
+
+#include <asm/cpufeatures.h>
+
+#ifdef X86_FEATURE_RSB_VMEXIT
+#define LODGE_FILL_RSB FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
+#else
+#define LODGE_FILL_RSB FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RETPOLINE
+#endif
+
+/*
+ * VERW with a memory operand of our own: the kernel's is not for every module. The operand stands
+ * outside the alternative, for relative operands inside one are not relocated everywhere.
+ */
+#if defined(X86_FEATURE_CLEAR_CPU_BUF_VM)
+#define LODGE_FEATURE_VERW X86_FEATURE_CLEAR_CPU_BUF_VM
+#else
+#define LODGE_FEATURE_VERW X86_FEATURE_CLEAR_CPU_BUF
+#endif
+#define LODGE_CLEAR_CPU_BUFFERS \
+	ALTERNATIVE "jmp 771f", "", LODGE_FEATURE_VERW; \
+	verw lodge_verw_sel(%rip); \
+771:
+
+#ifdef X86_FEATURE_UNRET
+#define LODGE_UNTRAIN_RET CALL_UNTRAIN_RET
+#else
+#define LODGE_UNTRAIN_RET
+#endif
+
+#endif

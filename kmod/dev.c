@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/lodge: the system ioctls, capabilities, and the one function that runs a row of an ioctl
+ * table for all three kinds of fd.
+ *
+ * A row names the command (its size is in the number), and what calls it. The argument is copied
+ * in once, the function sees only the copy, and the copy goes back out: nothing in userspace is read twice.
+ *
+ * No locks.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/compat.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "lodge.h"
+#include "irqchip/irqchip.h"
+
+#define ON_STACK 128
+
+/**
+ * lodge_ioctl_table - run one row: copy in, call, copy out
+ * @row: the row
+ * @obj: struct lodge_vm or lodge_vcpu
+ * @arg: the ioctl's argument
+ * @vcpu: which of the two
+ *
+ * Return: what the row's function returns, -EFAULT or -ENOMEM.
+ */
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, bool vcpu)
+{
+	u8 small[ON_STACK] __aligned(8);
+	void *buf = small;
+	u32 size = row->flags & IOC_VAL ? 0 : _IOC_SIZE(row->cmd);
+	u32 dir = _IOC_DIR(row->cmd);
+	long ret;
+
+	if (size > ON_STACK) {
+		buf = kvzalloc(size, GFP_KERNEL_ACCOUNT);
+		if (!buf)
+			return -ENOMEM;
+	} else {
+		memset(small, 0, size);
+	}
+	ret = -EFAULT;
+	if (size && dir & _IOC_WRITE && copy_from_user(buf, (void __user *)arg, size))
+		goto out;
+	ret = vcpu ? row->fn.vcpu(obj, buf, arg) : row->fn.vm(obj, buf, arg);
+	if (ret >= 0 && size && dir & _IOC_READ && !(row->flags & IOC_TAIL) &&
+	    copy_to_user((void __user *)arg, buf, size))
+		ret = -EFAULT;
+out:
+	if (buf != small)
+		kvfree(buf);
+	return ret;
+}
+
+static const struct {
+	u32 cap;
+	int value;
+} caps[] = {
+	{ KVM_CAP_IRQCHIP, 1 },
+	{ KVM_CAP_HLT, 1 },
+	{ KVM_CAP_USER_MEMORY, 1 },
+	{ KVM_CAP_SET_TSS_ADDR, 1 },
+	{ KVM_CAP_EXT_CPUID, 1 },
+	{ KVM_CAP_CLOCKSOURCE, 1 },
+	{ KVM_CAP_NR_MEMSLOTS, LODGE_MAX_SLOTS },
+	{ KVM_CAP_PIT, 1 },
+	{ KVM_CAP_NOP_IO_DELAY, 1 },
+	{ KVM_CAP_MP_STATE, 1 },
+	{ KVM_CAP_COALESCED_MMIO, LODGE_COALESCED_PAGE },
+	{ KVM_CAP_SYNC_MMU, 1 },
+	{ KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1 },
+	{ KVM_CAP_USER_NMI, 1 },
+	{ KVM_CAP_REINJECT_CONTROL, 1 },
+	{ KVM_CAP_IRQ_ROUTING, 4096 },
+	{ KVM_CAP_IRQ_INJECT_STATUS, 1 },
+	{ KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1 },
+	{ KVM_CAP_MCE, LODGE_MCE_BANKS },
+	{ KVM_CAP_IRQFD, 1 },
+	{ KVM_CAP_PIT2, 1 },
+	{ KVM_CAP_SET_BOOT_CPU_ID, 1 },
+	{ KVM_CAP_PIT_STATE2, 1 },
+	{ KVM_CAP_IOEVENTFD, 1 },
+	{ KVM_CAP_SET_IDENTITY_MAP_ADDR, 1 },
+	{ KVM_CAP_ADJUST_CLOCK, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC },
+	{ KVM_CAP_INTERNAL_ERROR_DATA, 1 },
+	{ KVM_CAP_VCPU_EVENTS, 1 },
+	{ KVM_CAP_DEBUGREGS, 1 },
+	{ KVM_CAP_ENABLE_CAP, 1 },
+	{ KVM_CAP_GET_TSC_KHZ, 1 },
+	{ KVM_CAP_MAX_VCPUS, LODGE_MAX_VCPUS },
+	{ KVM_CAP_IRQFD_RESAMPLE, 1 },
+	{ KVM_CAP_TSC_DEADLINE_TIMER, 1 },
+	{ KVM_CAP_SYNC_REGS, LODGE_SYNC_REGS },
+	{ KVM_CAP_SIGNAL_MSI, 1 },
+	{ KVM_CAP_READONLY_MEM, 1 },
+	{ KVM_CAP_EXT_EMUL_CPUID, 0 },
+	{ KVM_CAP_ENABLE_CAP_VM, 1 },
+	{ KVM_CAP_CHECK_EXTENSION_VM, 1 },
+	{ KVM_CAP_IOEVENTFD_NO_LENGTH, 1 },
+	{ KVM_CAP_SPLIT_IRQCHIP, 1 },
+	{ KVM_CAP_IOEVENTFD_ANY_LENGTH, 1 },
+	{ KVM_CAP_MAX_VCPU_ID, LODGE_MAX_VCPUS },
+	{ KVM_CAP_IMMEDIATE_EXIT, 1 },
+	{ KVM_CAP_USER_MEMORY2, 1 },
+};
+
+/**
+ * lodge_check_extension - KVM_CHECK_EXTENSION, on the system and the VM fd alike
+ * @cap: KVM_CAP_*
+ *
+ * Return: the value, 0 for what Lodge does not have.
+ */
+int lodge_check_extension(unsigned long cap)
+{
+	int i;
+
+	switch (cap) {
+	case KVM_CAP_NR_VCPUS:
+		return min_t(int, num_online_cpus(), LODGE_MAX_VCPUS);
+	case KVM_CAP_XSAVE:
+	case KVM_CAP_XCRS:
+		return boot_cpu_has(X86_FEATURE_XSAVE);
+	}
+	for (i = 0; i < ARRAY_SIZE(caps); i++)
+		if (caps[i].cap == cap)
+			return caps[i].value;
+	return 0;
+}
+
+static long get_mce_cap(void __user *u)
+{
+	u64 cap = LODGE_MCE_BANKS | BIT_ULL(8) | BIT_ULL(24);	/* MCG_CTL_P, MCG_SER_P */
+
+	return copy_to_user(u, &cap, sizeof(cap)) ? -EFAULT : 0;
+}
+
+static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	switch (cmd) {
+	case KVM_GET_API_VERSION:
+		return arg ? -EINVAL : LODGE_API_VERSION;
+	case KVM_CREATE_VM:
+		return lodge_vm_create(arg);
+	case KVM_CHECK_EXTENSION:
+		return lodge_check_extension(arg);
+	case KVM_GET_VCPU_MMAP_SIZE:
+		return arg ? -EINVAL : LODGE_MMAP_PAGES * PAGE_SIZE;
+	case KVM_GET_SUPPORTED_CPUID:
+		return lodge_supported_cpuid((void __user *)arg);
+	case KVM_GET_MSR_INDEX_LIST:
+		return lodge_msr_index_list((void __user *)arg);
+	case KVM_X86_GET_MCE_CAP_SUPPORTED:
+		return get_mce_cap((void __user *)arg);
+	}
+	return -ENOTTY;
+}
+
+const struct file_operations lodge_dev_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = dev_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};

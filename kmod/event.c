@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Exceptions, NMIs and interrupts on their way into the guest.
+ *
+ * Three stages. Pending: v->pending_exc, v->nmi_pending, a bit in the LAPIC's IRR, the PIC's
+ * line, v->ext_vector. Chosen: v->inject, which the vendor puts into the hardware for the next
+ * entry. Delivered: the next exit says nothing of it. If that exit says that delivery was
+ * interrupted (a second-level fault on the guest's stack, say), the vendor hands the event back to
+ * lodge_reinject() and it is chosen again before anything else (SDM 3, 27.2.4; APM 2, 15.7.2).
+ *
+ * Whatever may change the choice sets REQ_EVENT; lodge_evaluate_events() looks once per request and
+ * opens interrupt or NMI windows for what has to wait.
+ *
+ * vcpu->mutex held (lodge_queue_nmi: any context), evaluation inside the window. No locks.
+ */
+#include <asm/trapnr.h>
+#include <asm/debugreg.h>
+
+#include "lodge.h"
+#include "irqchip/irqchip.h"
+#include "trace.h"
+
+static bool contributory(u8 vector)
+{
+	return vector == X86_TRAP_DE || (vector >= X86_TRAP_TS && vector <= X86_TRAP_GP);
+}
+
+static bool has_error_code(u8 vector)
+{
+	return vector == X86_TRAP_DF || (vector >= X86_TRAP_TS && vector <= X86_TRAP_PF) ||
+	       vector == X86_TRAP_AC;
+}
+
+/* A second exception while one is pending or being delivered: SDM 3, table 6-5. */
+static void queue(struct lodge_vcpu *v, u8 vector, bool has_error, u32 error)
+{
+	struct lodge_event *first = v->pending_exc.type ? &v->pending_exc : &v->inject;
+
+	lodge_set_request(v, REQ_EVENT);
+	if (first->type == EV_EXCEPTION) {
+		if (first->vector == X86_TRAP_DF) {
+			lodge_set_request(v, REQ_TRIPLE_FAULT);
+			return;
+		}
+		if ((contributory(first->vector) && contributory(vector)) ||
+		    (first->vector == X86_TRAP_PF &&
+		     (contributory(vector) || vector == X86_TRAP_PF))) {
+			vector = X86_TRAP_DF;
+			has_error = true;
+			error = 0;
+		}
+		first->type = EV_NONE;
+	}
+	v->pending_exc = (struct lodge_event) {
+		.type = EV_EXCEPTION, .vector = vector, .has_error = has_error, .error = error,
+	};
+}
+
+/**
+ * lodge_queue_exception - raise an exception without error code (or with 0 where one belongs)
+ * @v: the vCPU
+ * @vector: which; a #DB's DR6 bits go into v->pending_payload first
+ */
+void lodge_queue_exception(struct lodge_vcpu *v, u8 vector)
+{
+	queue(v, vector, has_error_code(vector), 0);
+}
+
+/**
+ * lodge_queue_exception_error - raise an exception with an error code
+ * @v: the vCPU
+ * @vector: which
+ * @error: the error code
+ */
+void lodge_queue_exception_error(struct lodge_vcpu *v, u8 vector, u32 error)
+{
+	queue(v, vector, true, error);
+}
+
+/**
+ * lodge_queue_pf - raise #PF
+ * @v: the vCPU
+ * @gva: goes into CR2 at delivery
+ * @error: the page-fault error code
+ */
+void lodge_queue_pf(struct lodge_vcpu *v, u64 gva, u32 error)
+{
+	v->pending_payload = gva;
+	queue(v, X86_TRAP_PF, true, error);
+}
+
+/**
+ * lodge_queue_walk_fault - raise what a walk of the guest's page tables ended in
+ * @v: the vCPU
+ * @f: from gwalk.c
+ */
+void lodge_queue_walk_fault(struct lodge_vcpu *v, const struct lodge_walk_fault *f)
+{
+	if (f->gp)
+		lodge_queue_exception(v, X86_TRAP_GP);
+	else
+		lodge_queue_pf(v, f->gva, f->error);
+}
+
+/**
+ * lodge_queue_nmi - an NMI for a vCPU
+ * @v: the vCPU; any context
+ */
+void lodge_queue_nmi(struct lodge_vcpu *v)
+{
+	atomic_inc(&v->nmi_queued);
+	lodge_request(v, REQ_NMI);
+}
+
+/**
+ * lodge_reinject - the hardware says that this event's delivery was interrupted by the exit
+ * @v: the vCPU; window
+ * @e: the event; EV_NONE where running the instruction again raises it
+ */
+void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e)
+{
+	v->inject = *e;
+	lodge_set_request(v, REQ_EVENT);
+}
+
+/**
+ * lodge_irq_allowed - the guest could take a maskable interrupt now
+ * @v: the vCPU
+ */
+bool lodge_irq_allowed(struct lodge_vcpu *v)
+{
+	lodge_need(v, LG_RFLAGS | LG_MISC);
+	return (v->st.rflags & X86_EFLAGS_IF) && !v->st.int_shadow;
+}
+
+/* The side effects of an exception happen when its delivery begins, not when it is queued. */
+static void begin_exception(struct lodge_vcpu *v)
+{
+	v->inject = v->pending_exc;
+	v->pending_exc.type = EV_NONE;
+	if (v->inject.vector == X86_TRAP_PF) {
+		lodge_touch(v, LG_CR);
+		v->st.cr2 = v->pending_payload;
+	} else if (v->inject.vector == X86_TRAP_DB) {
+		lodge_touch(v, LG_DR);
+		v->st.dr6 |= v->pending_payload;
+		v->st.dr7 &= ~(u64)DR_GD;
+	}
+	v->pending_payload = 0;
+	lodge_need(v, LG_CR);
+	if (!(v->st.cr0 & X86_CR0_PE))
+		v->inject.has_error = false;	/* real mode pushes none */
+}
+
+/* The vector that the interrupt controllers offer now, or -1. */
+static int irq_offered(struct lodge_vcpu *v, u8 *threshold)
+{
+	*threshold = 0;
+	if (v->ext_vector >= 0)
+		return v->ext_vector;
+	if (!v->lapic)
+		return -1;
+	if (v->vm->pic && lodge_pic_pending(v->vm) && lodge_lapic_accepts_extint(v))
+		return 0;	/* the PIC tells which at acknowledge */
+	return lodge_lapic_pending(v, threshold);
+}
+
+static int irq_ack(struct lodge_vcpu *v, int vector)
+{
+	if (v->ext_vector >= 0) {
+		v->ext_vector = -1;
+		return vector;
+	}
+	if (v->vm->pic && lodge_pic_pending(v->vm) && lodge_lapic_accepts_extint(v)) {
+		vector = lodge_pic_ack(v->vm);
+		if (vector >= 0)
+			return vector;
+		vector = lodge_lapic_pending(v, &(u8){ 0 });
+		if (vector < 0)
+			return -1;
+	}
+	lodge_lapic_ack(v, vector);
+	return vector;
+}
+
+static void choose_irq(struct lodge_vcpu *v, int vector)
+{
+	vector = irq_ack(v, vector);
+	if (vector < 0)
+		return;
+	v->inject = (struct lodge_event) { .type = EV_INTR, .vector = vector };
+	v->stat.irq_injections++;
+	trace_kvm_inj_virq(vector);
+}
+
+/**
+ * lodge_evaluate_events - choose what the next entry delivers, open windows for the rest
+ * @v: the vCPU; window, REQ_EVENT set
+ *
+ * Priorities as SDM 3, table 6-2: an interrupted delivery first, then exceptions, NMIs, interrupts.
+ */
+void lodge_evaluate_events(struct lodge_vcpu *v)
+{
+	bool nmi_window = false, irq_window = false;
+	u8 threshold = 0;
+	int vector;
+
+	clear_bit(REQ_EVENT, &v->requests);
+	smp_mb__after_atomic();		/* what is raised from here on asks for another look */
+	if (v->lapic)
+		lodge_lapic_inject_timer(v);
+
+	if (v->inject.type == EV_NONE && v->pending_exc.type)
+		begin_exception(v);
+	if (v->nmi_pending) {
+		lodge_need(v, LG_MISC);
+		if (v->inject.type == EV_NONE && !lodge_ops->nmi_blocked(v) && !v->st.int_shadow) {
+			v->nmi_pending--;
+			v->inject = (struct lodge_event) { .type = EV_NMI, .vector = X86_TRAP_NMI };
+			v->stat.nmi_injections++;
+		}
+		nmi_window = v->nmi_pending;
+	}
+	vector = irq_offered(v, &threshold);
+	if (vector >= 0) {
+		if (v->inject.type == EV_NONE && lodge_irq_allowed(v)) {
+			choose_irq(v, vector);
+			vector = irq_offered(v, &threshold);
+		}
+		irq_window = vector >= 0;
+	}
+	if (!v->lapic_or_split && v->run->request_interrupt_window)
+		irq_window = true;
+	if (v->inject.type != EV_NONE)
+		lodge_ops->set_event(v);
+	lodge_ops->set_windows(v, irq_window, nmi_window);
+	if (v->lapic)
+		lodge_ops->set_tpr(v, irq_window ? 0 : threshold);
+}

@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What each exit means, once for both vendors.
+ *
+ * Two tables. lodge_exit_fast[] runs in the window, interrupts off: it may not sleep, allocate or
+ * touch user memory; it returns NEXT_ENTER (straight back into the guest), NEXT_USER (v->run is
+ * filled in) or NEXT_HANDLE. Then the window closes and lodge_exit_slow[] runs, preemptible, with
+ * vm->srcu held. A slow handler that has no work of its own repeats the fast one in that context.
+ *
+ * Instruction lengths: where the hardware does not give them (AMD without NRIPS) the bytes are
+ * fetched and checked to be the instruction that the exit names. In the window that works as long as the
+ * page is mapped; otherwise the slow path fetches it.
+ *
+ * vcpu->mutex held. No other lock.
+ */
+#include <asm/debugreg.h>
+#include <asm/msr-index.h>
+#include <asm/trapnr.h>
+
+#include "lodge.h"
+#include "irqchip/irqchip.h"
+#include "trace.h"
+
+/**
+ * lodge_internal_error - end KVM_RUN with KVM_EXIT_INTERNAL_ERROR
+ * @v: the vCPU
+ * @suberror: KVM_INTERNAL_ERROR_*; with _EMULATION the bytes at RIP are reported as KVM does
+ */
+enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror)
+{
+	struct kvm_run *run = v->run;
+	struct lodge_walk_fault f;
+	int n = 0;
+
+	memset(&run->internal, 0, sizeof(run->internal));
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = suberror;
+	if (suberror == KVM_INTERNAL_ERROR_EMULATION) {
+		u8 bytes[15] = {};
+
+		n = lodge_fetch(v, bytes, sizeof(bytes), &f, v->mode == MODE_WINDOW);
+		if (n > 0) {
+			/* struct kvm_run's emulation_failure: flags, then size and bytes */
+			run->internal.ndata = 3;
+			run->internal.data[0] = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+			((u8 *)&run->internal.data[1])[0] = n;
+			memcpy((u8 *)&run->internal.data[1] + 1, bytes, sizeof(bytes));
+		}
+		v->stat.insn_emulation_fail++;
+	} else {
+		run->internal.ndata = 3;
+		run->internal.data[0] = v->exit.reason;
+		run->internal.data[1] = v->exit.info1;
+		run->internal.data[2] = v->exit.info2;
+	}
+	return NEXT_USER;
+}
+
+/**
+ * lodge_code_bits - 16, 32 or 64: the size of the code at CS:RIP
+ * @v: the vCPU
+ */
+int lodge_code_bits(struct lodge_vcpu *v)
+{
+	lodge_need(v, LG_SEG | LG_CR);
+	if (v->st.efer & EFER_LMA && v->st.seg[SEG_CS].l)
+		return 64;
+	if (!(v->st.cr0 & X86_CR0_PE) || v->st.rflags & X86_EFLAGS_VM)
+		return 16;
+	return v->st.seg[SEG_CS].db ? 32 : 16;
+}
+
+/**
+ * lodge_insn_len - length of the instruction that just exited
+ * @v: the vCPU
+ * @kind: what it must be
+ *
+ * Return: 1 to 15; -EAGAIN in the window when its bytes are not at hand; 0 when the bytes are something else
+ * (the guest changed them under our feet) or cannot be fetched: a #PF may have been queued.
+ */
+int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind)
+{
+	struct lodge_walk_fault f;
+	u8 bytes[15];
+	int n;
+
+	if (likely(v->exit.len))
+		return v->exit.len;
+	n = lodge_fetch(v, bytes, sizeof(bytes), &f, v->mode == MODE_WINDOW);
+	if (n < 0)
+		return n;
+	if (n == 0) {
+		lodge_queue_walk_fault(v, &f);
+		return 0;
+	}
+	n = lodge_insn_skip_len(bytes, n, lodge_code_bits(v), kind);
+	return n > 0 ? n : 0;
+}
+
+/**
+ * lodge_advance_rip - the instruction at RIP is done
+ * @v: the vCPU
+ * @next_rip: where the next one is
+ *
+ * Ends an interrupt shadow; with TF set raises the single-step trap that the hardware would.
+ */
+void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
+{
+	lodge_need(v, LG_RIP | LG_RFLAGS | LG_MISC);
+	v->st.rip = next_rip;
+	v->dirty |= LG_RIP;
+	if (unlikely(v->st.int_shadow)) {
+		v->st.int_shadow = 0;
+		v->dirty |= LG_MISC;
+		lodge_set_request(v, REQ_EVENT);
+	}
+	if (unlikely(v->st.rflags & X86_EFLAGS_TF)) {
+		v->pending_payload = DR_STEP;
+		lodge_queue_exception(v, X86_TRAP_DB);
+	}
+}
+
+/**
+ * lodge_skip_insn - step over the instruction that just exited
+ * @v: the vCPU
+ * @kind: what it must be
+ *
+ * Return: NEXT_ENTER, or NEXT_HANDLE when it has to be tried again outside the window: nothing has
+ * changed then. When the bytes turn out to be something else the guest just runs them.
+ */
+enum lodge_next lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind)
+{
+	int len = lodge_insn_len(v, kind);
+	u64 rip;
+
+	if (unlikely(len == -EAGAIN))
+		return NEXT_HANDLE;
+	if (unlikely(len <= 0))
+		return NEXT_ENTER;
+	rip = lodge_rip(v) + len;
+	if (unlikely(rip >> 32) && lodge_code_bits(v) != 64)
+		rip = (u32)rip;
+	lodge_advance_rip(v, rip);
+	return NEXT_ENTER;
+}
+
+/* -- handlers -- */
+
+static enum lodge_next handle_slow(struct lodge_vcpu *v)
+{
+	return NEXT_HANDLE;
+}
+
+static enum lodge_next handle_enter(struct lodge_vcpu *v)
+{
+	return NEXT_ENTER;
+}
+
+static enum lodge_next handle_window_exit(struct lodge_vcpu *v)
+{
+	if (v->exit.kind == EXIT_IRQ_WINDOW)
+		v->stat.irq_window_exits++;
+	else
+		v->stat.nmi_window_exits++;
+	lodge_set_request(v, REQ_EVENT);
+	/* Userspace asked to be told. */
+	return v->lapic_or_split ? NEXT_ENTER : NEXT_HANDLE;
+}
+
+static enum lodge_next handle_extint(struct lodge_vcpu *v)
+{
+	v->stat.irq_exits++;
+	return NEXT_HANDLE;
+}
+
+static enum lodge_next handle_cpuid(struct lodge_vcpu *v)
+{
+	u32 a = v->regs[R_AX], c = v->regs[R_CX], b, d;
+	enum lodge_next next = lodge_skip_insn(v, LODGE_SKIP_CPUID);
+
+	if (next != NEXT_ENTER)
+		return next;
+	lodge_cpuid(v, &a, &b, &c, &d);
+	v->regs[R_AX] = a;
+	v->regs[R_BX] = b;
+	v->regs[R_CX] = c;
+	v->regs[R_DX] = d;
+	return NEXT_ENTER;
+}
+
+/* After a write: what the vendor has to be told. */
+static void msr_written(struct lodge_vcpu *v, u32 index)
+{
+	if (index == MSR_IA32_SPEC_CTRL && v->spec_ctrl && !v->spec_live) {
+		v->spec_live = true;
+		lodge_ops->set_intercepts(v);
+	}
+}
+
+static enum lodge_next handle_msr(struct lodge_vcpu *v)
+{
+	bool window = v->mode == MODE_WINDOW, write = v->exit.msr.write;
+	u32 index = v->regs[R_CX];
+	int len, ret;
+	u64 val;
+
+	len = lodge_insn_len(v, LODGE_SKIP_MSR);
+	if (len <= 0)
+		return len == -EAGAIN ? NEXT_HANDLE : NEXT_ENTER;
+	if (write) {
+		val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
+		ret = lodge_msr_write(v, index, val, false, window);
+	} else {
+		ret = lodge_msr_read(v, index, &val, false);
+	}
+	trace_kvm_msr(write, index, ret ? 0 : val, ret == 1);
+	if (ret == -EAGAIN)
+		return NEXT_HANDLE;
+	if (ret) {
+		lodge_queue_exception(v, X86_TRAP_GP);
+		return NEXT_ENTER;
+	}
+	if (write) {
+		msr_written(v, index);
+	} else {
+		v->regs[R_AX] = (u32)val;
+		v->regs[R_DX] = val >> 32;
+	}
+	lodge_advance_rip(v, lodge_rip(v) + len);
+	return NEXT_ENTER;
+}
+
+static enum lodge_next handle_io_fast(struct lodge_vcpu *v)
+{
+	v->stat.io_exits++;
+	return lodge_handle_io(v, true);
+}
+
+static enum lodge_next handle_io_slow(struct lodge_vcpu *v)
+{
+	return lodge_handle_io(v, false);
+}
+
+static enum lodge_next handle_hlt(struct lodge_vcpu *v)
+{
+	enum lodge_next next = lodge_skip_insn(v, LODGE_SKIP_HLT);
+
+	if (next != NEXT_ENTER)
+		return next;
+	v->stat.halt_exits++;
+	if (!v->lapic) {
+		v->run->exit_reason = KVM_EXIT_HLT;
+		return NEXT_USER;
+	}
+	v->mp_state = KVM_MP_STATE_HALTED;
+	return NEXT_HANDLE;
+}
+
+/* The slow half of HLT: run.c puts the thread to sleep when it sees mp_state. */
+static enum lodge_next handle_hlt_slow(struct lodge_vcpu *v)
+{
+	if (v->lapic && v->mp_state == KVM_MP_STATE_HALTED)
+		return NEXT_ENTER;
+	return handle_hlt(v) == NEXT_USER ? NEXT_USER : NEXT_ENTER;
+}
+
+static enum lodge_next handle_fault_fast(struct lodge_vcpu *v)
+{
+	u64 gpa = v->exit.fault.gpa;
+	int ret;
+
+	v->stat.pf_taken++;
+	trace_kvm_page_fault(v, gpa, v->exit.fault.access);
+	if (!v->exit.fault.walk && v->lapic && lodge_lapic_hit(v, gpa))
+		return lodge_mmio_fast(v, gpa);
+	ret = lodge_npt_fault_fast(v, gpa, v->exit.fault.access);
+	if (ret == MAP_DONE) {
+		v->stat.pf_fixed++;
+		return NEXT_ENTER;
+	}
+	return NEXT_HANDLE;
+}
+
+static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
+{
+	u64 gpa = v->exit.fault.gpa;
+	int ret;
+
+	if (!v->exit.fault.walk && v->lapic && lodge_lapic_hit(v, gpa))
+		return lodge_handle_mmio(v, gpa);
+	ret = lodge_npt_fault(v, gpa, v->exit.fault.access);
+	if (ret < 0)
+		return ret;
+	if (ret == MAP_DONE) {
+		v->stat.pf_fixed++;
+		return NEXT_ENTER;
+	}
+	/* No memory there. Page tables and code are not emulated from a device. */
+	if (v->exit.fault.walk || v->exit.fault.access & ACC_FETCH || v->inject.type != EV_NONE)
+		return lodge_internal_error(v, v->inject.type != EV_NONE ?
+					    KVM_INTERNAL_ERROR_DELIVERY_EV :
+					    KVM_INTERNAL_ERROR_EMULATION);
+	return lodge_handle_mmio(v, gpa);
+}
+
+static enum lodge_next handle_hypercall(struct lodge_vcpu *v)
+{
+	enum lodge_next next = lodge_skip_insn(v, LODGE_SKIP_VMCALL);
+	u64 mask = ~0ull;
+
+	if (next != NEXT_ENTER)
+		return next;
+	v->stat.hypercalls++;
+	if (lodge_code_bits(v) != 64)
+		mask = U32_MAX;
+	v->regs[R_AX] = mask & lodge_pv_hypercall(v, v->regs[R_AX] & mask, v->regs[R_BX] & mask,
+						  v->regs[R_CX] & mask, v->regs[R_DX] & mask,
+						  v->regs[R_SI] & mask);
+	return NEXT_ENTER;
+}
+
+/* A spinning vCPU gives way to whoever holds the lock it spins on. */
+static enum lodge_next handle_pause(struct lodge_vcpu *v)
+{
+	enum lodge_next next = lodge_skip_insn(v, LODGE_SKIP_PAUSE);
+
+	if (v->mode == MODE_WINDOW)
+		return NEXT_HANDLE;
+	yield();
+	return next;
+}
+
+static enum lodge_next handle_pause_fast(struct lodge_vcpu *v)
+{
+	return NEXT_HANDLE;
+}
+
+static enum lodge_next handle_cr(struct lodge_vcpu *v)
+{
+	u8 gpr = v->exit.cr.gpr;
+	u64 val;
+	int ret = 0;
+
+	if (gpr == R_SP)
+		lodge_need(v, LG_RSP);
+	val = v->regs[gpr & 15];
+	lodge_need(v, LG_CR | LG_SEG);
+	if (lodge_code_bits(v) != 64)
+		val = (u32)val;
+	switch (v->exit.cr.op) {
+	case CR_CLTS:
+		ret = lodge_set_cr0(v, v->st.cr0 & ~(u64)X86_CR0_TS);
+		break;
+	case CR_LMSW:	/* sets PE, never clears it: SDM 2, LMSW */
+		ret = lodge_set_cr0(v, (v->st.cr0 & ~0xeull) | (v->exit.cr.lmsw & 0xf));
+		break;
+	case CR_WRITE:
+		if (v->exit.cr.cr == 0)
+			ret = lodge_set_cr0(v, val);
+		else if (v->exit.cr.cr == 3)
+			ret = lodge_set_cr3(v, val);
+		else if (v->exit.cr.cr == 4)
+			ret = lodge_set_cr4(v, val);
+		else if (val & ~0xfull)
+			ret = 1;
+		else if (v->lapic)
+			lodge_lapic_set_tpr(v, val);
+		else
+			v->cr8 = val;
+		break;
+	case CR_READ:
+		if (gpr == R_SP)
+			v->dirty |= LG_RSP;
+		v->regs[gpr & 15] = v->exit.cr.cr == 3 ? v->st.cr3 :
+				    v->lapic ? lodge_lapic_get_tpr(v) : v->cr8;
+		break;
+	}
+	if (ret) {
+		lodge_queue_exception(v, X86_TRAP_GP);
+		return NEXT_ENTER;
+	}
+	lodge_advance_rip(v, lodge_rip(v) + v->exit.len);
+	/* Without an in-kernel LAPIC userspace arbitrates by TPR: it wants to know when it falls. */
+	if (v->exit.cr.op == CR_WRITE && v->exit.cr.cr == 8 && !v->lapic) {
+		v->run->exit_reason = KVM_EXIT_SET_TPR;
+		return NEXT_USER;
+	}
+	return NEXT_ENTER;
+}
+
+static enum lodge_next handle_exception(struct lodge_vcpu *v)
+{
+	u8 vector = v->exit.exc.vector;
+
+	if (vector == X86_TRAP_DB || vector == X86_TRAP_BP) {
+		u32 wanted = vector == X86_TRAP_BP ? KVM_GUESTDBG_USE_SW_BP :
+			     KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP;
+
+		if (v->guest_debug & wanted) {
+			lodge_need(v, LG_DR | LG_SEG);
+			v->run->exit_reason = KVM_EXIT_DEBUG;
+			v->run->debug.arch.exception = vector;
+			v->run->debug.arch.pc = lodge_rip(v) + v->st.seg[SEG_CS].base;
+			v->run->debug.arch.dr6 = v->exit.exc.payload;
+			v->run->debug.arch.dr7 = v->st.dr7;
+			return NEXT_USER;
+		}
+	}
+	if (vector == X86_TRAP_DB)
+		v->pending_payload = v->exit.exc.payload & ~(u64)DR6_RESERVED;
+	if (v->exit.exc.has_error)
+		lodge_queue_exception_error(v, vector, v->exit.exc.error);
+	else
+		lodge_queue_exception(v, vector);
+	return NEXT_ENTER;
+}
+
+static enum lodge_next handle_xsetbv(struct lodge_vcpu *v)
+{
+	u64 val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
+	int len = lodge_insn_len(v, LODGE_SKIP_XSETBV);
+
+	if (len <= 0)
+		return len == -EAGAIN ? NEXT_HANDLE : NEXT_ENTER;
+	lodge_need(v, LG_CR | LG_SEG);
+	if (!(v->st.cr4 & X86_CR4_OSXSAVE)) {
+		lodge_queue_exception(v, X86_TRAP_UD);
+	} else if (v->st.cpl || (u32)v->regs[R_CX] || lodge_set_xcr0(v, val)) {
+		lodge_queue_exception(v, X86_TRAP_GP);
+	} else {
+		lodge_advance_rip(v, lodge_rip(v) + len);
+	}
+	return NEXT_ENTER;
+}
+
+/* Memory is write-back and coherent, whatever the guest thinks: nothing to do. */
+static enum lodge_next handle_cache(struct lodge_vcpu *v)
+{
+	return lodge_skip_insn(v, LODGE_SKIP_CACHE);
+}
+
+static enum lodge_next handle_ud(struct lodge_vcpu *v)
+{
+	lodge_queue_exception(v, X86_TRAP_UD);
+	return NEXT_ENTER;
+}
+
+static enum lodge_next handle_gp(struct lodge_vcpu *v)
+{
+	lodge_queue_exception(v, X86_TRAP_GP);
+	return NEXT_ENTER;
+}
+
+static enum lodge_next handle_task_switch(struct lodge_vcpu *v)
+{
+	return lodge_internal_error(v, KVM_INTERNAL_ERROR_EMULATION);
+}
+
+static enum lodge_next handle_shutdown(struct lodge_vcpu *v)
+{
+	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return NEXT_USER;
+}
+
+static enum lodge_next handle_fail_entry(struct lodge_vcpu *v)
+{
+	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+	v->run->fail_entry.hardware_entry_failure_reason = v->exit.reason;
+	v->run->fail_entry.cpu = v->cpu;
+	return NEXT_USER;
+}
+
+static enum lodge_next handle_unknown(struct lodge_vcpu *v)
+{
+	return lodge_internal_error(v, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+}
+
+enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v) = {
+	[EXIT_EXTINT]		= handle_extint,
+	[EXIT_NMI]		= handle_enter,
+	[EXIT_IRQ_WINDOW]	= handle_window_exit,
+	[EXIT_NMI_WINDOW]	= handle_window_exit,
+	[EXIT_CPUID]		= handle_cpuid,
+	[EXIT_MSR]		= handle_msr,
+	[EXIT_IO]		= handle_io_fast,
+	[EXIT_HLT]		= handle_hlt,
+	[EXIT_FAULT]		= handle_fault_fast,
+	[EXIT_HYPERCALL]	= handle_hypercall,
+	[EXIT_PAUSE]		= handle_pause_fast,
+	[EXIT_CR]		= handle_slow,
+	[EXIT_DR]		= handle_slow,
+	[EXIT_EXCEPTION]	= handle_exception,
+	[EXIT_XSETBV]		= handle_xsetbv,
+	[EXIT_CACHE]		= handle_cache,
+	[EXIT_MWAIT]		= handle_ud,
+	[EXIT_RDPMC]		= handle_gp,
+	[EXIT_UD]		= handle_ud,
+	[EXIT_TASK_SWITCH]	= handle_slow,
+	[EXIT_SHUTDOWN]		= handle_shutdown,
+	[EXIT_FAIL_ENTRY]	= handle_fail_entry,
+	[EXIT_UNKNOWN]		= handle_slow,
+	[EXIT_RETRY]		= handle_enter,
+};
+
+enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v) = {
+	[EXIT_EXTINT]		= handle_enter,
+	[EXIT_NMI]		= handle_enter,
+	[EXIT_IRQ_WINDOW]	= handle_enter,
+	[EXIT_NMI_WINDOW]	= handle_enter,
+	[EXIT_CPUID]		= handle_cpuid,
+	[EXIT_MSR]		= handle_msr,
+	[EXIT_IO]		= handle_io_slow,
+	[EXIT_HLT]		= handle_hlt_slow,
+	[EXIT_FAULT]		= handle_fault_slow,
+	[EXIT_HYPERCALL]	= handle_hypercall,
+	[EXIT_PAUSE]		= handle_pause,
+	[EXIT_CR]		= handle_cr,
+	[EXIT_DR]		= handle_unknown,
+	[EXIT_EXCEPTION]	= handle_exception,
+	[EXIT_XSETBV]		= handle_xsetbv,
+	[EXIT_CACHE]		= handle_cache,
+	[EXIT_MWAIT]		= handle_ud,
+	[EXIT_RDPMC]		= handle_gp,
+	[EXIT_UD]		= handle_ud,
+	[EXIT_TASK_SWITCH]	= handle_task_switch,
+	[EXIT_SHUTDOWN]		= handle_shutdown,
+	[EXIT_FAIL_ENTRY]	= handle_fail_entry,
+	[EXIT_UNKNOWN]		= handle_unknown,
+	[EXIT_RETRY]		= handle_enter,
+};

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The host's CPUs: who has virtualization switched on where, and the registers that the hardware
+ * does not switch for us.
+ *
+ * While a VM exists Lodge owns VMX or SVM on every online CPU ("own" of docs/host-window.md): switched
+ * on by the first lodge_host_get(), off by the last lodge_host_put(), followed through CPU
+ * hotplug, suspend and reboot. If somebody else holds it on any CPU, lodge_host_get() undoes what it did
+ * and answers -EBUSY. A user task can run on a CPU after its hotplug callback, so every
+ * window asks again (lodge_host_enter).
+ *
+ * Debug registers: DR7 goes through the VMCS or VMCB, so the guest's DR0-3 need to be in the CPU
+ * only while its DR7 arms them or it looks at them. The host's are put back when it has any armed.
+ *
+ * Locks: cpus_read_lock(), then host_mutex. The hotplug callbacks hold the hotplug lock for
+ * writing and take host_mutex below it: the same order. struct lodge_host_cpu: its own CPU, IRQs off.
+ */
+#include <linux/cpu.h>
+#include <linux/cpuhotplug.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/module.h>
+#include <linux/ptrace.h>
+#include <linux/reboot.h>
+#include <linux/smp.h>
+#include <linux/syscore_ops.h>
+#include <asm/debugreg.h>
+#include <asm/mce.h>
+#include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
+
+#include "host.h"
+
+DEFINE_PER_CPU(struct lodge_host_cpu, lodge_host_cpu);
+
+static DEFINE_MUTEX(host_mutex);
+static int host_users;			/* [host_mutex] VMs */
+static bool host_down;			/* reboot has begun: nobody enters any more */
+static int host_hp_state;
+
+static void enable_this_cpu(void *failed)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (h->enabled)
+		return;
+	if (READ_ONCE(host_down) || lodge_ops->cpu_busy() || lodge_ops->cpu_enable()) {
+		atomic_inc(failed);
+		return;
+	}
+	h->last_uid = 0;
+	h->enabled = true;
+}
+
+static void disable_this_cpu(void *unused)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (h->enabled)
+		lodge_ops->cpu_disable();
+	h->enabled = false;
+}
+
+/**
+ * lodge_host_get - a VM needs the hardware: switch it on everywhere if it is the first
+ *
+ * Context: may sleep; takes the hotplug lock for reading.
+ * Return: 0, or -EBUSY when somebody else has VMX or SVM switched on.
+ */
+int lodge_host_get(void)
+{
+	atomic_t failed = ATOMIC_INIT(0);
+	int ret = 0;
+
+	cpus_read_lock();
+	mutex_lock(&host_mutex);
+	if (host_users++ == 0) {
+		on_each_cpu(enable_this_cpu, &failed, 1);
+		if (atomic_read(&failed)) {
+			on_each_cpu(disable_this_cpu, NULL, 1);
+			host_users = 0;
+			ret = -EBUSY;
+		}
+	}
+	mutex_unlock(&host_mutex);
+	cpus_read_unlock();
+	if (ret)
+		pr_err_ratelimited("lodge: %s is held by another hypervisor: unload it (for KVM: modprobe -r kvm_%s) and try again\n",
+				   lodge_ops == &lodge_svm_ops ? "SVM" : "VMX",
+				   lodge_ops == &lodge_svm_ops ? "amd" : "intel");
+	return ret;
+}
+
+/**
+ * lodge_host_put - a VM is gone: the last one switches the hardware off
+ *
+ * Context: may sleep.
+ */
+void lodge_host_put(void)
+{
+	cpus_read_lock();
+	mutex_lock(&host_mutex);
+	if (--host_users == 0)
+		on_each_cpu(disable_this_cpu, NULL, 1);
+	mutex_unlock(&host_mutex);
+	cpus_read_unlock();
+}
+
+static int cpu_online(unsigned int cpu)
+{
+	atomic_t failed = ATOMIC_INIT(0);
+	unsigned long flags;
+
+	mutex_lock(&host_mutex);
+	if (host_users) {
+		local_irq_save(flags);
+		enable_this_cpu(&failed);
+		local_irq_restore(flags);
+		if (atomic_read(&failed))
+			pr_warn("lodge: CPU %u came online with virtualization in use: no guest runs there\n", cpu);
+	}
+	mutex_unlock(&host_mutex);
+	return 0;
+}
+
+static int cpu_offline(unsigned int cpu)
+{
+	unsigned long flags;
+
+	mutex_lock(&host_mutex);
+	local_irq_save(flags);
+	disable_this_cpu(NULL);
+	local_irq_restore(flags);
+	mutex_unlock(&host_mutex);
+	return 0;
+}
+
+/* The other CPUs go and come by hotplug; these run on the last one, with interrupts off. */
+static int host_suspend(void)
+{
+	disable_this_cpu(NULL);
+	return 0;
+}
+
+static void host_resume(void)
+{
+	atomic_t failed = ATOMIC_INIT(0);
+
+	if (host_users)
+		enable_this_cpu(&failed);
+}
+
+LODGE_SYSCORE(host_syscore, host_suspend, host_resume);
+
+/* INIT does not reach a CPU in VMX operation, and firmware dislikes SVM left on. */
+static int host_reboot(struct notifier_block *nb, unsigned long action, void *data)
+{
+	WRITE_ONCE(host_down, true);
+	on_each_cpu(disable_this_cpu, NULL, 1);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block host_reboot_nb = { .notifier_call = host_reboot };
+
+/**
+ * lodge_host_init - follow the CPUs' comings and goings; once, at load
+ *
+ * Return: 0 or an errno of the hotplug core.
+ */
+int lodge_host_init(void)
+{
+	int ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/lodge:online", cpu_online,
+				    cpu_offline);
+
+	if (ret < 0)
+		return ret;
+	host_hp_state = ret;
+	lodge_syscore_register(&host_syscore);
+	register_reboot_notifier(&host_reboot_nb);
+	return 0;
+}
+
+/** lodge_host_exit - undo lodge_host_init(); at unload, no VM exists */
+void lodge_host_exit(void)
+{
+	unregister_reboot_notifier(&host_reboot_nb);
+	lodge_syscore_unregister(&host_syscore);
+	cpuhp_remove_state(host_hp_state);
+}
+
+/**
+ * lodge_host_enter - begin using this CPU's virtualization
+ * @v: the vCPU about to enter
+ *
+ * Another vCPU than the last one here gets a clean branch predictor: they may be of different
+ * security domains.
+ *
+ * Context: IRQs off, until lodge_host_leave().
+ * Return: false when virtualization is off here (hotplug, reboot).
+ */
+bool lodge_host_enter(struct lodge_vcpu *v)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (unlikely(!h->enabled))
+		return false;
+	if (h->last_uid != v->uid) {
+		if (boot_cpu_has(X86_FEATURE_USE_IBPB) && h->last_uid)
+			lodge_wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+		h->last_uid = v->uid;
+	}
+	return true;
+}
+
+/**
+ * lodge_host_leave - end what lodge_host_enter() began
+ * @v: the vCPU
+ *
+ * Context: IRQs off.
+ */
+void lodge_host_leave(struct lodge_vcpu *v)
+{
+	lodge_vmscape_exit();
+}
+
+/**
+ * lodge_dr_touch - the guest accesses DR0-3: give it its own for the rest of the window
+ * @v: the vCPU; window
+ */
+void lodge_dr_touch(struct lodge_vcpu *v)
+{
+	if (v->dr_live)
+		return;
+	set_debugreg(v->st.dr[0], 0);
+	set_debugreg(v->st.dr[1], 1);
+	set_debugreg(v->st.dr[2], 2);
+	set_debugreg(v->st.dr[3], 3);
+	v->dr_live = true;
+}
+
+/**
+ * lodge_dr_enter - put the host's debug registers aside, load the guest's if it has any armed
+ * @v: the vCPU; window
+ * @guest_dr7: its DR7, from the VMCS or VMCB
+ *
+ * Return: whether DR0-3 hold the guest's values now.
+ */
+bool lodge_dr_enter(struct lodge_vcpu *v, u64 guest_dr7)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (unlikely(hw_breakpoint_active())) {
+		get_debugreg(h->dr[0], 0);
+		get_debugreg(h->dr[1], 1);
+		get_debugreg(h->dr[2], 2);
+		get_debugreg(h->dr[3], 3);
+		get_debugreg(h->dr6, 6);
+		get_debugreg(h->dr7, 7);
+		set_debugreg(0UL, 7);
+		h->dr_saved = true;
+	}
+	if (unlikely(guest_dr7 & 0xff))
+		lodge_dr_touch(v);
+	return v->dr_live;
+}
+
+#define dr_out(to, n) do {		\
+	unsigned long __dr;		\
+	get_debugreg(__dr, n);		\
+	(to) = __dr;			\
+	set_debugreg(0UL, n);		\
+} while (0)
+
+/**
+ * lodge_dr_leave - the guest's debug registers out, the host's back
+ * @v: the vCPU; window
+ * @guest_dr6: what the hardware left in DR6
+ */
+void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (unlikely(v->dr_live)) {
+		dr_out(v->st.dr[0], 0);
+		dr_out(v->st.dr[1], 1);
+		dr_out(v->st.dr[2], 2);
+		dr_out(v->st.dr[3], 3);
+		v->dr_live = false;
+	}
+	if (unlikely(guest_dr6 != DR6_RESERVED))
+		set_debugreg((unsigned long)DR6_RESERVED, 6);
+	if (unlikely(h->dr_saved)) {
+		set_debugreg(h->dr[0], 0);
+		set_debugreg(h->dr[1], 1);
+		set_debugreg(h->dr[2], 2);
+		set_debugreg(h->dr[3], 3);
+		set_debugreg(h->dr6, 6);
+		set_debugreg(h->dr7, 7);
+		h->dr_saved = false;
+	}
+}
+
+/**
+ * lodge_host_machine_check - hand a machine check that hit the guest to the host's handler
+ *
+ * Context: IRQs off, once per intercepted #MC.
+ */
+void lodge_host_machine_check(void)
+{
+	struct pt_regs regs = {
+		.cs = 3,	/* came from user mode: the handler may kill the task, not the host */
+		.flags = X86_EFLAGS_IF,
+	};
+
+	do_machine_check(&regs);
+}
+
+/** lodge_host_spec_ctrl - SPEC_CTRL as the host wants it on this CPU; IRQs off */
+u64 lodge_host_spec_ctrl(void)
+{
+	return this_cpu_read(x86_spec_ctrl_current);
+}

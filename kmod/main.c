@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Load and unload: choose the vendor, look at the CPU, make the device.
+ *
+ * The device appears last, when everything it needs is there, and goes first. Every open fd, VM
+ * and vCPU holds a reference to the module (THIS_MODULE in their file_operations), so unloading
+ * fails with EBUSY while one lives.
+ */
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+
+#include "lodge.h"
+#include "irqchip/irqchip.h"
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+const struct lodge_ops *lodge_ops __ro_after_init;
+
+bool lodge_npt_huge = true;
+module_param_named(huge, lodge_npt_huge, bool, 0444);
+MODULE_PARM_DESC(huge, "Map guest memory with 2M pages where the host has them (default on)");
+
+static char *node = "lodge";
+module_param(node, charp, 0444);
+MODULE_PARM_DESC(node, "Name of the device node: lodge (default), or kvm to take /dev/kvm's number where kvm.ko is not loaded");
+
+extern const struct file_operations lodge_dev_fops;
+
+static struct miscdevice lodge_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "lodge",
+	.fops = &lodge_dev_fops,
+	.mode = 0660,
+};
+
+static int __init probe(void)
+{
+	int ret;
+
+	switch (boot_cpu_data.x86_vendor) {
+	case X86_VENDOR_AMD:
+	case X86_VENDOR_HYGON:
+		lodge_ops = &lodge_svm_ops;
+		break;
+	default:
+		pr_err("lodge: no virtualization extension that Lodge knows on this processor\n");
+		return -ENODEV;
+	}
+	ret = lodge_ops->probe();
+	if (ret == -ENODEV)
+		pr_err("lodge: this processor has no %s, or a hypervisor below hides it\n",
+		       lodge_ops->name);
+	if (ret)
+		lodge_ops->remove();
+	return ret;
+}
+
+static int __init lodge_init(void)
+{
+	int ret = probe();
+
+	if (ret)
+		return ret;
+	ret = lodge_fpu_init();
+	if (ret)
+		goto err_probe;
+	lodge_msr_setup();
+	ret = lodge_eventfd_module_init();
+	if (ret)
+		goto err_probe;
+	ret = lodge_stats_init();
+	if (ret)
+		goto err_eventfd;
+	ret = lodge_host_init();
+	if (ret)
+		goto err_stats;
+	if (!strcmp(node, "kvm")) {
+		lodge_misc.minor = KVM_MINOR;
+		lodge_misc.name = "kvm";
+	}
+	ret = misc_register(&lodge_misc);
+	if (ret) {
+		pr_err("lodge: cannot make /dev/%s (%d)\n", lodge_misc.name, ret);
+		goto err_host;
+	}
+	pr_info("lodge: %s, /dev/%s\n", lodge_ops->name, lodge_misc.name);
+	return 0;
+
+err_host:
+	lodge_host_exit();
+err_stats:
+	lodge_stats_exit();
+err_eventfd:
+	lodge_eventfd_module_exit();
+err_probe:
+	lodge_ops->remove();
+	return ret;
+}
+
+static void __exit lodge_exit(void)
+{
+	misc_deregister(&lodge_misc);
+	lodge_host_exit();
+	lodge_stats_exit();
+	lodge_eventfd_module_exit();
+	lodge_ops->remove();
+}
+
+module_init(lodge_init);
+module_exit(lodge_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Lodge: a small hypervisor with KVM's ABI");

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM_RUN: the loop, the window, and sleeping in HLT.
+ *
+ * One turn of the loop: serve what others asked for, prepare, go through the window, handle what could
+ * not be handled in it. The window is entered with interrupts off and left with them on; in
+ * between the guest runs, and each exit that a fast handler can finish goes straight back in. A
+ * host interrupt ends the window, so the host's latency is that of one exit.
+ *
+ * Kicks: a vCPU sets v->mode to MODE_WINDOW, then looks at its requests; a requester sets the
+ * request, then looks at the mode. One of the two sees the other (smp_mb on both sides). In the
+ * window interrupts are off, so a reschedule IPI sent to it stays pending and ends the next VM
+ * entry at once: requests need no further look before the entry itself.
+ *
+ * vcpu->mutex is held throughout. vm->srcu is held around slow handlers and completions only: in
+ * the window interrupts are off, and lodge_vm_sync() ends every window before anything is freed.
+ */
+#include <linux/sched/signal.h>
+#include <linux/smp.h>
+
+#include "host.h"
+#include "irqchip/irqchip.h"
+#include "trace.h"
+
+#define SLOW_REQUESTS (~(unsigned long)(BIT(REQ_SLOW) - 1))
+
+/**
+ * lodge_kick - make a vCPU look at its requests: out of the window, or awake
+ * @v: the vCPU; any context
+ */
+void lodge_kick(struct lodge_vcpu *v)
+{
+	int cpu;
+
+	smp_mb();	/* pairs with the one in window(): request before mode */
+	if (READ_ONCE(v->mode) == MODE_WINDOW) {
+		preempt_disable();
+		cpu = READ_ONCE(v->cpu);
+		if (cpu != smp_processor_id() && (unsigned int)cpu < nr_cpu_ids)
+			smp_send_reschedule(cpu);
+		preempt_enable();
+	} else if (swq_has_sleeper(&v->wq)) {
+		swake_up_one(&v->wq);
+	}
+}
+
+/**
+ * lodge_request - set a request and kick
+ * @v: the vCPU; any context
+ * @r: what it should do
+ */
+void lodge_request(struct lodge_vcpu *v, enum lodge_request r)
+{
+	/* Set already: whoever set it kicks. But one who sleeps may have seen it and found nothing. */
+	if (!test_and_set_bit(r, &v->requests) || READ_ONCE(v->mode) != MODE_WINDOW)
+		lodge_kick(v);
+}
+
+static void nothing(void *unused)
+{
+}
+
+/**
+ * lodge_kick_all_sync - end every window that is open now
+ * @vm: the VM
+ *
+ * When this returns, each vCPU that was in a window has left it or will before it uses anything it
+ * looked up earlier: the IPI is answered only with interrupts on.
+ *
+ * Context: preemptible or not, IRQs on.
+ */
+void lodge_kick_all_sync(struct lodge_vm *vm)
+{
+	struct lodge_vcpu *v;
+	cpumask_var_t mask;
+	bool any = false;
+	int i, cpu;
+
+	smp_mb();	/* what the caller changed, before the modes */
+	if (!zalloc_cpumask_var(&mask, GFP_NOWAIT | __GFP_NOWARN)) {
+		smp_call_function(nothing, NULL, 1);
+		return;
+	}
+	lodge_for_each_vcpu(i, v, vm) {
+		if (READ_ONCE(v->mode) != MODE_WINDOW)
+			continue;
+		cpu = READ_ONCE(v->cpu);
+		if ((unsigned int)cpu < nr_cpu_ids) {
+			cpumask_set_cpu(cpu, mask);
+			any = true;
+		}
+	}
+	if (any) {
+		preempt_disable();
+		smp_call_function_many(mask, nothing, NULL, true);
+		preempt_enable();
+	}
+	free_cpumask_var(mask);
+}
+
+/**
+ * lodge_vcpu_runnable - there is a reason not to sleep
+ * @v: the vCPU, in its thread
+ */
+bool lodge_vcpu_runnable(struct lodge_vcpu *v)
+{
+	u8 threshold;
+
+	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) ||
+	    test_bit(REQ_UNHALT, &v->requests) || READ_ONCE(v->vm->dead))
+		return true;
+	if (v->mp_state != KVM_MP_STATE_HALTED)
+		return false;
+	if (v->nmi_pending || test_bit(REQ_NMI, &v->requests) || v->pending_exc.type)
+		return true;
+	if (!lodge_irq_allowed(v))
+		return false;
+	if (!v->lapic)
+		return v->ext_vector >= 0;
+	if (lodge_lapic_timer_pending(v))
+		return true;
+	return lodge_lapic_pending(v, &threshold) >= 0 || v->ext_vector >= 0 ||
+	       (v->vm->pic && lodge_pic_pending(v->vm) && lodge_lapic_accepts_extint(v));
+}
+
+static void srcu_out(struct lodge_vcpu *v)
+{
+	srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
+}
+
+static void srcu_in(struct lodge_vcpu *v)
+{
+	v->srcu_idx = srcu_read_lock(&v->vm->srcu);
+}
+
+/* HLT, or waiting for INIT and SIPI: sleep until there is something to do or a signal. */
+static void block(struct lodge_vcpu *v)
+{
+	DECLARE_SWAITQUEUE(wait);
+
+	for (;;) {
+		prepare_to_swait_exclusive(&v->wq, &wait, TASK_INTERRUPTIBLE);
+		if (lodge_vcpu_runnable(v) || signal_pending(current) ||
+		    READ_ONCE(v->run->immediate_exit) || test_bit(REQ_KICK, &v->requests) ||
+		    test_bit(REQ_CLOCK, &v->requests))
+			break;
+		schedule();
+	}
+	finish_swait(&v->wq, &wait);
+}
+
+/* Requests that need a sleeping context, most of them rare. */
+static int serve_slow(struct lodge_vcpu *v)
+{
+	lodge_take_request(v, REQ_KICK);
+	if (lodge_take_request(v, REQ_NMI)) {
+		v->nmi_pending = min(v->nmi_pending + atomic_xchg(&v->nmi_queued, 0), 2);
+		lodge_set_request(v, REQ_EVENT);
+	}
+	if (lodge_take_request(v, REQ_APIC_EVENTS) && v->lapic)
+		lodge_lapic_take_events(v);
+	if (lodge_take_request(v, REQ_CLOCK))
+		lodge_pv_clock_update(v);
+	if (lodge_take_request(v, REQ_IOAPIC_SCAN))
+		lodge_set_request(v, REQ_EVENT);
+	lodge_take_request(v, REQ_STEAL);
+	lodge_take_request(v, REQ_UNHALT);
+	if (lodge_take_request(v, REQ_TRIPLE_FAULT)) {
+		v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+		return NEXT_USER;
+	}
+	return NEXT_ENTER;
+}
+
+static int intr_exit(struct lodge_vcpu *v)
+{
+	v->run->exit_reason = KVM_EXIT_INTR;
+	v->stat.signal_exits++;
+	return -EINTR;
+}
+
+/* Everything that must be settled before the window opens; may sleep. */
+static int service(struct lodge_vcpu *v)
+{
+	int next;
+
+	if (unlikely(READ_ONCE(v->vm->dead)))
+		return -EIO;
+	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS)) {
+		srcu_in(v);
+		next = serve_slow(v);
+		srcu_out(v);
+		if (next != NEXT_ENTER)
+			return next;
+	}
+	if (unlikely(lodge_xfer_due()) && lodge_xfer_work(v->xfer))
+		return intr_exit(v);
+	if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
+		if (lodge_vcpu_runnable(v) && v->mp_state == KVM_MP_STATE_HALTED) {
+			v->mp_state = KVM_MP_STATE_RUNNABLE;
+			v->stat.halt_wakeup++;
+			lodge_set_request(v, REQ_EVENT);
+			return NEXT_ENTER;
+		}
+		if (signal_pending(current))
+			return intr_exit(v);
+		block(v);
+		return NEXT_HANDLE;	/* look again */
+	}
+	if (v->stock.n < LODGE_STOCK_LOW)
+		return lodge_npt_stock_fill(v);
+	return NEXT_ENTER;
+}
+
+/* Without an in-kernel LAPIC userspace delivers interrupts and asks when it may. */
+static bool user_wants_window(struct lodge_vcpu *v)
+{
+	return v->run->request_interrupt_window && !v->lapic_or_split && v->ext_vector < 0 &&
+	       v->inject.type == EV_NONE && lodge_irq_allowed(v);
+}
+
+static void window_close(struct lodge_vcpu *v)
+{
+	lodge_ops->window_end(v);
+	lodge_fpu_window_end(v);
+	lodge_host_leave(v);
+}
+
+/* The way in and out with interrupts off; exits that need not sleep are finished in here. */
+static int window(struct lodge_vcpu *v)
+{
+	int next = NEXT_ENTER, cpu;
+
+	lodge_fpu_enter(v);
+	local_irq_disable();
+	cpu = smp_processor_id();
+	v->moved = v->cpu != cpu;
+	WRITE_ONCE(v->cpu, cpu);
+	smp_store_mb(v->mode, MODE_WINDOW);	/* pairs with lodge_kick() */
+	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS) || lodge_xfer_pending() ||
+	    unlikely(v->run->immediate_exit))
+		goto out;
+	if (unlikely(!lodge_host_enter(v))) {
+		next = -EBUSY;
+		goto out;
+	}
+	lodge_guest_timing_enter();
+	lodge_fpu_window_begin(v);
+	lodge_ops->window_begin(v);
+	do {
+		if (READ_ONCE(v->requests) & BIT(REQ_EVENT))
+			lodge_evaluate_events(v);
+		if (v->dirty)
+			lodge_ops->state_store(v);
+		trace_kvm_entry(v->idx, v->st.rip);
+		lodge_ops->run(v);
+		v->stat.exits++;
+		trace_kvm_exit(v);
+		next = lodge_exit_fast[v->exit.kind](v);
+	} while (next == NEXT_ENTER && !(READ_ONCE(v->requests) & SLOW_REQUESTS));
+	window_close(v);
+	WRITE_ONCE(v->mode, MODE_OUTSIDE);
+	local_irq_enable();	/* the interrupt that ended the window is taken here, on guest time */
+	local_irq_disable();
+	lodge_guest_timing_exit();
+out:
+	WRITE_ONCE(v->mode, MODE_OUTSIDE);
+	local_irq_enable();
+	lodge_fpu_exit(v);
+	return next;
+}
+
+static int run_loop(struct lodge_vcpu *v)
+{
+	int next;
+
+	for (;;) {
+		next = service(v);
+		if (next == NEXT_HANDLE)
+			continue;
+		if (next == NEXT_ENTER && unlikely(v->run->immediate_exit))
+			return intr_exit(v);
+		if (next == NEXT_ENTER && unlikely(user_wants_window(v))) {
+			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+			next = NEXT_USER;
+		}
+		if (next == NEXT_ENTER)
+			next = window(v);
+		if (next == NEXT_HANDLE) {
+			srcu_in(v);
+			next = lodge_exit_slow[v->exit.kind](v);
+			srcu_out(v);
+		}
+		if (next == NEXT_USER)
+			return 0;
+		if (next < 0)
+			return next;
+	}
+}
+
+/* What userspace reads beside the exit itself. */
+static void publish(struct lodge_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	lodge_need(v, LG_RFLAGS);
+	run->if_flag = !!(v->st.rflags & X86_EFLAGS_IF);
+	run->cr8 = v->lapic ? lodge_lapic_get_tpr(v) : v->cr8;
+	run->apic_base = v->apic_base;
+	run->flags = 0;
+	run->ready_for_interrupt_injection = v->lapic_or_split ? v->vm->irqchip == IRQCHIP_FULL ||
+		v->ext_vector < 0 : v->ext_vector < 0 && v->inject.type == EV_NONE &&
+		lodge_irq_allowed(v);
+	if (unlikely(run->kvm_valid_regs))
+		lodge_sync_regs_out(v);
+}
+
+/* Values that userspace may hand in with KVM_RUN. */
+static int take_in(struct lodge_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	if (unlikely(READ_ONCE(run->kvm_valid_regs) & ~(u64)LODGE_SYNC_REGS) ||
+	    unlikely(READ_ONCE(run->kvm_dirty_regs) & ~(u64)LODGE_SYNC_REGS))
+		return -EINVAL;
+	if (unlikely(run->kvm_dirty_regs)) {
+		int ret = lodge_sync_regs_in(v);
+
+		if (ret)
+			return ret;
+	}
+	if (!v->lapic && v->cr8 != (READ_ONCE(run->cr8) & 15))
+		v->cr8 = READ_ONCE(run->cr8) & 15;
+	return 0;
+}
+
+/**
+ * lodge_vcpu_run - KVM_RUN
+ * @v: the vCPU, mutex held
+ *
+ * Return: 0 with v->run filled in; -EINTR on a signal or immediate_exit; -EAGAIN when the vCPU
+ * waits for INIT or SIPI and was woken for nothing; -EFAULT for memory the VMM does not have mapped; -EIO once the VM is dead; -EBUSY
+ * where virtualization is off on this CPU.
+ */
+int lodge_vcpu_run(struct lodge_vcpu *v)
+{
+	lodge_complete_fn complete = v->complete;
+	int ret;
+
+	if (v->sigset_active)
+		sigprocmask(SIG_SETMASK, &v->sigset, &current->real_blocked);
+	ret = take_in(v);
+	if (ret)
+		goto out;
+	v->run->exit_reason = KVM_EXIT_UNKNOWN;
+	if (complete) {
+		v->complete = NULL;
+		srcu_in(v);
+		ret = complete(v);
+		srcu_out(v);
+		if (ret == NEXT_USER || ret < 0) {
+			ret = ret == NEXT_USER ? 0 : ret;
+			goto published;
+		}
+	}
+	ret = run_loop(v);
+published:
+	publish(v);
+out:
+	if (v->sigset_active) {
+		sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+		sigemptyset(&current->real_blocked);
+	}
+	return ret;
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * From a #VMEXIT to a neutral struct lodge_exit: decoding only, no policy.
+ *
+ * Runs in the window, right after svm_enter(). What belongs to this vendor alone ends here as
+ * EXIT_RETRY: the exits that track NMI blocking and the first touch of a debug register. Where the
+ * processor has no NRIPS the length is left 0 and the core finds it from the instruction's bytes.
+ * Exit codes and EXITINFO: APM volume 2, appendix C and chapter 15.
+ *
+ * vcpu->mutex held, interrupts off. No other lock.
+ */
+#include <asm/mce.h>
+#include <asm/trapnr.h>
+
+#include "../host.h"
+#include "../irqchip/irqchip.h"
+#include "svm.h"
+
+/* The exit came while an event was being delivered: it has to be delivered again. */
+static void interrupted_event(struct svm_vcpu *sv)
+{
+	u64 info = sv->vmcb->exit_int;
+	struct lodge_event e = { .vector = info & 0xff };
+
+	switch (EVT_TYPE(info)) {
+	case EVT_INTR:
+		e.type = EV_INTR;
+		break;
+	case EVT_NMI:
+		e.type = EV_NMI;
+		svm_set_nmi_blocked(&sv->v, false);
+		break;
+	case EVT_EXCEPTION:
+		e.type = EV_EXCEPTION;
+		/* INT3 and INTO: RIP still points to them, they run again. */
+		if (e.vector == X86_TRAP_BP || e.vector == X86_TRAP_OF)
+			e.type = EV_NONE;
+		e.has_error = info & EVT_HAS_ERROR;
+		e.error = info >> 32;
+		break;
+	default:
+		e.type = EV_NONE;
+		break;
+	}
+	lodge_reinject(&sv->v, &e);
+}
+
+static void decode_io(struct lodge_exit *x, u64 info)
+{
+	x->kind = EXIT_IO;
+	x->io.port = info >> 16;
+	x->io.in = info & 1;
+	x->io.str = info >> 2 & 1;
+	x->io.rep = info >> 3 & 1;
+	x->io.size = info >> 4 & 7;
+	x->io.addr_size = info >> 7 & 7 ? 2 * (info >> 7 & 7) : 0;
+	x->io.seg = svm_caps.decode ? info >> 10 & 7 : 0xff;
+	x->io.next_rip = x->info2;
+}
+
+static void decode_npf(struct svm_vcpu *sv, struct lodge_exit *x, u64 info)
+{
+	const struct svm_vmcb *b = sv->vmcb;
+
+	if (unlikely(info & NPF_RESERVED)) {
+		lodge_vm_kill(sv->v.vm, "reserved bit in a nested page table");
+		x->kind = EXIT_UNKNOWN;
+		return;
+	}
+	x->kind = EXIT_FAULT;
+	x->fault.gpa = x->info2;
+	x->fault.gva_valid = false;
+	x->fault.walk = info & NPF_WALK;
+	x->fault.access = info & (ACC_PRESENT | ACC_WRITE | ACC_FETCH);
+	x->fault.nbytes = svm_caps.decode && !(info & ACC_FETCH) ? min_t(u8, b->nbytes, 15) : 0;
+	if (x->fault.nbytes)
+		memcpy(x->fault.bytes, b->bytes, sizeof(x->fault.bytes));
+}
+
+/* A #DB may be the end of a step over IRET or over an interrupt shadow (vmcb.c). */
+static bool end_of_step(struct svm_vcpu *sv)
+{
+	struct lodge_vcpu *v = &sv->v;
+
+	if (!sv->nmi_step)
+		return false;
+	sv->nmi_step = false;
+	if (!sv->step_tf) {
+		lodge_touch(v, LG_RFLAGS | LG_DR);
+		v->st.rflags &= ~(u64)X86_EFLAGS_TF;
+		v->st.dr6 &= ~(u64)DR_STEP;
+		/* Nothing of the guest's own came together with the step. */
+		return !(v->st.dr6 & (DR_TRAP_BITS | BIT(13) | BIT(15)));
+	}
+	return false;
+}
+
+static void decode_exception(struct svm_vcpu *sv, struct lodge_exit *x, u8 vector)
+{
+	struct lodge_vcpu *v = &sv->v;
+
+	x->kind = EXIT_EXCEPTION;
+	x->exc.vector = vector;
+	x->exc.has_error = vector == X86_TRAP_AC;
+	x->exc.error = x->info1;
+	x->exc.payload = 0;
+	if (vector == X86_TRAP_DB) {
+		if (end_of_step(sv)) {
+			x->kind = EXIT_NMI_WINDOW;
+			return;
+		}
+		lodge_need(v, LG_DR);
+		x->exc.payload = v->st.dr6;
+	} else if (vector == X86_TRAP_MC) {
+		/* An intercepted #MC has not reached the host's handler (APM volume 2, 15.12.15). */
+		lodge_host_machine_check();
+		x->kind = EXIT_RETRY;
+	}
+}
+
+/* IRET has been fetched but has not run: blocking ends when RIP has moved on. */
+static void decode_iret(struct svm_vcpu *sv, struct lodge_exit *x)
+{
+	svm_set_nmi_blocked(&sv->v, false);
+	sv->v.nmi_masked = true;
+	sv->nmi_iret = true;
+	sv->nmi_iret_rip = sv->vmcb->rip;
+	x->kind = EXIT_RETRY;
+	if (sv->v.nmi_pending)
+		lodge_set_request(&sv->v, REQ_EVENT);
+}
+
+static void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u64 code)
+{
+	struct lodge_vcpu *v = &sv->v;
+
+	switch (code) {
+	case X_DR0_READ ... X_DR15_WRITE:
+		lodge_dr_touch(v);
+		sv->vmcb->dr_icpt = 0;
+		sv->vmcb->clean &= ~CLEAN_ICPT;
+		x->kind = EXIT_RETRY;
+		break;
+	case X_EXC0 ... X_EXC31:
+		decode_exception(sv, x, code - X_EXC0);
+		break;
+	case X_SMI:
+	case X_INIT:		/* the host's own: taken at STGI */
+		x->kind = EXIT_RETRY;
+		break;
+	case X_RDPMC:
+		x->kind = EXIT_RDPMC;
+		break;
+	case X_IRET:
+		decode_iret(sv, x);
+		break;
+	case X_INVD:
+	case X_WBINVD:
+		x->kind = EXIT_CACHE;
+		break;
+	case X_PAUSE:
+		x->kind = EXIT_PAUSE;
+		break;
+	case X_SHUTDOWN:
+		x->kind = EXIT_SHUTDOWN;
+		break;
+	case X_VMRUN:
+	case X_INVLPGA:
+	case X_VMMCALL + 1 ... X_SKINIT:
+	case X_RDPRU:
+	case X_INVLPGB ... X_TLBSYNC:
+		x->kind = EXIT_UD;
+		break;
+	case X_MONITOR:
+	case X_MWAIT:
+		x->kind = EXIT_MWAIT;
+		break;
+	case X_XSETBV:
+		x->kind = EXIT_XSETBV;
+		break;
+	case X_INVALID:
+		x->kind = EXIT_FAIL_ENTRY;
+		break;
+	default:
+		x->kind = EXIT_UNKNOWN;
+		break;
+	}
+}
+
+/* A step over a shadow can also end in another exit: take TF out again. */
+static void track_nmi(struct svm_vcpu *sv)
+{
+	struct lodge_vcpu *v = &sv->v;
+
+	if (sv->nmi_iret && sv->vmcb->rip != sv->nmi_iret_rip) {
+		sv->nmi_iret = false;
+		v->nmi_masked = false;
+		lodge_set_request(v, REQ_EVENT);
+	}
+	if (sv->nmi_step && sv->vmcb->exit_code != X_EXC0 + X86_TRAP_DB) {
+		sv->nmi_step = false;
+		if (!sv->step_tf) {
+			lodge_touch(v, LG_RFLAGS);
+			v->st.rflags &= ~(u64)X86_EFLAGS_TF;
+		}
+		lodge_set_request(v, REQ_EVENT);
+	}
+}
+
+/**
+ * svm_decode - fill v->exit from the VMCB
+ * @sv: the vCPU that has just come back; window
+ */
+void svm_decode(struct svm_vcpu *sv)
+{
+	struct svm_vmcb *b = sv->vmcb;
+	struct lodge_vcpu *v = &sv->v;
+	struct lodge_exit *x = &v->exit;
+
+	x->reason = b->exit_code;
+	x->info1 = b->info1;
+	x->info2 = b->info2;
+	x->len = svm_caps.nrips && b->next_rip ? b->next_rip - b->rip : 0;
+
+	v->inject.type = EV_NONE;
+	if (unlikely(b->exit_int & EVT_VALID))
+		interrupted_event(sv);
+	if (unlikely(sv->nmi_iret || sv->nmi_step))
+		track_nmi(sv);
+
+	switch (b->exit_code) {
+	case X_INTR:
+		x->kind = EXIT_EXTINT;
+		break;
+	case X_NMI:
+		x->kind = EXIT_NMI;
+		break;
+	case X_IOIO:
+		decode_io(x, b->info1);
+		break;
+	case X_MSR:
+		x->kind = EXIT_MSR;
+		x->msr.write = b->info1 & 1;
+		break;
+	case X_NPF:
+		decode_npf(sv, x, b->info1);
+		break;
+	case X_CPUID:
+		x->kind = EXIT_CPUID;
+		break;
+	case X_HLT:
+		x->kind = EXIT_HLT;
+		break;
+	case X_VINTR:
+		x->kind = EXIT_IRQ_WINDOW;
+		lodge_set_request(v, REQ_EVENT);
+		break;
+	case X_VMMCALL:
+		x->kind = EXIT_HYPERCALL;
+		break;
+	default:
+		decode_rest(sv, x, b->exit_code);
+		break;
+	}
+}

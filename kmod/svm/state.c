@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest state between the neutral copy (struct lodge_state) and the VMCB's save area.
+ *
+ * The only file of this back end that knows which VMCB field holds which part of the guest's
+ * state. The save area lies in memory, so both directions work in and outside the window.
+ * RIP, RSP, RFLAGS and RAX are copied at every exit by exit.c, all else on demand.
+ *
+ * Called with vcpu->mutex held. No other lock.
+ */
+#include <asm/msr-index.h>
+#include <asm/processor-flags.h>
+
+#include "svm.h"
+
+/* APM volume 2, 15.5.1: attrib is the descriptor's bits 55:52 and 47:40. */
+static void load_seg(struct kvm_segment *k, const struct svm_seg *s)
+{
+	*k = (struct kvm_segment) {
+		.base = s->base, .limit = s->limit, .selector = s->selector,
+		.type = s->attrib & 15, .s = s->attrib >> 4 & 1, .dpl = s->attrib >> 5 & 3,
+		.present = s->attrib >> 7 & 1, .avl = s->attrib >> 8 & 1, .l = s->attrib >> 9 & 1,
+		.db = s->attrib >> 10 & 1, .g = s->attrib >> 11 & 1,
+		.unusable = !(s->attrib >> 7 & 1),
+	};
+}
+
+static void store_seg(struct svm_seg *s, const struct kvm_segment *k)
+{
+	bool present = k->present && !k->unusable;
+
+	s->base = k->base;
+	s->limit = k->limit;
+	s->selector = k->selector;
+	s->attrib = (k->type & 15) | (k->s & 1) << 4 | (k->dpl & 3) << 5 | present << 7 |
+		    (k->avl & 1) << 8 | (k->l & 1) << 9 | (k->db & 1) << 10 | (k->g & 1) << 11;
+}
+
+/* The VMCB keeps limits in bytes and ignores what a busy TSS or an accessed bit should be. */
+static void load_segs(struct lodge_state *st, const struct svm_vmcb *b)
+{
+	struct kvm_segment *tr = &st->seg[SEG_TR];
+	int i;
+
+	load_seg(&st->seg[SEG_ES], &b->es);
+	load_seg(&st->seg[SEG_CS], &b->cs);
+	load_seg(&st->seg[SEG_SS], &b->ss);
+	load_seg(&st->seg[SEG_DS], &b->ds);
+	load_seg(&st->seg[SEG_FS], &b->fs);
+	load_seg(&st->seg[SEG_GS], &b->gs);
+	load_seg(&st->seg[SEG_LDTR], &b->ldtr);
+	load_seg(tr, &b->tr);
+	/* Intel demands a busy TSS and an accessed, present-typed segment: one format for all. */
+	tr->type |= 2;
+	tr->unusable = 0;
+	for (i = SEG_ES; i <= SEG_GS; i++)
+		if (!st->seg[i].unusable)
+			st->seg[i].type |= 1;
+	/* G may read as 0 with a large limit on AMD; what other hypervisors expect: */
+	st->seg[SEG_CS].g = st->seg[SEG_CS].limit > 0xfffff;
+	if (st->seg[SEG_SS].unusable)
+		st->seg[SEG_SS].db = 0;
+	st->cpl = b->cpl;
+	st->seg[SEG_SS].dpl = b->cpl;
+}
+
+static void store_segs(struct svm_vmcb *b, const struct lodge_state *st)
+{
+	store_seg(&b->es, &st->seg[SEG_ES]);
+	store_seg(&b->cs, &st->seg[SEG_CS]);
+	store_seg(&b->ss, &st->seg[SEG_SS]);
+	store_seg(&b->ds, &st->seg[SEG_DS]);
+	store_seg(&b->fs, &st->seg[SEG_FS]);
+	store_seg(&b->gs, &st->seg[SEG_GS]);
+	store_seg(&b->ldtr, &st->seg[SEG_LDTR]);
+	store_seg(&b->tr, &st->seg[SEG_TR]);
+	b->cpl = st->cpl;
+}
+
+static void load_syscall(struct lodge_state *st, const struct svm_vmcb *b)
+{
+	st->star = b->star;
+	st->lstar = b->lstar;
+	st->cstar = b->cstar;
+	st->sfmask = b->sfmask;
+	st->kernel_gs_base = b->kernel_gs_base;
+	st->sysenter_cs = b->sysenter_cs;
+	st->sysenter_esp = b->sysenter_esp;
+	st->sysenter_eip = b->sysenter_eip;
+}
+
+static void store_syscall(struct svm_vmcb *b, const struct lodge_state *st)
+{
+	b->star = st->star;
+	b->lstar = st->lstar;
+	b->cstar = st->cstar;
+	b->sfmask = st->sfmask;
+	b->kernel_gs_base = st->kernel_gs_base;
+	b->sysenter_cs = st->sysenter_cs;
+	b->sysenter_esp = st->sysenter_esp;
+	b->sysenter_eip = st->sysenter_eip;
+}
+
+/**
+ * svm_state_load - bring groups of guest state into the neutral copy
+ * @v: the vCPU; its thread, in or outside the window
+ * @groups: LG_* that are not available yet
+ */
+void svm_state_load(struct lodge_vcpu *v, u32 groups)
+{
+	const struct svm_vmcb *b = to_svm(v)->vmcb;
+	struct lodge_state *st = &v->st;
+
+	if (groups & LG_RIP)
+		st->rip = b->rip;
+	if (groups & LG_RSP)
+		v->regs[R_SP] = b->rsp;
+	if (groups & LG_RFLAGS)
+		st->rflags = b->rflags;
+	if (groups & LG_CR) {
+		st->cr0 = b->cr0;
+		st->cr2 = b->cr2;
+		st->cr3 = b->cr3;
+		st->cr4 = b->cr4;
+		st->efer = b->efer & ~EFER_SVME;
+	}
+	if (groups & LG_SEG)
+		load_segs(st, b);
+	if (groups & LG_TABLE) {
+		st->gdt.base = b->gdtr.base;
+		st->gdt.limit = b->gdtr.limit;
+		st->idt.base = b->idtr.base;
+		st->idt.limit = b->idtr.limit;
+	}
+	if (groups & LG_SYSCALL)
+		load_syscall(st, b);
+	if (groups & LG_DR) {
+		st->dr6 = b->dr6;
+		st->dr7 = b->dr7;
+	}
+	if (groups & LG_MISC) {
+		st->pat = b->pat;
+		st->debugctl = b->debugctl;
+		st->int_shadow = b->int_state & INT_SHADOW ? KVM_X86_SHADOW_INT_STI : 0;
+	}
+	v->avail |= groups;
+}
+
+/**
+ * svm_state_store - write the dirty groups back before entry
+ * @v: the vCPU; its thread, in or outside the window
+ */
+void svm_state_store(struct lodge_vcpu *v)
+{
+	struct svm_vmcb *b = to_svm(v)->vmcb;
+	const struct lodge_state *st = &v->st;
+	u32 d = v->dirty;
+
+	if (d & LG_RIP)
+		b->rip = st->rip;
+	if (d & LG_RSP)
+		b->rsp = v->regs[R_SP];
+	if (d & LG_RFLAGS)
+		b->rflags = st->rflags;
+	if (d & LG_CR) {
+		b->cr0 = st->cr0;
+		b->cr2 = st->cr2;
+		b->cr3 = st->cr3;
+		b->cr4 = st->cr4;
+		b->efer = st->efer | EFER_SVME;
+		b->clean &= ~(CLEAN_CR | CLEAN_CR2);
+	}
+	if (d & LG_SEG) {
+		store_segs(b, st);
+		b->clean &= ~CLEAN_SEG;
+	}
+	if (d & LG_TABLE) {
+		b->gdtr.base = st->gdt.base;
+		b->gdtr.limit = st->gdt.limit;
+		b->idtr.base = st->idt.base;
+		b->idtr.limit = st->idt.limit;
+		b->clean &= ~CLEAN_DT;
+	}
+	if (d & LG_SYSCALL)
+		store_syscall(b, st);
+	if (d & LG_DR) {
+		b->dr6 = st->dr6;
+		b->dr7 = st->dr7;
+		b->clean &= ~CLEAN_DR;
+	}
+	if (d & LG_MISC) {
+		b->pat = st->pat;
+		b->debugctl = st->debugctl;
+		b->int_state = st->int_shadow ? INT_SHADOW : 0;
+		b->clean &= ~(CLEAN_NP | CLEAN_LBR);
+	}
+	v->dirty = 0;
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The AMD-V back end: what the processor can do, switching SVM on and off on a CPU, the window's
+ * beginning and end, and the entry itself.
+ *
+ * ASIDs tag the guest's translations in the TLB. Each CPU hands them out one by one; a vCPU that
+ * moves to another CPU, or whose translations must go (second-level tables shrank, userspace changed
+ * its paging state), takes a fresh one, and when they run out the whole TLB is flushed and counting
+ * starts over with a new generation. A CPU that SVM was just switched on counts as run out: what
+ * is in its TLB may be anybody's (APM volume 2, 15.16).
+ *
+ * The host's FS, GS, TR, LDTR and system-call MSRs are saved once per window by VMSAVE and loaded
+ * after every exit; they do not change while interrupts are off.
+ *
+ * Per-CPU data is touched on its CPU with interrupts off. No locks.
+ */
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/percpu.h>
+#include <asm/cpufeature.h>
+#include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
+
+#include "../host.h"
+#include "../irqchip/irqchip.h"
+#include "svm.h"
+
+struct svm_caps svm_caps __ro_after_init;
+DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
+
+/* VERW's operand for the entry code: any writable data segment does (Intel SDM, MD_CLEAR). */
+const u16 lodge_verw_sel __used = __KERNEL_DS;
+
+static void read_caps(void)
+{
+	struct lodge_cpuid_regs c = lodge_host_cpuid(0x8000000a, 0);
+	struct lodge_cpuid_regs f8 = lodge_host_cpuid(0x80000008, 0);
+
+	svm_caps.nasids = c.ebx;
+	svm_caps.min_asid = 1;
+	svm_caps.nrips = c.edx & BIT(3);
+	svm_caps.clean = c.edx & BIT(5);
+	svm_caps.flush_asid = c.edx & BIT(6);
+	svm_caps.decode = c.edx & BIT(7);
+	svm_caps.pause = c.edx & BIT(10);
+	svm_caps.pause_thresh = c.edx & BIT(12);
+	svm_caps.v_spec_ctrl = c.edx & BIT(20);
+	svm_caps.spec_ctrl = f8.ebx & (BIT(14) | BIT(24)) || boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);
+	svm_caps.tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP);
+	/* ASIDs below this one select memory-encryption keys where SEV is on. */
+	if (lodge_host_cpuid(0x80000000, 0).eax >= 0x8000001f)
+		svm_caps.min_asid = lodge_host_cpuid(0x8000001f, 0).ecx + 1;
+}
+
+static int svm_probe(void)
+{
+	u64 vm_cr;
+	int cpu;
+
+	if (!boot_cpu_has(X86_FEATURE_SVM) || lodge_host_cpuid(0x80000000, 0).eax < 0x8000000a)
+		return -ENODEV;
+	vm_cr = lodge_rdmsr(SVM_MSR_VM_CR);
+	if (vm_cr & SVM_VM_CR_SVMDIS) {
+		pr_err("lodge: AMD-V is disabled by the firmware%s\n",
+		       vm_cr & SVM_VM_CR_LOCK ? " and locked" : "");
+		return -EOPNOTSUPP;
+	}
+	if (!(lodge_host_cpuid(0x8000000a, 0).edx & BIT(0))) {
+		pr_err("lodge: this processor has AMD-V but no nested paging (NPT)\n");
+		return -EOPNOTSUPP;
+	}
+	read_caps();
+	if (svm_caps.nasids < svm_caps.min_asid + 2) {
+		pr_err("lodge: only %u address space ids, %u of them reserved\n",
+		       svm_caps.nasids, svm_caps.min_asid);
+		return -EOPNOTSUPP;
+	}
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
+
+		sc->hsave = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		sc->host = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		if (!sc->hsave || !sc->host)
+			return -ENOMEM;		/* the caller runs svm_remove() */
+	}
+	return 0;
+}
+
+static void svm_remove(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
+
+		if (sc->hsave)
+			__free_page(sc->hsave);
+		if (sc->host)
+			__free_page(sc->host);
+		sc->hsave = sc->host = NULL;
+	}
+}
+
+static bool svm_cpu_busy(void)
+{
+	return lodge_rdmsr(MSR_EFER) & EFER_SVME;
+}
+
+static int svm_cpu_enable(void)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+
+	lodge_wrmsr(MSR_EFER, lodge_rdmsr(MSR_EFER) | EFER_SVME);
+	lodge_wrmsr(SVM_MSR_HSAVE_PA, page_to_phys(sc->hsave));
+	sc->asid_gen++;
+	sc->asid_next = svm_caps.nasids;	/* run out: the first entry flushes everything */
+	if (svm_caps.tsc_aux)
+		sc->tsc_aux = lodge_rdmsr(MSR_TSC_AUX);
+	return 0;
+}
+
+static void svm_cpu_disable(void)
+{
+	lodge_wrmsr(SVM_MSR_HSAVE_PA, 0);
+	lodge_wrmsr(MSR_EFER, lodge_rdmsr(MSR_EFER) & ~(u64)EFER_SVME);
+}
+
+static int svm_vm_init(struct lodge_vm *vm)
+{
+	struct svm_vm *svm = vm->vendor;
+
+	svm->iopm = alloc_pages(GFP_KERNEL_ACCOUNT, 2);	/* 12 KiB: APM volume 2, 15.10.1 */
+	if (!svm->iopm)
+		return -ENOMEM;
+	memset(page_address(svm->iopm), 0xff, PAGE_SIZE << 2);
+	return 0;
+}
+
+static void svm_vm_free(struct lodge_vm *vm)
+{
+	struct svm_vm *svm = vm->vendor;
+
+	if (svm->iopm)
+		__free_pages(svm->iopm, 2);
+}
+
+/* A fresh ASID; when there is none left, the whole TLB goes. */
+static void new_asid(struct svm_vcpu *sv, struct svm_cpu *sc)
+{
+	struct svm_vmcb *b = sv->vmcb;
+
+	if (sc->asid_next >= svm_caps.nasids) {
+		sc->asid_gen++;
+		sc->asid_next = svm_caps.min_asid;
+		b->tlb_ctl = TLB_FLUSH_ALL;
+	}
+	sv->asid_gen = sc->asid_gen;
+	b->asid = sc->asid_next++;
+	b->clean &= ~CLEAN_ASID;
+}
+
+static void flush_guest(struct svm_vcpu *sv, struct svm_cpu *sc)
+{
+	sv->v.stat.tlb_flush++;
+	if (svm_caps.flush_asid && sv->asid_gen == sc->asid_gen)
+		sv->vmcb->tlb_ctl = TLB_FLUSH_ASID;
+	else
+		new_asid(sv, sc);
+}
+
+static void load_spec_ctrl(struct svm_vcpu *sv)
+{
+	sv->spec.guest = sv->v.spec_ctrl;
+	sv->spec.host = lodge_host_spec_ctrl();
+}
+
+static void svm_window_begin(struct lodge_vcpu *v)
+{
+	struct svm_vcpu *sv = to_svm(v);
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	struct svm_vmcb *b = sv->vmcb;
+	u64 gen = READ_ONCE(v->vm->npt.gen);
+
+	sv->host_pa = page_to_phys(sc->host);
+	asm volatile("vmsave %%rax" : : "a" (sv->host_pa) : "memory");
+	if (v->moved) {
+		b->clean = 0;
+		sv->asid_gen = 0;
+	}
+	if (sv->asid_gen != sc->asid_gen) {
+		new_asid(sv, sc);
+		v->npt_gen = gen;
+		lodge_take_request(v, REQ_TLB);
+	} else if (v->npt_gen != gen) {
+		flush_guest(sv, sc);
+		v->npt_gen = gen;
+		lodge_take_request(v, REQ_TLB);
+	}
+	if (!svm_caps.clean)
+		b->clean = 0;
+	if (lodge_dr_enter(v, b->dr7))
+		b->dr_icpt = 0;
+	else
+		b->dr_icpt = 0x008f000f;	/* DR0-3, and writes of DR7 that would arm them */
+	if (svm_caps.tsc_aux && v->tsc_aux != sc->tsc_aux)
+		lodge_wrmsr(MSR_TSC_AUX, v->tsc_aux);
+	if (svm_caps.spec_ctrl && !svm_caps.v_spec_ctrl)
+		load_spec_ctrl(sv);
+}
+
+static void svm_window_end(struct lodge_vcpu *v)
+{
+	struct svm_vcpu *sv = to_svm(v);
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+
+	if (svm_caps.tsc_aux && v->tsc_aux != sc->tsc_aux)
+		lodge_wrmsr(MSR_TSC_AUX, sc->tsc_aux);
+	if (v->spec_live)
+		v->spec_ctrl = sv->spec.guest;
+	lodge_dr_leave(v, sv->vmcb->dr6);
+}
+
+/* V_TPR is the guest's CR8; the LAPIC's TPR is the truth between entries. */
+static void tpr_in(struct svm_vcpu *sv)
+{
+	u8 tpr = sv->v.lapic ? lodge_lapic_get_tpr(&sv->v) : sv->v.cr8;
+
+	if (tpr != sv->vtpr) {
+		sv->vmcb->int_ctl = (sv->vmcb->int_ctl & ~V_TPR) | tpr;
+		sv->vmcb->clean &= ~CLEAN_TPR;
+		sv->vtpr = tpr;
+	}
+}
+
+static void tpr_out(struct svm_vcpu *sv)
+{
+	u8 tpr = sv->vmcb->int_ctl & V_TPR;
+
+	if (tpr == sv->vtpr)
+		return;
+	sv->vtpr = tpr;
+	if (sv->v.lapic)
+		lodge_lapic_set_tpr(&sv->v, tpr);
+	else
+		sv->v.cr8 = tpr;
+}
+
+static void svm_run(struct lodge_vcpu *v)
+{
+	struct svm_vcpu *sv = to_svm(v);
+	struct svm_vmcb *b = sv->vmcb;
+
+	tpr_in(sv);
+	b->rax = v->regs[R_AX];
+	if (unlikely(lodge_take_request(v, REQ_TLB)))
+		flush_guest(sv, this_cpu_ptr(&svm_cpu));
+	lodge_context_enter();
+	svm_enter(v->regs, sv->vmcb_pa, sv->host_pa, v->spec_live ? &sv->spec : NULL);
+	lodge_context_exit();
+	v->regs[R_AX] = b->rax;
+	v->regs[R_SP] = b->rsp;
+	v->st.rip = b->rip;
+	v->st.rflags = b->rflags;
+	v->avail = LG_RIP | LG_RSP | LG_RFLAGS;
+	b->tlb_ctl = TLB_KEEP;
+	b->event_inj = 0;
+	b->clean = CLEAN_ALL;
+	tpr_out(sv);
+	svm_decode(sv);
+}
+
+static const struct lodge_pte_ops svm_pte_ops = {
+	/* APM volume 2, 15.25.5: the format of long-mode page tables; U must be set. */
+	.present	= BIT_ULL(0),
+	.table		= BIT_ULL(0) | BIT_ULL(1) | BIT_ULL(2) | BIT_ULL(5),
+	.leaf		= BIT_ULL(0) | BIT_ULL(2),
+	.leaf_uc	= BIT_ULL(0) | BIT_ULL(2) | BIT_ULL(3) | BIT_ULL(4),	/* PCD, PWT */
+	.write		= BIT_ULL(1),
+	.large		= BIT_ULL(7),
+	.accessed	= BIT_ULL(5),
+	.dirty		= BIT_ULL(6),
+	.soft_write	= BIT_ULL(9),
+	.addr		= GENMASK_ULL(51, 12),
+};
+
+const struct lodge_ops lodge_svm_ops = {
+	.name = "svm",
+	.vcpu_size = sizeof(struct svm_vcpu),
+	.vm_size = sizeof(struct svm_vm),
+	.probe = svm_probe,
+	.remove = svm_remove,
+	.cpu_busy = svm_cpu_busy,
+	.cpu_enable = svm_cpu_enable,
+	.cpu_disable = svm_cpu_disable,
+	.vm_init = svm_vm_init,
+	.vm_free = svm_vm_free,
+	.vcpu_init = svm_vcpu_init,
+	.vcpu_free = svm_vcpu_free,
+	.vcpu_reset = svm_vcpu_reset,
+	.window_begin = svm_window_begin,
+	.window_end = svm_window_end,
+	.run = svm_run,
+	.set_event = svm_set_event,
+	.set_windows = svm_set_windows,
+	.set_tpr = svm_set_tpr,
+	.state_load = svm_state_load,
+	.state_store = svm_state_store,
+	.set_intercepts = svm_set_intercepts,
+	.set_tsc_offset = svm_set_tsc_offset,
+	.msr = svm_msr,
+	.nmi_blocked = svm_nmi_blocked,
+	.set_nmi_blocked = svm_set_nmi_blocked,
+	.pte_ops = &svm_pte_ops,
+};

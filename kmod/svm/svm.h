@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the files of the AMD back end share. */
+#ifndef LODGE_SVM_H
+#define LODGE_SVM_H
+
+#include "../lodge.h"
+#include "vmcb.h"
+
+/* What the processor has beyond what Lodge demands: CPUID 8000000A.EDX. */
+struct svm_caps {
+	u32 nasids, min_asid;
+	bool nrips, clean, flush_asid, decode, pause, pause_thresh, vnmi, v_spec_ctrl;
+	bool spec_ctrl, tsc_aux, v_tsc_aux;
+};
+extern struct svm_caps svm_caps __ro_after_init;
+
+struct svm_spec {
+	u64 guest, host;
+};
+
+/* One of these per CPU; touched on that CPU with IRQs off. */
+struct svm_cpu {
+	struct page *hsave;		/* VM_HSAVE_PA */
+	struct page *host;		/* VMSAVE of the host's state, once a window */
+	u64 asid_gen;			/* bumped when the ASIDs ran out; 0: never enabled */
+	u32 asid_next;
+	u64 tsc_aux;			/* the host's, constant per CPU */
+};
+DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
+
+struct svm_vm {
+	struct page *iopm;		/* all ones: every port is intercepted */
+};
+
+struct svm_vcpu {
+	struct lodge_vcpu v;
+	struct svm_vmcb *vmcb;
+	u64 vmcb_pa;
+	u32 *msrpm;			/* 8 KiB: 2 bits an MSR */
+	u64 asid_gen;			/* of the CPU when the ASID was taken */
+	u64 host_pa;			/* this window: physical address of svm_cpu.host */
+	u64 nmi_iret_rip;		/* the IRET that ends NMI blocking is about to run there */
+	bool nmi_iret;			/* it has been intercepted; blocked until RIP moves */
+	bool nmi_step;			/* single-stepping over it */
+	bool step_tf;			/* the guest's own TF meanwhile */
+	u8 vtpr;			/* V_TPR as last synchronised */
+	struct svm_spec spec;
+};
+
+static inline struct svm_vcpu *to_svm(struct lodge_vcpu *v)
+{
+	return container_of(v, struct svm_vcpu, v);
+}
+
+void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct svm_spec *spec);
+
+/* vmcb.c */
+int svm_vcpu_init(struct lodge_vcpu *v);
+void svm_vcpu_free(struct lodge_vcpu *v);
+void svm_vcpu_reset(struct lodge_vcpu *v);
+void svm_set_intercepts(struct lodge_vcpu *v);
+void svm_set_windows(struct lodge_vcpu *v, bool irq, bool nmi);
+void svm_set_tpr(struct lodge_vcpu *v, u8 threshold);
+void svm_set_event(struct lodge_vcpu *v);
+void svm_set_tsc_offset(struct lodge_vcpu *v);
+bool svm_nmi_blocked(struct lodge_vcpu *v);
+void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked);
+int svm_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
+
+/* state.c */
+void svm_state_load(struct lodge_vcpu *v, u32 groups);
+void svm_state_store(struct lodge_vcpu *v);
+
+/* exit.c */
+void svm_decode(struct svm_vcpu *sv);
+#endif

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The control half of the VMCB: what is intercepted, what is injected, which windows are open.
+ *
+ * Nothing is intercepted that the hardware gets right by itself: CR0, CR3 and CR4 writes (nested
+ * paging keeps them in the save area), INVLPG, task switches, CR8 (V_INTR_MASKING gives the guest its
+ * own TPR). That keeps Lodge free of operand decoding on processors without decode assists.
+ *
+ * - Interrupt windows: a virtual interrupt of highest priority is requested and its delivery
+ *   intercepted (VINTR), which happens exactly when the guest could take an interrupt. With the
+ *   priority of a vector that TPR holds back, the same gives the TPR threshold.
+ * - NMI windows: without virtual NMIs the hardware does not tell when IRET has ended the blocking.
+ *   The IRET is intercepted, then stepped over with TF (APM volume 2, 15.20 leaves it to us).
+ * - DR0-3 are intercepted until first touched in a window; see lodge_dr_enter() in host.c.
+ *
+ * Called with vcpu->mutex held, set_windows/set_tpr/set_event inside the window. No other lock.
+ */
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <asm/msr-index.h>
+#include <asm/trapnr.h>
+
+#include "svm.h"
+
+#define MSRPM_ORDER	1	/* 8 KiB: APM volume 2, 15.11 */
+
+/* Bit position of an MSR's read bit in the permission map; its write bit follows. */
+static int msrpm_bit(u32 msr)
+{
+	if (msr < 0x2000)
+		return msr * 2;
+	if (msr >= 0xc0000000 && msr < 0xc0002000)
+		return 0x800 * 8 + (msr - 0xc0000000) * 2;
+	if (msr >= 0xc0010000 && msr < 0xc0012000)
+		return 0x1000 * 8 + (msr - 0xc0010000) * 2;
+	return -1;
+}
+
+static void msr_pass(struct svm_vcpu *sv, u32 msr, bool read, bool write)
+{
+	int bit = msrpm_bit(msr);
+	u32 *word = &sv->msrpm[bit / 32], shift = bit % 32;
+
+	*word &= ~(3u << shift);
+	*word |= (u32)(!read | !write << 1) << shift;
+}
+
+/* MSRs that the VMCB or this back end switches: the guest may touch them without an exit. */
+static void msrpm_init(struct svm_vcpu *sv)
+{
+	static const u32 pass[] = {
+		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_FS_BASE, MSR_GS_BASE,
+		MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP,
+		MSR_IA32_SYSENTER_EIP,
+	};
+	int i;
+
+	memset(sv->msrpm, 0xff, PAGE_SIZE << MSRPM_ORDER);
+	for (i = 0; i < ARRAY_SIZE(pass); i++)
+		msr_pass(sv, pass[i], true, true);
+}
+
+/**
+ * svm_set_intercepts - recompute what depends on the guest's CPUID and on KVM_SET_GUEST_DEBUG
+ * @v: the vCPU
+ */
+void svm_set_intercepts(struct lodge_vcpu *v)
+{
+	struct svm_vcpu *sv = to_svm(v);
+	struct svm_vmcb *b = sv->vmcb;
+
+	b->exc_icpt = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+	if (v->guest_debug & KVM_GUESTDBG_USE_SW_BP)
+		b->exc_icpt |= BIT(X86_TRAP_BP);
+	msr_pass(sv, MSR_IA32_SPEC_CTRL, v->spec_live, v->spec_live);
+	msr_pass(sv, MSR_IA32_PRED_CMD, false, v->cpuid.has_pred_cmd);
+	b->clean &= ~(CLEAN_ICPT | CLEAN_IOPM);
+}
+
+/**
+ * svm_vcpu_init - allocate and fill a VMCB and its MSR permission map
+ * @v: the vCPU, zeroed
+ *
+ * Return: 0 or -ENOMEM; on failure svm_vcpu_free() cleans up.
+ */
+int svm_vcpu_init(struct lodge_vcpu *v)
+{
+	struct svm_vcpu *sv = to_svm(v);
+
+	sv->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	sv->msrpm = (void *)__get_free_pages(GFP_KERNEL_ACCOUNT, MSRPM_ORDER);
+	if (!sv->vmcb || !sv->msrpm)
+		return -ENOMEM;
+	sv->vmcb_pa = __pa(sv->vmcb);
+	msrpm_init(sv);
+	return 0;
+}
+
+/**
+ * svm_vcpu_free - free what svm_vcpu_init() allocated
+ * @v: the vCPU; it never enters again
+ */
+void svm_vcpu_free(struct lodge_vcpu *v)
+{
+	struct svm_vcpu *sv = to_svm(v);
+
+	free_page((unsigned long)sv->vmcb);
+	free_pages((unsigned long)sv->msrpm, MSRPM_ORDER);
+}
+
+/**
+ * svm_vcpu_reset - control fields to their power-on values; the save area follows from v->st
+ * @v: the vCPU
+ */
+void svm_vcpu_reset(struct lodge_vcpu *v)
+{
+	struct svm_vcpu *sv = to_svm(v);
+	struct svm_vmcb *b = sv->vmcb;
+	struct svm_vm *svm = v->vm->vendor;
+
+	b->icpt1 = ICPT1_INTR | ICPT1_NMI | ICPT1_SMI | ICPT1_INIT | ICPT1_RDPMC | ICPT1_CPUID |
+		   ICPT1_INVD | ICPT1_HLT | ICPT1_INVLPGA | ICPT1_IOIO | ICPT1_MSR | ICPT1_SHUTDOWN;
+	b->icpt2 = ICPT2_VMRUN | ICPT2_VMMCALL | ICPT2_VMLOAD | ICPT2_VMSAVE | ICPT2_STGI |
+		   ICPT2_CLGI | ICPT2_SKINIT | ICPT2_WBINVD | ICPT2_MONITOR | ICPT2_MWAIT |
+		   ICPT2_XSETBV | ICPT2_RDPRU;
+	b->icpt3 = ICPT3_INVLPGB | ICPT3_INVLPGB_ILLEGAL | ICPT3_MCOMMIT | ICPT3_TLBSYNC;
+	if (svm_caps.pause) {
+		b->icpt1 |= ICPT1_PAUSE;
+		b->pause_count = 3000;
+		b->pause_threshold = svm_caps.pause_thresh ? 128 : 0;
+	}
+	b->iopm = page_to_phys(svm->iopm);
+	b->msrpm = __pa(sv->msrpm);
+	b->int_ctl = V_INTR_MASKING;
+	b->int_state = 0;
+	b->np_ctl = NP_ENABLE;
+	b->ncr3 = v->vm->npt.root;
+	b->event_inj = 0;
+	b->clean = 0;
+	sv->nmi_iret = sv->nmi_step = false;
+	sv->vtpr = 0;
+	svm_set_nmi_blocked(v, false);
+	svm_set_intercepts(v);
+	svm_set_tsc_offset(v);
+}
+
+/**
+ * svm_set_tsc_offset - v->tsc_offset into the VMCB
+ * @v: the vCPU; in or outside the window
+ */
+void svm_set_tsc_offset(struct lodge_vcpu *v)
+{
+	struct svm_vmcb *b = to_svm(v)->vmcb;
+
+	b->tsc_offset = v->tsc_offset;
+	b->clean &= ~CLEAN_ICPT;
+}
+
+static void step_over(struct svm_vcpu *sv)
+{
+	struct lodge_vcpu *v = &sv->v;
+
+	if (sv->nmi_step)
+		return;
+	lodge_touch(v, LG_RFLAGS);
+	sv->step_tf = v->st.rflags & X86_EFLAGS_TF;
+	v->st.rflags |= X86_EFLAGS_TF;
+	sv->nmi_step = true;
+}
+
+static void set_virq(struct svm_vmcb *b, u64 bits)
+{
+	const u64 mask = V_IRQ | V_PRIO | V_IGN_TPR;
+
+	if ((b->int_ctl & mask) == bits)
+		return;
+	b->int_ctl = (b->int_ctl & ~mask) | bits;
+	if (bits)
+		b->icpt1 |= ICPT1_VINTR;
+	else
+		b->icpt1 &= ~ICPT1_VINTR;
+	b->clean &= ~(CLEAN_TPR | CLEAN_ICPT);
+}
+
+/**
+ * svm_set_windows - ask for an exit as soon as an interrupt or an NMI could be taken
+ * @v: the vCPU; window
+ * @irq: EXIT_IRQ_WINDOW wanted
+ * @nmi: EXIT_NMI_WINDOW wanted
+ */
+void svm_set_windows(struct lodge_vcpu *v, bool irq, bool nmi)
+{
+	struct svm_vcpu *sv = to_svm(v);
+
+	set_virq(sv->vmcb, irq ? V_IRQ | V_PRIO | V_IGN_TPR : 0);
+	/* Blocked by an earlier NMI: its IRET is intercepted already. Blocked by a shadow: step. */
+	if (nmi && (sv->nmi_iret || !v->nmi_masked))
+		step_over(sv);
+}
+
+/**
+ * svm_set_tpr - ask for an exit when TPR falls below the class of a held-back vector
+ * @v: the vCPU; window, after svm_set_windows()
+ * @threshold: the vector's class (vector >> 4); 0: none held back
+ */
+void svm_set_tpr(struct lodge_vcpu *v, u8 threshold)
+{
+	if (threshold)
+		set_virq(to_svm(v)->vmcb, V_IRQ | (u64)(threshold & 15) << 16);
+}
+
+/**
+ * svm_set_event - v->inject into EVENTINJ, APM volume 2, 15.20
+ * @v: the vCPU; window. Software interrupts never come here: lodge_reinject() drops them, for on
+ *     this vendor RIP still points to the INT, which runs again.
+ */
+void svm_set_event(struct lodge_vcpu *v)
+{
+	struct svm_vcpu *sv = to_svm(v);
+	const struct lodge_event *e = &v->inject;
+	u64 inj = EVT_VALID | e->vector;
+
+	switch (e->type) {
+	case EV_NMI:
+		inj |= EVT_NMI << 8;
+		svm_set_nmi_blocked(v, true);
+		break;
+	case EV_EXCEPTION:
+		inj |= EVT_EXCEPTION << 8;
+		if (e->has_error)
+			inj |= EVT_HAS_ERROR | (u64)e->error << 32;
+		break;
+	default:
+		break;
+	}
+	sv->vmcb->event_inj = inj;
+}
+
+/**
+ * svm_nmi_blocked - an NMI would have to wait
+ * @v: the vCPU
+ */
+bool svm_nmi_blocked(struct lodge_vcpu *v)
+{
+	return v->nmi_masked || to_svm(v)->nmi_step;
+}
+
+/**
+ * svm_set_nmi_blocked - begin or end NMI blocking
+ * @v: the vCPU; in or outside the window
+ * @blocked: until the next IRET
+ */
+void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked)
+{
+	struct svm_vcpu *sv = to_svm(v);
+
+	v->nmi_masked = blocked;
+	sv->nmi_iret = false;
+	if (blocked)
+		sv->vmcb->icpt1 |= ICPT1_IRET;
+	else
+		sv->vmcb->icpt1 &= ~ICPT1_IRET;
+	sv->vmcb->clean &= ~CLEAN_ICPT;
+}
+
+/**
+ * svm_msr - MSRs that only the VMCB knows
+ * @v: the vCPU; in or outside the window
+ * @index: which
+ * @val: in or out
+ * @write: direction
+ *
+ * Return: 0, or 1 where the core has to answer.
+ */
+int svm_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write)
+{
+	struct svm_vmcb *b = to_svm(v)->vmcb;
+
+	if (index != MSR_IA32_SPEC_CTRL || !svm_caps.v_spec_ctrl || !v->cpuid.has_spec_ctrl)
+		return 1;
+	if (write)
+		b->spec_ctrl = *val;
+	else
+		*val = b->spec_ctrl;
+	return 0;
+}

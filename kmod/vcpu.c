@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A vCPU: its life, its fd, reset, and the table of its ioctls.
+ *
+ * A vCPU is made under slots_lock, published in vm->vcpus[] with a release of vm->nvcpus, and freed with
+ * the VM, so anybody who holds the VM may use any vCPU found in the array. Its fd holds a
+ * reference to the VM.
+ *
+ * Every ioctl takes vcpu->mutex, killable: a vCPU in KVM_RUN in another thread makes it wait.
+ * The mmap is three pages: struct kvm_run, the PIO data page and the VM's coalesced-MMIO ring.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/debugreg.h>
+#include <asm/msr-index.h>
+
+#include "lodge.h"
+#include "irqchip/irqchip.h"
+
+static atomic64_t next_uid = ATOMIC64_INIT(1);
+
+/* SDM 3, table 10-1; APM 2, 14.1.3. INIT keeps the FPU, the LAPIC's id, and most MSRs. */
+static void reset_state(struct lodge_vcpu *v, bool init)
+{
+	struct lodge_state *st = &v->st;
+	u64 cr0 = init ? v->st.cr0 & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
+	u64 dr_save[4] = { st->dr[0], st->dr[1], st->dr[2], st->dr[3] };
+	struct lodge_state keep = *st;
+	int i;
+
+	memset(st, 0, sizeof(*st));
+	memset(v->regs, 0, sizeof(v->regs));
+	v->regs[R_DX] = 0x600;
+	st->rip = 0xfff0;
+	st->rflags = X86_EFLAGS_FIXED;
+	st->cr0 = X86_CR0_ET | cr0;
+	for (i = SEG_ES; i <= SEG_GS; i++)
+		st->seg[i] = (struct kvm_segment) {
+			.limit = 0xffff, .type = 3, .present = 1, .s = 1,
+		};
+	st->seg[SEG_CS].selector = 0xf000;
+	st->seg[SEG_CS].base = 0xffff0000;
+	st->seg[SEG_CS].type = 11;
+	st->seg[SEG_LDTR] = (struct kvm_segment) { .limit = 0xffff, .type = 2, .present = 1 };
+	st->seg[SEG_TR] = (struct kvm_segment) { .limit = 0xffff, .type = 11, .present = 1 };
+	st->gdt.limit = 0xffff;
+	st->idt.limit = 0xffff;
+	st->dr6 = DR6_RESERVED;
+	st->dr7 = DR7_FIXED;
+	st->pat = 0x0007040600070406ull;
+	if (init) {
+		memcpy(st->dr, dr_save, sizeof(dr_save));
+		st->star = keep.star;
+		st->lstar = keep.lstar;
+		st->cstar = keep.cstar;
+		st->sfmask = keep.sfmask;
+		st->kernel_gs_base = keep.kernel_gs_base;
+		st->sysenter_cs = keep.sysenter_cs;
+		st->sysenter_esp = keep.sysenter_esp;
+		st->sysenter_eip = keep.sysenter_eip;
+		st->pat = keep.pat;
+		st->efer = keep.efer & ~(u64)(EFER_LMA | EFER_LME);
+	}
+}
+
+/**
+ * lodge_vcpu_reset - power-on or INIT
+ * @v: the vCPU, mutex held or not yet visible
+ * @init: an INIT: what it keeps is kept
+ */
+void lodge_vcpu_reset(struct lodge_vcpu *v, bool init)
+{
+	if (init)
+		lodge_need(v, LG_ALL);
+	reset_state(v, init);
+	v->avail = v->dirty = LG_ALL;
+	v->inject.type = EV_NONE;
+	v->pending_exc.type = EV_NONE;
+	v->ext_vector = -1;
+	v->nmi_pending = 0;
+	atomic_set(&v->nmi_queued, 0);
+	v->cr8 = 0;
+	if (!init) {
+		lodge_fpu_reset(v);
+		v->misc_enable = MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
+	}
+	if (v->lapic)
+		lodge_lapic_reset(v, init);
+	lodge_ops->vcpu_reset(v);
+	lodge_set_request(v, REQ_TLB);
+	lodge_set_request(v, REQ_EVENT);
+}
+
+/**
+ * lodge_vcpu_destroy - free a vCPU that nobody can reach any more
+ * @v: the vCPU; its VM is going
+ */
+void lodge_vcpu_destroy(struct lodge_vcpu *v)
+{
+	lodge_lapic_destroy(v);
+	lodge_npt_stock_drain(v);
+	lodge_ops->vcpu_free(v);
+	lodge_fpu_destroy(v);
+	lodge_xfer_free(v->xfer);
+	kvfree(v->cpuid_ent);
+	put_pid(v->pid);
+	if (v->run_page)
+		__free_page(v->run_page);
+	if (v->pio_page)
+		__free_page(v->pio_page);
+	kvfree(v);	/* the vendor's struct begins with it */
+}
+
+static vm_fault_t vcpu_fault(struct vm_fault *vmf)
+{
+	struct lodge_vcpu *v = vmf->vma->vm_file->private_data;
+	struct page *page;
+
+	if (vmf->pgoff == 0)
+		page = v->run_page;
+	else if (vmf->pgoff == LODGE_PIO_PAGE)
+		page = v->pio_page;
+	else if (vmf->pgoff == LODGE_COALESCED_PAGE)
+		page = v->vm->coalesced_page;
+	else
+		return VM_FAULT_SIGBUS;
+	get_page(page);
+	vmf->page = page;
+	return 0;
+}
+
+static const struct vm_operations_struct vcpu_vm_ops = {
+	.fault = vcpu_fault,
+};
+
+static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &vcpu_vm_ops;
+	return 0;
+}
+
+static int vcpu_release(struct inode *inode, struct file *file)
+{
+	struct lodge_vcpu *v = file->private_data;
+
+	lodge_vm_put(v->vm);
+	return 0;
+}
+
+/* -- ioctls -- */
+
+static int ioc_run(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	struct pid *pid = task_pid(current);
+
+	if (arg)
+		return -EINVAL;
+	if (unlikely(v->pid != pid)) {
+		put_pid(v->pid);
+		v->pid = get_pid(pid);
+	}
+	return lodge_vcpu_run(v);
+}
+
+static int ioc_interrupt(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	const struct kvm_interrupt *irq = buf;
+
+	if (irq->irq > 255)
+		return -EINVAL;
+	if (v->vm->irqchip == IRQCHIP_FULL)
+		return -ENXIO;
+	if (v->ext_vector >= 0)
+		return -EEXIST;
+	v->ext_vector = irq->irq;
+	lodge_set_request(v, REQ_EVENT);
+	return 0;
+}
+
+static int ioc_nmi(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	lodge_queue_nmi(v);
+	return 0;
+}
+
+/* The argument may be NULL (no mask any more), so it is not the table that copies. */
+static int ioc_signal_mask(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	struct kvm_signal_mask __user *u = (void __user *)arg;
+	u32 len;
+
+	if (!u) {
+		v->sigset_active = false;
+		return 0;
+	}
+	if (get_user(len, &u->len))
+		return -EFAULT;
+	if (len != sizeof(v->sigset))
+		return -EINVAL;
+	if (copy_from_user(&v->sigset, u->sigset, sizeof(v->sigset))) {
+		v->sigset_active = false;
+		return -EFAULT;
+	}
+	sigdelsetmask(&v->sigset, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	v->sigset_active = true;
+	return 0;
+}
+
+static int ioc_get_tsc_khz(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	return v->vm->tsc_khz;
+}
+
+/* Without TSC scaling there is one frequency: asking for it changes nothing. */
+static int ioc_set_tsc_khz(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	if (!arg || (u32)arg == v->vm->tsc_khz)
+		return 0;
+	return -EINVAL;
+}
+
+/* There is no FlexPriority: the address is of no use. QEMU aborts when this fails. */
+static int ioc_vapic_addr(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	return v->lapic ? 0 : -EINVAL;
+}
+
+static const struct lodge_ioctl vcpu_ioctls[] = {
+	{ KVM_RUN, IOC_VAL, .fn.vcpu = ioc_run },
+	{ KVM_GET_REGS, 0, .fn.vcpu = lodge_get_regs },
+	{ KVM_SET_REGS, 0, .fn.vcpu = lodge_set_regs },
+	{ KVM_GET_SREGS, 0, .fn.vcpu = lodge_get_sregs },
+	{ KVM_SET_SREGS, 0, .fn.vcpu = lodge_set_sregs },
+	{ KVM_GET_FPU, 0, .fn.vcpu = lodge_get_fpu },
+	{ KVM_SET_FPU, 0, .fn.vcpu = lodge_set_fpu },
+	{ KVM_GET_XSAVE, 0, .fn.vcpu = lodge_get_xsave },
+	{ KVM_SET_XSAVE, 0, .fn.vcpu = lodge_set_xsave },
+	{ KVM_GET_XCRS, 0, .fn.vcpu = lodge_get_xcrs },
+	{ KVM_SET_XCRS, 0, .fn.vcpu = lodge_set_xcrs },
+	{ KVM_GET_MSRS, IOC_TAIL, .fn.vcpu = lodge_get_msrs },
+	{ KVM_SET_MSRS, IOC_TAIL, .fn.vcpu = lodge_set_msrs },
+	{ KVM_SET_CPUID2, IOC_TAIL, .fn.vcpu = lodge_set_cpuid2 },
+	{ KVM_GET_CPUID2, IOC_TAIL, .fn.vcpu = lodge_get_cpuid2 },
+	{ KVM_GET_LAPIC, 0, .fn.vcpu = lodge_ioc_get_lapic },
+	{ KVM_SET_LAPIC, 0, .fn.vcpu = lodge_ioc_set_lapic },
+	{ KVM_GET_MP_STATE, 0, .fn.vcpu = lodge_get_mp_state },
+	{ KVM_SET_MP_STATE, 0, .fn.vcpu = lodge_set_mp_state },
+	{ KVM_GET_VCPU_EVENTS, 0, .fn.vcpu = lodge_get_events },
+	{ KVM_SET_VCPU_EVENTS, 0, .fn.vcpu = lodge_set_events },
+	{ KVM_GET_DEBUGREGS, 0, .fn.vcpu = lodge_get_debugregs },
+	{ KVM_SET_DEBUGREGS, 0, .fn.vcpu = lodge_set_debugregs },
+	{ KVM_INTERRUPT, 0, .fn.vcpu = ioc_interrupt },
+	{ KVM_NMI, IOC_VAL, .fn.vcpu = ioc_nmi },
+	{ KVM_SET_SIGNAL_MASK, IOC_VAL, .fn.vcpu = ioc_signal_mask },
+	{ KVM_TRANSLATE, 0, .fn.vcpu = lodge_ioc_translate },
+	{ KVM_GET_TSC_KHZ, IOC_VAL, .fn.vcpu = ioc_get_tsc_khz },
+	{ KVM_SET_TSC_KHZ, IOC_VAL, .fn.vcpu = ioc_set_tsc_khz },
+	{ KVM_SET_VAPIC_ADDR, 0, .fn.vcpu = ioc_vapic_addr },
+	{ KVM_X86_SETUP_MCE, 0, .fn.vcpu = lodge_setup_mce },
+};
+
+static const struct lodge_ioctl *find_ioctl(unsigned int cmd)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(vcpu_ioctls); i++)
+		if (vcpu_ioctls[i].cmd == cmd)
+			return &vcpu_ioctls[i];
+	return NULL;
+}
+
+static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct lodge_vcpu *v = file->private_data;
+	const struct lodge_ioctl *row;
+	long ret;
+
+	if (v->vm->mm != current->mm || READ_ONCE(v->vm->dead))
+		return -EIO;
+	row = find_ioctl(cmd);
+	if (!row)
+		return -ENOTTY;
+	if (mutex_lock_killable(&v->mutex))
+		return -EINTR;
+	ret = likely(cmd == KVM_RUN) ? ioc_run(v, NULL, arg) :
+	      lodge_ioctl_table(row, v, arg, true);
+	mutex_unlock(&v->mutex);
+	return ret;
+}
+
+static const struct file_operations vcpu_fops = {
+	.owner = THIS_MODULE,
+	.release = vcpu_release,
+	.unlocked_ioctl = vcpu_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = vcpu_mmap,
+	.llseek = noop_llseek,
+};
+
+/* The parts that can fail; lodge_vcpu_destroy() undoes whatever was done. */
+static int vcpu_init(struct lodge_vcpu *v)
+{
+	int ret = -ENOMEM;
+
+	v->run_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	v->pio_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!v->run_page || !v->pio_page)
+		return ret;
+	v->run = page_address(v->run_page);
+	v->xfer = lodge_xfer_alloc(v->run);
+	if (!v->xfer)
+		return ret;
+	ret = lodge_fpu_create(v);
+	if (!ret)
+		ret = lodge_ops->vcpu_init(v);
+	if (!ret)
+		ret = lodge_npt_stock_fill(v);
+	if (!ret && v->vm->irqchip != IRQCHIP_NONE)
+		ret = lodge_lapic_create(v);
+	if (!ret)
+		ret = lodge_msr_init(v);
+	return ret;
+}
+
+static struct lodge_vcpu *vcpu_alloc(struct lodge_vm *vm, u32 id)
+{
+	struct lodge_vcpu *v = kvzalloc(lodge_ops->vcpu_size, GFP_KERNEL_ACCOUNT);
+
+	if (!v)
+		return NULL;
+	v->vm = vm;
+	v->id = id;
+	v->cpu = -1;
+	v->ext_vector = -1;
+	v->uid = atomic64_inc_return(&next_uid);
+	v->lapic_or_split = vm->irqchip != IRQCHIP_NONE;
+	v->mp_state = vm->irqchip == IRQCHIP_NONE || id == vm->boot_id ?
+		KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
+	mutex_init(&v->mutex);
+	init_swait_queue_head(&v->wq);
+	return v;
+}
+
+static int vcpu_install(struct lodge_vcpu *v)
+{
+	struct file *file;
+	char name[24];
+	int fd;
+
+	snprintf(name, sizeof(name), "lodge-vcpu:%u", v->id);
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	file = anon_inode_getfile(name, &vcpu_fops, v, O_RDWR);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	kref_get(&v->vm->kref);
+	v->idx = v->vm->nvcpus;
+	v->vm->vcpus[v->idx] = v;
+	smp_store_release(&v->vm->nvcpus, v->idx + 1);
+	fd_install(fd, file);
+	return fd;
+}
+
+/**
+ * lodge_ioc_create_vcpu - KVM_CREATE_VCPU
+ * @vm: the VM
+ * @buf: unused
+ * @arg: the id, below LODGE_MAX_VCPUS: the APIC id it starts with
+ *
+ * Return: the fd; -EINVAL for the id, -EEXIST when it is taken, -ENOMEM, -EMFILE.
+ */
+int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	struct lodge_vcpu *v;
+	int ret;
+
+	if (arg >= LODGE_MAX_VCPUS)
+		return -EINVAL;
+	mutex_lock(&vm->slots_lock);
+	ret = -EEXIST;
+	if (lodge_vcpu_by_id(vm, arg))
+		goto out;
+	ret = -ENOMEM;
+	v = vcpu_alloc(vm, arg);
+	if (!v)
+		goto out;
+	ret = vcpu_init(v);
+	if (!ret) {
+		lodge_cpuid_init(v);
+		lodge_vcpu_reset(v, false);
+		ret = vcpu_install(v);
+	}
+	if (ret < 0)
+		lodge_vcpu_destroy(v);
+	else
+		atomic_inc(&vm->apic_map_gen);
+out:
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A VM: its life, its fd and the table of its ioctls.
+ *
+ * The fd and every vCPU fd hold a reference; the last one frees. What can still reach the VM by then is
+ * nothing: timers, irqfds and the mmu notifier are stopped first, in the reverse order of creation.
+ * Only the process that created a VM may use it (KVM's rule): another mm gets EIO.
+ *
+ * Locks: slots_lock is taken by the functions the table calls, where they change [s] or [r] fields.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "lodge.h"
+#include "irqchip/irqchip.h"
+
+static void vm_free(struct kref *kref)
+{
+	struct lodge_vm *vm = container_of(kref, struct lodge_vm, kref);
+	int i;
+
+	lodge_eventfd_destroy(vm);
+	lodge_notifier_exit(vm);
+	lodge_pit_destroy(vm);
+	for (i = 0; i < vm->nvcpus; i++)
+		lodge_vcpu_destroy(vm->vcpus[i]);
+	lodge_irqchip_destroy(vm);
+	lodge_bus_free(vm);
+	lodge_npt_free(vm);
+	lodge_slots_free(vm);
+	lodge_ops->vm_free(vm);
+	lodge_host_put();
+	if (vm->coalesced_page)
+		__free_page(vm->coalesced_page);
+	cleanup_srcu_struct(&vm->srcu);
+	mmdrop(vm->mm);
+	kvfree(vm->vendor);
+	kvfree(vm);
+}
+
+/** lodge_vm_put - drop a reference; may sleep */
+void lodge_vm_put(struct lodge_vm *vm)
+{
+	kref_put(&vm->kref, vm_free);
+}
+
+/**
+ * lodge_vm_sync - wait until nobody uses what was just unpublished
+ * @vm: the VM
+ *
+ * Context: may sleep; not under vcpu->mutex nor inside vm->srcu.
+ */
+void lodge_vm_sync(struct lodge_vm *vm)
+{
+	lodge_kick_all_sync(vm);
+	synchronize_srcu_expedited(&vm->srcu);
+}
+
+/**
+ * lodge_vm_kill - something impossible was found: nothing of this VM runs any more
+ * @vm: the VM; any context
+ * @why: goes to the log, once a VM
+ */
+void lodge_vm_kill(struct lodge_vm *vm, const char *why)
+{
+	struct lodge_vcpu *v;
+	int i;
+
+	if (xchg(&vm->dead, true))
+		return;
+	pr_err_ratelimited("lodge: VM of pid %d stopped: %s\n", task_tgid_nr(current), why);
+	lodge_for_each_vcpu(i, v, vm)
+		lodge_request(v, REQ_KICK);
+}
+
+/**
+ * lodge_vcpu_by_id - the vCPU with a KVM_CREATE_VCPU id
+ * @vm: the VM
+ * @id: the id
+ *
+ * Return: the vCPU or NULL.
+ */
+struct lodge_vcpu *lodge_vcpu_by_id(struct lodge_vm *vm, u32 id)
+{
+	struct lodge_vcpu *v;
+	int i;
+
+	lodge_for_each_vcpu(i, v, vm)
+		if (v->id == id)
+			return v;
+	return NULL;
+}
+
+static int check_extension(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	return lodge_check_extension(arg);
+}
+
+/* Unrestricted guests and nested paging need neither a TSS nor an identity map in guest memory. */
+static int set_tss_addr(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	return arg > (unsigned int)(-3 * PAGE_SIZE) ? -EINVAL : 0;
+}
+
+static int set_identity_map(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	int ret = 0;
+
+	mutex_lock(&vm->slots_lock);
+	if (vm->nvcpus || vm->vcpus_creating)
+		ret = -EINVAL;
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+static int set_boot_cpu(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	int ret = 0;
+
+	mutex_lock(&vm->slots_lock);
+	if (vm->nvcpus || vm->vcpus_creating)
+		ret = -EBUSY;
+	else
+		vm->boot_id = arg;
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct kvm_enable_cap *cap = buf;
+
+	if (cap->flags)
+		return -EINVAL;
+	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
+		return cap->args[0] > 24 ? -EINVAL : lodge_split_irqchip(vm, cap->args[0]);
+	return -EINVAL;
+}
+
+static int get_tsc_khz(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	return vm->tsc_khz;
+}
+
+static const struct lodge_ioctl vm_ioctls[] = {
+	{ KVM_CHECK_EXTENSION, IOC_VAL, .fn.vm = check_extension },
+	{ KVM_CREATE_VCPU, IOC_VAL, .fn.vm = lodge_ioc_create_vcpu },
+	{ KVM_SET_USER_MEMORY_REGION, 0, .fn.vm = lodge_ioc_set_region },
+	{ KVM_SET_USER_MEMORY_REGION2, 0, .fn.vm = lodge_ioc_set_region2 },
+	{ KVM_GET_DIRTY_LOG, IOC_TAIL, .fn.vm = lodge_ioc_get_dirty_log },
+	{ KVM_SET_TSS_ADDR, IOC_VAL, .fn.vm = set_tss_addr },
+	{ KVM_SET_IDENTITY_MAP_ADDR, 0, .fn.vm = set_identity_map },
+	{ KVM_SET_BOOT_CPU_ID, IOC_VAL, .fn.vm = set_boot_cpu },
+	{ KVM_ENABLE_CAP, 0, .fn.vm = enable_cap },
+	{ KVM_GET_TSC_KHZ, IOC_VAL, .fn.vm = get_tsc_khz },
+	{ KVM_CREATE_IRQCHIP, IOC_VAL, .fn.vm = lodge_ioc_create_irqchip },
+	{ KVM_GET_IRQCHIP, 0, .fn.vm = lodge_ioc_get_irqchip },
+	{ KVM_SET_IRQCHIP, 0, .fn.vm = lodge_ioc_set_irqchip },
+	{ KVM_CREATE_PIT2, 0, .fn.vm = lodge_ioc_create_pit2 },
+	{ KVM_GET_PIT2, 0, .fn.vm = lodge_ioc_get_pit2 },
+	{ KVM_SET_PIT2, 0, .fn.vm = lodge_ioc_set_pit2 },
+	{ KVM_REINJECT_CONTROL, 0, .fn.vm = lodge_ioc_reinject },
+	{ KVM_IRQ_LINE, 0, .fn.vm = lodge_ioc_irq_line },
+	{ KVM_IRQ_LINE_STATUS, 0, .fn.vm = lodge_ioc_irq_line_status },
+	{ KVM_SET_GSI_ROUTING, IOC_TAIL, .fn.vm = lodge_ioc_set_gsi_routing },
+	{ KVM_SIGNAL_MSI, 0, .fn.vm = lodge_ioc_signal_msi },
+	{ KVM_IRQFD, 0, .fn.vm = lodge_ioc_irqfd },
+	{ KVM_IOEVENTFD, 0, .fn.vm = lodge_ioc_ioeventfd },
+	{ KVM_REGISTER_COALESCED_MMIO, 0, .fn.vm = lodge_ioc_coalesced_add },
+	{ KVM_UNREGISTER_COALESCED_MMIO, 0, .fn.vm = lodge_ioc_coalesced_del },
+	{ KVM_GET_CLOCK, 0, .fn.vm = lodge_get_clock },
+	{ KVM_SET_CLOCK, 0, .fn.vm = lodge_set_clock },
+};
+
+static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct lodge_vm *vm = file->private_data;
+	int i;
+
+	if (vm->mm != current->mm || READ_ONCE(vm->dead))
+		return -EIO;
+	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++)
+		if (vm_ioctls[i].cmd == cmd)
+			return lodge_ioctl_table(&vm_ioctls[i], vm, arg, false);
+	return -ENOTTY;
+}
+
+static int vm_release(struct inode *inode, struct file *file)
+{
+	struct lodge_vm *vm = file->private_data;
+
+	lodge_eventfd_destroy(vm);	/* irqfds hold no reference: they end with the fd */
+	lodge_vm_put(vm);
+	return 0;
+}
+
+static const struct file_operations vm_fops = {
+	.owner = THIS_MODULE,
+	.release = vm_release,
+	.unlocked_ioctl = vm_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+static struct lodge_vm *vm_alloc(void)
+{
+	struct lodge_vm *vm = kvzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+
+	if (!vm)
+		return NULL;
+	vm->vendor = kvzalloc(lodge_ops->vm_size, GFP_KERNEL_ACCOUNT);
+	if (!vm->vendor) {
+		kvfree(vm);
+		return NULL;
+	}
+	kref_init(&vm->kref);
+	mutex_init(&vm->slots_lock);
+	raw_spin_lock_init(&vm->clock_lock);
+	vm->mm = current->mm;
+	vm->tsc_khz = tsc_khz;
+	vm->pit_reinject = true;
+	lodge_eventfd_init(vm);
+	return vm;
+}
+
+/* Everything that can fail, in order; undone in reverse. */
+static int vm_init(struct lodge_vm *vm)
+{
+	int ret = init_srcu_struct(&vm->srcu);
+
+	if (ret)
+		return ret;
+	ret = lodge_host_get();
+	if (ret)
+		goto err_srcu;
+	ret = lodge_ops->vm_init(vm);
+	if (ret)
+		goto err_host;
+	ret = lodge_slots_init(vm);
+	if (ret)
+		goto err_vendor;
+	ret = lodge_npt_init(vm);
+	if (ret)
+		goto err_slots;
+	ret = -ENOMEM;
+	vm->coalesced_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!vm->coalesced_page)
+		goto err_npt;
+	ret = lodge_notifier_init(vm);
+	if (ret)
+		goto err_page;
+	lodge_pv_clock_init(vm);
+	mmgrab(vm->mm);
+	return 0;
+
+err_page:
+	__free_page(vm->coalesced_page);
+err_npt:
+	lodge_npt_free(vm);
+err_slots:
+	lodge_slots_free(vm);
+err_vendor:
+	lodge_ops->vm_free(vm);
+err_host:
+	lodge_host_put();
+err_srcu:
+	cleanup_srcu_struct(&vm->srcu);
+	return ret;
+}
+
+/**
+ * lodge_vm_create - KVM_CREATE_VM
+ * @type: 0, the only one
+ *
+ * Return: the VM's fd; -EINVAL, -EBUSY (somebody else holds the hardware), -ENOMEM, -EMFILE.
+ */
+int lodge_vm_create(unsigned long type)
+{
+	struct lodge_vm *vm;
+	struct file *file;
+	int fd, ret;
+
+	if (type)
+		return -EINVAL;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	vm = vm_alloc();
+	ret = vm ? vm_init(vm) : -ENOMEM;
+	if (ret) {
+		if (vm) {
+			kvfree(vm->vendor);
+			kvfree(vm);
+		}
+		goto err_fd;
+	}
+	file = anon_inode_getfile("lodge-vm", &vm_fops, vm, O_RDWR);
+	if (IS_ERR(file)) {
+		lodge_vm_put(vm);
+		ret = PTR_ERR(file);
+		goto err_fd;
+	}
+	fd_install(fd, file);
+	return fd;
+
+err_fd:
+	put_unused_fd(fd);
+	return ret;
+}

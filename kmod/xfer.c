@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kernel's own preparations for entering a guest, and the only file that sees struct kvm_vcpu.
+ *
+ * Signals, rescheduling, task work and the rest of what has to happen on the way to user mode are handled by
+ * xfer_to_guest_mode_handle_work(), which every kernel exports. Up to 6.17 it takes a KVM vCPU, of which it
+ * writes run->exit_reason and one counter: so each of our vCPUs carries a zeroed one whose run
+ * pointer is ours. From 7.0 on it takes nothing and none is needed.
+ *
+ * Time spent in the guest is accounted once a window, and so is RCU's quiescent state; on CPUs with
+ * context tracking (nohz_full) it is told around every single entry (lodge_context_enter in compat.h).
+ *
+ * No locks.
+ */
+#include <linux/kvm_host.h>
+#include <linux/slab.h>
+
+#include "lodge.h"
+
+/**
+ * lodge_xfer_alloc - the stand-in for one vCPU
+ * @run: where KVM_EXIT_INTR is written
+ *
+ * Return: an opaque pointer, NULL when out of memory.
+ */
+struct kvm_vcpu *lodge_xfer_alloc(struct kvm_run *run)
+{
+	struct kvm_vcpu *x = kvzalloc(sizeof(*x), GFP_KERNEL_ACCOUNT);
+
+	if (x)
+		x->run = run;
+	return x;
+}
+
+/** lodge_xfer_free - free it; NULL is fine */
+void lodge_xfer_free(struct kvm_vcpu *x)
+{
+	kvfree(x);
+}
+
+/**
+ * lodge_xfer_work - do what is due before entering the guest
+ * @x: from lodge_xfer_alloc()
+ *
+ * Context: the vCPU's thread, may sleep, vm->srcu not held.
+ * Return: 0, or -EINTR when a signal is pending (run->exit_reason may have been set).
+ */
+int lodge_xfer_work(struct kvm_vcpu *x)
+{
+	return lodge_xfer_handle(x);
+}
+
+/** lodge_xfer_pending - something is due; IRQs off */
+bool lodge_xfer_pending(void)
+{
+	return xfer_to_guest_mode_work_pending();
+}
+
+/** lodge_xfer_due - something is probably due; IRQs on, a hint only */
+bool lodge_xfer_due(void)
+{
+	return __xfer_to_guest_mode_work_pending();
+}
+
+/** lodge_guest_timing_enter - from here on the time is the guest's; IRQs off, once a window */
+void lodge_guest_timing_enter(void)
+{
+	guest_timing_enter_irqoff();
+	if (!context_tracking_enabled_this_cpu())
+		rcu_virt_note_context_switch();
+}
+
+/** lodge_guest_timing_exit - the time is the host's again; IRQs off */
+void lodge_guest_timing_exit(void)
+{
+	guest_timing_exit_irqoff();
+}
