@@ -168,11 +168,17 @@ lab_apt_update() {
 
 # lab_resolve KERNEL: sets lab_abi (6.1.0-56-amd64) and lab_version (6.1.192-2). Call with the lock held.
 lab_resolve() {
+	local memo=$LAB_CACHE/apt/$1/resolved
 	lab_apt_open "$1"
+	if [ "$memo" -nt "${memo%/*}/stamp" ]; then
+		read -r lab_abi lab_version <"$memo"
+		return 0
+	fi
 	lab_abi=$(apt-cache pkgnames linux-image- | grep -E "^linux-image-${row_pattern}\$" |
 		sort -V | tail -n 1 | sed 's/^linux-image-//') || true
 	[ -n "$lab_abi" ] || die "no package linux-image-$row_pattern in $row_suites"
 	lab_version=$(apt-cache --no-all-versions show "linux-image-$lab_abi" | sed -n 's/^Version: //p')
+	printf '%s %s\n' "$lab_abi" "$lab_version" >"$memo"
 }
 
 # lab_deb PACKAGE: fetch (if needed) and check one package of the opened suites; sets lab_file.
