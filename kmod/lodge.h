@@ -295,16 +295,24 @@ struct lodge_vcpu {
 	u64 tsc_deadline;		/* [v] */
 
 	lodge_complete_fn complete;	/* [v] finishes I/O that went to userspace */
-	struct lodge_mmio {		/* [v] mmio.c: an access under way */
+	struct lodge_pio {		/* [v] pio.c: a port access that userspace completes */
+		u64 rip, next_rip;	/* of the instruction: gone elsewhere, and nothing is completed */
+		u64 gva;		/* string forms: the memory operand */
+		u32 count;
+		u8 size, addr_size;
+		bool in, str, rep;
+	} pio;
+	struct lodge_mmio {		/* [v] mmio.c: an emulated access under way */
 		struct lodge_insn insn;
-		struct lodge_frag { u64 gpa; u8 len, off; } frag[2];
-		u8 nfrags, cur;
-		bool write;
+		struct lodge_frag {
+			gpa_t gpa;
+			u8 len;		/* 1..8 */
+			u8 off;		/* of its bytes in data[] */
+		} rd[4], wr[4];		/* what is read, then what is written */
+		u8 nrd, nwr, cur;
+		bool writing;
 		u8 data[32];
-		u64 next_rip;
-		u32 pio_count, pio_size;
-		u64 pio_gva;
-		u8 pio_in;
+		u64 rip, next_rip;
 	} mmio;
 
 	struct mutex mutex;		/* [c] taken killable by every vCPU ioctl */
@@ -354,6 +362,7 @@ struct lodge_vm {
 	u64 tsc_last_write, tsc_last_offset, tsc_last_ns;	/* [clock_lock] TSC write matching */
 	u32 tsc_khz;			/* [c] */
 	struct page *coalesced_page;	/* [c] */
+	raw_spinlock_t ring_lock;	/* the ring in it */
 	void *vendor;			/* [c] svm/ or vmx/: per-VM data */
 	bool pit_reinject;
 };
@@ -497,7 +506,7 @@ void lodge_evaluate_events(struct lodge_vcpu *v);	/* window: choose v->inject, o
 
 void lodge_queue_walk_fault(struct lodge_vcpu *v, const struct lodge_walk_fault *f);
 
-/* mmio.c: the device bus, completion of PIO and MMIO */
+/* bus.c: the device bus; pio.c, mmio.c: accesses that userspace may have to complete */
 enum { BUS_PIO, BUS_MMIO };
 struct lodge_iodev {
 	u64 base;
@@ -515,6 +524,7 @@ void lodge_bus_free(struct lodge_vm *vm);
 int lodge_bus_read(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool window);
 int lodge_bus_write(struct lodge_vcpu *v, int bus, u64 addr, int len, const void *val, bool window);
 enum lodge_next lodge_handle_io(struct lodge_vcpu *v, bool window);
+int lodge_linear(struct lodge_vcpu *v, int seg, u64 ea, int len, bool write, u64 *lin);	/* 0, or 1: #GP or #SS queued */
 enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v, u64 gpa);
 enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, u64 gpa);	/* the LAPIC page, in the window */
 

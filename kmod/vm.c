@@ -221,6 +221,7 @@ static struct lodge_vm *vm_alloc(void)
 	kref_init(&vm->kref);
 	mutex_init(&vm->slots_lock);
 	raw_spin_lock_init(&vm->clock_lock);
+	raw_spin_lock_init(&vm->ring_lock);
 	vm->mm = current->mm;
 	vm->tsc_khz = tsc_khz;
 	vm->pit_reinject = true;
