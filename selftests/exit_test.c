@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What leaves the guest for good (HLT, shutdown, no memory at RIP), and what must not leave it:
+ * CPUID, MSRs, control and debug registers, hypercalls, exceptions of its own.
+ */
+#include "vm.h"
+
+enum { NO_MEMORY = 0x80000000u };
+
+/* ---- leaving for good ---- */
+
+static void hlt_guest(void)
+{
+	hlt();
+	report(1, 0, 0, 0);
+	done();
+}
+
+TEST(hlt_user, "HLT without an in-kernel irqchip goes to userspace, which may go on behind it")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, hlt_guest);
+
+	RUN_TO(v, KVM_EXIT_HLT);
+	REPORT(v, 1);
+	DONE(v);
+}
+
+static void triple_guest(void)
+{
+	struct {
+		u16 limit;
+		u64 base;
+	} __attribute__((packed)) idt = { 0, 0 };
+
+	asm volatile("lidt %0; ud2" : : "m"(idt));
+}
+
+TEST(triple_fault, "a triple fault is KVM_EXIT_SHUTDOWN, with registers readable")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, triple_guest);
+
+	RUN_TO(v, KVM_EXIT_SHUTDOWN);
+	get_regs(v);
+	get_sregs(v);
+}
+
+TEST(no_memory, "no memory at RIP: an exit that says so, not a hang")
+{
+	struct vm *vm = vm_bare();
+	struct vcpu *v = vcpu_real(vm, 0, LOW_CODE);
+
+	EQ(vcpu_run(v), 0);
+	TRUE(v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ||
+	     v->run->exit_reason == KVM_EXIT_MMIO);
+	EQ(get_regs(v).rip, LOW_CODE);
+}
+
+TEST(reset_vector, "no memory at the reset vector either")
+{
+	struct vcpu *v = vcpu_new(vm_bare(), 0);
+
+	EQ(get_regs(v).rip, 0xfff0);
+	EQ(get_sregs(v).cs.base, 0xffff0000);
+	EQ(vcpu_run(v), 0);
+	TRUE(v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ||
+	     v->run->exit_reason == KVM_EXIT_MMIO);
+}
+
+static void jump_away_guest(void)
+{
+	((void (*)(void))(u64)NO_MEMORY)();
+}
+
+TEST(exec_mmio, "a jump to where there is no memory: INTERNAL_ERROR with that RIP")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, jump_away_guest);
+
+	RUN_TO(v, KVM_EXIT_INTERNAL_ERROR);
+	EQ(get_regs(v).rip, NO_MEMORY);
+}
+
+/* ---- what stays inside ---- */
+
+static void cpuid_guest(void)
+{
+	u32 a, b, c, d;
+
+	cpuid(0x40000000, 0, &a, &b, &c, &d);
+	report(1, b, c, d);
+	cpuid(0x12345, 0, &a, &b, &c, &d);
+	report(2, a, b, c);
+	cpuid(0x4abcdef0, 7, &a, &b, &c, &d);
+	report(3, a, b, c);
+	done();
+}
+
+TEST(cpuid_set, "CPUID gives what KVM_SET_CPUID2 set")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_bare(vm, 0);
+	struct kvm_cpuid2 *all = supported_cpuid();
+	struct words w;
+
+	all->entries[all->nent++] = (struct kvm_cpuid_entry2) {
+		.function = 0x4abcdef0, .index = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.eax = 0x1001, .ebx = 0x2002, .ecx = 0x3003,
+	};
+	OK(ioctl(v->fd, KVM_SET_CPUID2, all));
+	vcpu_set_long(v, cpuid_guest, 0);
+	w = REPORT(v, 1);
+	EQ(w.a, 0x4b4d564b);
+	EQ(w.b, 0x564b4d56);
+	EQ(w.c, 0x4d);
+	REPORT(v, 2);
+	w = REPORT(v, 3);
+	EQ(w.a, 0x1001);
+	EQ(w.b, 0x2002);
+	EQ(w.c, 0x3003);
+	DONE(v);
+}
+
+static void cpuid_none_guest(void)
+{
+	u32 a, b, c, d;
+
+	cpuid(1, 0, &a, &b, &c, &d);
+	GUEST_IS(a, 0);
+	GUEST_IS(d, 0);
+	done();
+}
+
+TEST(cpuid_none, "a vCPU without KVM_SET_CPUID2 runs, in long mode too, and CPUID gives zeros")
+{
+	struct vcpu *v = vcpu_bare(vm_new(), 0);
+
+	vcpu_set_long(v, cpuid_none_guest, 0);
+	DONE(v);
+}
+
+static void cpuid_osxsave_guest(void)
+{
+	u32 a, b, c, d;
+
+	cpuid(1, 0, &a, &b, &c, &d);
+	GUEST_IS(c >> 27 & 1, 0);
+	write_cr4(read_cr4() | 1 << 18);
+	cpuid(1, 0, &a, &b, &c, &d);
+	GUEST_IS(c >> 27 & 1, 1);
+	write_cr4(read_cr4() & ~(1 << 18));
+	cpuid(1, 0, &a, &b, &c, &d);
+	GUEST_IS(c >> 27 & 1, 0);
+	done();
+}
+
+TEST(cpuid_osxsave, "CPUID's OSXSAVE follows CR4")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, cpuid_osxsave_guest);
+
+	if (!(find_cpuid(supported_cpuid(), 1, 0)->ecx & 1 << 26))
+		test_skip("no XSAVE");
+	DONE(v);
+}
+
+static void msr_guest(void)
+{
+	static const u32 plain[] = { 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000102, 0x175, 0x176 };
+	u32 lo, hi;
+
+	for (u32 i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
+		wrmsr(plain[i], 0x12345000 + i);
+		GUEST_IS(rdmsr(plain[i]), 0x12345000 + i);
+	}
+	wrmsr(0xc0000100, 0x7000);
+	GUEST_IS(rdmsr(0xc0000100), 0x7000);
+	TRAPS(13, "rdmsr", "=a"(lo), "=d"(hi) : "c"(0xdeadbeef));
+	GUEST_IS(last_error, 0);
+	TRAPS(13, "wrmsr", : "a"(1), "d"(0), "c"(0xdeadbeef));
+	TRAPS(13, "rdmsr", "=a"(lo), "=d"(hi) : "c"(0x1fff));
+	/* not a canonical address, reserved bits of EFER, a bad memory type in PAT */
+	TRAPS(13, "wrmsr", : "a"(0), "d"(0x90000000), "c"(0xc0000082));
+	TRAPS(13, "wrmsr", : "a"(0x500), "d"(1), "c"(0xc0000080));
+	TRAPS(13, "wrmsr", : "a"(2), "d"(0), "c"(0x277));
+	GUEST_IS(rdmsr(0xc0000080) & 0x500, 0x500);
+	done();
+}
+
+TEST(msr, "RDMSR and WRMSR; unknown MSRs and bad values raise #GP")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, msr_guest);
+
+	DONE(v);
+	EQ(get_msr(v, 0xc0000082), 0x12345001);
+	EQ(get_msr(v, 0x176), 0x12345005);
+	EQ(get_msr(v, 0xc0000100), 0x7000);
+}
+
+static void tsc_guest(void)
+{
+	u64 a = rdtsc(), b = rdtsc(), c;
+
+	GUEST_TRUE(b > a);
+	c = rdmsr(0x10);
+	GUEST_TRUE(c > b);
+	wrmsr(0x10, 0x4000000000);
+	a = rdtsc();
+	GUEST_TRUE(a >= 0x4000000000);
+	GUEST_TRUE(a < 0x4100000000);
+	report(1, a, 0, 0);
+	done();
+}
+
+TEST(tsc, "RDTSC advances, agrees with MSR 0x10, and follows a write to it")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, tsc_guest);
+	u64 seen = REPORT(v, 1).a, now = get_msr(v, 0x10);
+
+	GE(now, seen);
+	LE(now - seen, 0x1000000000);
+	DONE(v);
+}
+
+static void cr_guest(void)
+{
+	u64 cr0 = read_cr0(), cr4 = read_cr4(), cr3 = read_cr3();
+
+	asm volatile("invlpg (%0)" : : "r"(0x400000ul) : "memory");
+	write_cr0(cr0 | 1 << 3);		/* TS */
+	GUEST_IS(read_cr0(), cr0 | 1 << 3);
+	asm volatile("clts");
+	GUEST_IS(read_cr0(), cr0);
+	write_cr0(cr0 & ~(1ul << 16));		/* WP */
+	GUEST_IS(read_cr0() >> 16 & 1, 0);
+	write_cr0(cr0);
+	write_cr4(cr4 | 1 << 7);		/* PGE */
+	GUEST_IS(read_cr4(), cr4 | 1 << 7);
+	write_cr4(cr4);
+	write_cr3(cr3);
+	GUEST_IS(read_cr3(), cr3);
+	write_cr2(0x1234567890);
+	GUEST_IS(read_cr2(), 0x1234567890);
+	write_cr8(5);
+	GUEST_IS(read_cr8(), 5);
+	write_cr8(0);
+	asm volatile("wbinvd" : : : "memory");
+	cpu_pause();
+	/* refused by the CPU: paging off in long mode, reserved bits */
+	TRAPS(13, "mov %0, %%cr0", : "r"(cr0 & ~0x80000000ul));
+	TRAPS(13, "mov %0, %%cr0", : "r"(cr0 | 1ul << 40));
+	TRAPS(13, "mov %0, %%cr4", : "r"(cr4 & ~(1ul << 5)));
+	TRAPS(13, "mov %0, %%cr4", : "r"(cr4 | 1ul << 31));
+	TRAPS(13, "mov %0, %%cr8", : "r"(0x10ul));
+	report(1, read_cr0(), read_cr4(), read_cr2());
+	done();
+}
+
+TEST(control_registers, "CR0, CR2, CR3, CR4, CR8, CLTS, INVLPG, WBINVD and PAUSE; bad values raise #GP")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, cr_guest);
+	struct words w = REPORT(v, 1);
+	struct kvm_sregs s = get_sregs(v);
+
+	EQ(s.cr0, w.a);
+	EQ(s.cr4, w.b);
+	EQ(s.cr2, w.c);
+	EQ(s.cr3, PAGE_TABLES);
+	DONE(v);
+}
+
+static u64 db_dr6, db_rip;
+
+static void on_db(struct frame *f)
+{
+	asm volatile("mov %%dr6, %0" : "=r"(db_dr6));
+	asm volatile("mov %0, %%dr6" : : "r"(0xffff0ff0ul));
+	db_rip = f->rip;
+	f->flags &= ~0x100ul;		/* TF */
+	f->flags |= 0x10000;		/* RF */
+}
+
+static void dr_guest(void)
+{
+	u64 value;
+
+	on_vector[1] = on_db;
+	asm volatile("mov %0, %%dr0" : : "r"(0x1111ul));
+	asm volatile("mov %0, %%dr3" : : "r"(0x3333ul));
+	asm volatile("mov %%dr0, %0" : "=r"(value));
+	GUEST_IS(value, 0x1111);
+	asm volatile("mov %%dr3, %0" : "=r"(value));
+	GUEST_IS(value, 0x3333);
+	report(1, 0, 0, 0);		/* what the host's thread has in its own is not ours */
+	asm volatile("mov %%dr0, %0" : "=r"(value));
+	GUEST_IS(value, 0x1111);
+	/* an execution breakpoint */
+	asm volatile("lea 1f(%%rip), %0; mov %0, %%dr0; mov %1, %%dr7; nop; 1: nop"
+		     : "=&r"(value) : "r"(0x402ul));
+	GUEST_IS(vector_count[1], 1);
+	GUEST_IS(db_rip, value);
+	GUEST_IS(db_dr6 & 0xf, 1);
+	asm volatile("mov %0, %%dr7" : : "r"(0x400ul));
+	/* a single step */
+	asm volatile("pushfq; orq $0x100, (%%rsp); popfq; nop; nop" : : : "memory");
+	GUEST_IS(vector_count[1], 2);
+	GUEST_IS(db_dr6 & 0x4000, 0x4000);
+	done();
+}
+
+TEST(debug_registers, "debug registers keep their values; a breakpoint and a single step arrive")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, dr_guest);
+	struct kvm_debugregs d;
+
+	REPORT(v, 1);
+	OK(ioctl(v->fd, KVM_GET_DEBUGREGS, &d));
+	EQ(d.db[0], 0x1111);
+	EQ(d.db[3], 0x3333);
+	DONE(v);
+}
+
+static void xsetbv_guest(void)
+{
+	write_cr4(read_cr4() | 1 << 18);
+	GUEST_IS(xgetbv(0), 1);
+	xsetbv(0, 3);
+	GUEST_IS(xgetbv(0), 3);
+	TRAPS(13, "xsetbv", : "c"(0), "a"(2), "d"(0));	/* no x87 */
+	TRAPS(13, "xsetbv", : "c"(0), "a"(5), "d"(0));	/* AVX, no SSE */
+	TRAPS(13, "xsetbv", : "c"(1), "a"(3), "d"(0));	/* no such XCR */
+	TRAPS(13, "xsetbv", : "c"(0), "a"(3), "d"(0x40000000));
+	GUEST_IS(xgetbv(0), 3);
+	report(1, 0, 0, 0);
+	GUEST_IS(xgetbv(0), 3);
+	done();
+}
+
+TEST(xsetbv_checks, "XSETBV takes good values and raises #GP for bad ones")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, xsetbv_guest);
+	struct kvm_xcrs xcrs;
+
+	if (!(find_cpuid(supported_cpuid(), 1, 0)->ecx & 1 << 26))
+		test_skip("no XSAVE");
+	REPORT(v, 1);
+	OK(ioctl(v->fd, KVM_GET_XCRS, &xcrs));
+	EQ(xcrs.nr_xcrs, 1);
+	EQ(xcrs.xcrs[0].value, 3);
+	DONE(v);
+}
+
+static bool guest_on_amd;
+
+static void hypercall_guest(void)
+{
+	u64 nr = 0x7777;
+
+	if (guest_on_amd)
+		asm volatile("vmmcall" : "+a"(nr) : "b"(1), "c"(2), "d"(3), "S"(4) : "memory");
+	else
+		asm volatile("vmcall" : "+a"(nr) : "b"(1), "c"(2), "d"(3), "S"(4) : "memory");
+	GUEST_IS(nr, -1000);
+	done();
+}
+
+TEST(hypercall_unknown, "an unknown hypercall returns -KVM_ENOSYS")
+{
+	struct vcpu *v;
+
+	guest_on_amd = host_is_amd();
+	v = vcpu_long(vm_new(), 0, hypercall_guest);
+	DONE(v);
+}
+
+static void virt_insn_guest(void)
+{
+	u64 gpa = SCRATCH;
+
+	if (guest_on_amd) {
+		TRAPS(6, "vmrun", : "a"(gpa) : "memory");
+		TRAPS(6, "vmload", : "a"(gpa) : "memory");
+		TRAPS(6, "vmsave", : "a"(gpa) : "memory");
+		TRAPS(6, "clgi", : : "memory");
+		TRAPS(6, "stgi", : : "memory");
+	} else {
+		TRAPS(6, "vmxoff", : : "memory");
+		TRAPS(6, "vmlaunch", : : "memory");
+		TRAPS(6, "vmptrld (%0)", : "r"(gpa) : "memory");
+	}
+	done();
+}
+
+TEST(virt_insn, "the instructions of hardware virtualization raise #UD in a guest without it")
+{
+	struct kvm_cpuid2 *all = supported_cpuid();
+	struct vcpu *v;
+
+	guest_on_amd = host_is_amd();
+	v = vcpu_bare(vm_new(), 0);
+	find_cpuid(all, 1, 0)->ecx &= ~(1u << 5);
+	find_cpuid(all, 0x80000001, 0)->ecx &= ~(1u << 2);
+	OK(ioctl(v->fd, KVM_SET_CPUID2, all));
+	vcpu_set_long(v, virt_insn_guest, 0);
+	DONE(v);
+}
+
+static void exceptions_guest(void)
+{
+	u64 zero = 0, a = 1, d = 0;
+
+	TRAPS(6, "ud2", :);
+	TRAPS(0, "div %2", "+a"(a), "+d"(d) : "r"(zero));
+	TRAPS(14, "mov (%1), %0", "=r"(a) : "r"(0x123456789abcul));
+	GUEST_IS(read_cr2(), 0x123456789abc);
+	GUEST_IS(last_error, 0);
+	TRAPS(14, "movb $0, (%0)", : "r"(0x123456789abcul) : "memory");
+	GUEST_IS(last_error, 2);
+	TRAPS(3, "int3", :);
+	TRAPS(13, "mov %0, %%ds", : "r"(0x1230));
+	GUEST_IS(last_error, 0x1230);
+	done();
+}
+
+TEST(exceptions, "exceptions of the guest's own arrive in the guest, with code and address")
+{
+	DONE(vcpu_long(vm_new(), 0, exceptions_guest));
+}
