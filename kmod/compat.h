@@ -9,6 +9,7 @@
 #include <linux/version.h>
 #include <linux/nospec.h>
 #include <linux/types.h>
+#include <asm/asm.h>
 
 /* -- core -- */
 
@@ -25,6 +26,77 @@ static __always_inline void lodge_wrmsr(u32 msr, u64 val)
 {
 	asm volatile("wrmsr" : : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
 }
+
+/* A syscore's callbacks got an argument when it got a data pointer. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+#define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\
+	static int name##_suspend(void *data) { return suspend_fn(); }		\
+	static void name##_resume(void *data) { resume_fn(); }			\
+	static const struct syscore_ops name##_ops = {				\
+		.suspend = name##_suspend, .resume = name##_resume,		\
+	};									\
+	static struct syscore name = { .ops = &name##_ops }
+#define lodge_syscore_register(s) register_syscore(s)
+#define lodge_syscore_unregister(s) unregister_syscore(s)
+#else
+#define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\
+	static struct syscore_ops name = { .suspend = suspend_fn, .resume = resume_fn }
+#define lodge_syscore_register(s) register_syscore_ops(s)
+#define lodge_syscore_unregister(s) unregister_syscore_ops(s)
+#endif
+
+/* VMSCAPE: userspace must not run on what the guest taught the branch predictors. */
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+#define lodge_vmscape_exit() do {						\
+	if (boot_cpu_has(X86_FEATURE_IBPB_EXIT_TO_USER))			\
+		this_cpu_write(x86_ibpb_exit_to_user, true);			\
+} while (0)
+#else
+#define lodge_vmscape_exit() do { } while (0)
+#endif
+
+/* xfer.c: what the kernel does on the way into a guest. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+#define LODGE_XFER_HEADER "linux/entry-virt.h"
+#define lodge_xfer_handle(x) xfer_to_guest_mode_handle_work()
+#else
+#define LODGE_XFER_HEADER "linux/entry-kvm.h"
+#define lodge_xfer_handle(x) xfer_to_guest_mode_handle_work(x)
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#define lodge_rcu_note() rcu_virt_note_context_switch()
+#else
+#define lodge_rcu_note() rcu_virt_note_context_switch(smp_processor_id())
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0)
+#define guest_timing_enter_irqoff() do {					\
+	if (vtime_accounting_enabled_this_cpu())				\
+		vtime_guest_enter(current);					\
+	else									\
+		current->flags |= PF_VCPU;					\
+} while (0)
+#define guest_timing_exit_irqoff() do {						\
+	if (vtime_accounting_enabled_this_cpu())				\
+		vtime_guest_exit(current);					\
+	else									\
+		current->flags &= ~PF_VCPU;					\
+} while (0)
+#define guest_context_enter_irqoff() __context_tracking_enter(CONTEXT_GUEST)
+#define guest_context_exit_irqoff() __context_tracking_exit(CONTEXT_GUEST)
+#endif
+#ifndef KVM_CAP_USER_MEMORY2
+#define KVM_CAP_USER_MEMORY2 231
+#define KVM_SET_USER_MEMORY_REGION2 \
+	_IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+struct kvm_userspace_memory_region2 {
+	__u32 slot, flags;
+	__u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
+	__u32 guest_memfd, pad1;
+	__u64 pad2[14];
+};
+#endif
 
 /* -- memory -- */
 

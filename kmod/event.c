@@ -14,6 +14,8 @@
  * vcpu->mutex held (lodge_queue_nmi: any context), evaluation inside the window. No locks.
  */
 #include <asm/trapnr.h>
+#include <linux/percpu.h>
+#include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 
 #include "lodge.h"
@@ -37,7 +39,7 @@ static void queue(struct lodge_vcpu *v, u8 vector, bool has_error, u32 error)
 	struct lodge_event *first = v->pending_exc.type ? &v->pending_exc : &v->inject;
 
 	lodge_set_request(v, REQ_EVENT);
-	if (first->type == EV_EXCEPTION) {
+	if (first->type == EVENT_EXCEPTION) {
 		if (first->vector == X86_TRAP_DF) {
 			lodge_set_request(v, REQ_TRIPLE_FAULT);
 			return;
@@ -49,10 +51,10 @@ static void queue(struct lodge_vcpu *v, u8 vector, bool has_error, u32 error)
 			has_error = true;
 			error = 0;
 		}
-		first->type = EV_NONE;
+		first->type = EVENT_NONE;
 	}
 	v->pending_exc = (struct lodge_event) {
-		.type = EV_EXCEPTION, .vector = vector, .has_error = has_error, .error = error,
+		.type = EVENT_EXCEPTION, .vector = vector, .has_error = has_error, .error = error,
 	};
 }
 
@@ -115,7 +117,7 @@ void lodge_queue_nmi(struct lodge_vcpu *v)
 /**
  * lodge_reinject - the hardware says that this event's delivery was interrupted by the exit
  * @v: the vCPU; window
- * @e: the event; EV_NONE where running the instruction again raises it
+ * @e: the event; EVENT_NONE where running the instruction again raises it
  */
 void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e)
 {
@@ -137,14 +139,14 @@ bool lodge_irq_allowed(struct lodge_vcpu *v)
 static void begin_exception(struct lodge_vcpu *v)
 {
 	v->inject = v->pending_exc;
-	v->pending_exc.type = EV_NONE;
+	v->pending_exc.type = EVENT_NONE;
 	if (v->inject.vector == X86_TRAP_PF) {
 		lodge_touch(v, LG_CR);
 		v->st.cr2 = v->pending_payload;
 	} else if (v->inject.vector == X86_TRAP_DB) {
 		lodge_touch(v, LG_DR);
 		v->st.dr6 |= v->pending_payload;
-		v->st.dr7 &= ~(u64)DR_GD;
+		v->st.dr7 &= ~(u64)BIT(13);	/* GD */
 	}
 	v->pending_payload = 0;
 	lodge_need(v, LG_CR);
@@ -188,7 +190,7 @@ static void choose_irq(struct lodge_vcpu *v, int vector)
 	vector = irq_ack(v, vector);
 	if (vector < 0)
 		return;
-	v->inject = (struct lodge_event) { .type = EV_INTR, .vector = vector };
+	v->inject = (struct lodge_event) { .type = EVENT_INTR, .vector = vector };
 	v->stat.irq_injections++;
 	trace_kvm_inj_virq(vector);
 }
@@ -210,20 +212,20 @@ void lodge_evaluate_events(struct lodge_vcpu *v)
 	if (v->lapic)
 		lodge_lapic_inject_timer(v);
 
-	if (v->inject.type == EV_NONE && v->pending_exc.type)
+	if (v->inject.type == EVENT_NONE && v->pending_exc.type)
 		begin_exception(v);
 	if (v->nmi_pending) {
 		lodge_need(v, LG_MISC);
-		if (v->inject.type == EV_NONE && !lodge_ops->nmi_blocked(v) && !v->st.int_shadow) {
+		if (v->inject.type == EVENT_NONE && !lodge_ops->nmi_blocked(v) && !v->st.int_shadow) {
 			v->nmi_pending--;
-			v->inject = (struct lodge_event) { .type = EV_NMI, .vector = X86_TRAP_NMI };
+			v->inject = (struct lodge_event) { .type = EVENT_NMI, .vector = X86_TRAP_NMI };
 			v->stat.nmi_injections++;
 		}
 		nmi_window = v->nmi_pending;
 	}
 	vector = irq_offered(v, &threshold);
 	if (vector >= 0) {
-		if (v->inject.type == EV_NONE && lodge_irq_allowed(v)) {
+		if (v->inject.type == EVENT_NONE && lodge_irq_allowed(v)) {
 			choose_irq(v, vector);
 			vector = irq_offered(v, &threshold);
 		}
@@ -231,7 +233,7 @@ void lodge_evaluate_events(struct lodge_vcpu *v)
 	}
 	if (!v->lapic_or_split && v->run->request_interrupt_window)
 		irq_window = true;
-	if (v->inject.type != EV_NONE)
+	if (v->inject.type != EVENT_NONE)
 		lodge_ops->set_event(v);
 	lodge_ops->set_windows(v, irq_window, nmi_window);
 	if (v->lapic)

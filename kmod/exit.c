@@ -13,6 +13,7 @@
  *
  * vcpu->mutex held. No other lock.
  */
+#include <linux/sched.h>
 #include <asm/debugreg.h>
 #include <asm/msr-index.h>
 #include <asm/trapnr.h>
@@ -296,8 +297,8 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 		return NEXT_ENTER;
 	}
 	/* No memory there. Page tables and code are not emulated from a device. */
-	if (v->exit.fault.walk || v->exit.fault.access & ACC_FETCH || v->inject.type != EV_NONE)
-		return lodge_internal_error(v, v->inject.type != EV_NONE ?
+	if (v->exit.fault.walk || v->exit.fault.access & ACC_FETCH || v->inject.type != EVENT_NONE)
+		return lodge_internal_error(v, v->inject.type != EVENT_NONE ?
 					    KVM_INTERNAL_ERROR_DELIVERY_EV :
 					    KVM_INTERNAL_ERROR_EMULATION);
 	return lodge_handle_mmio(v, gpa);

@@ -56,17 +56,15 @@ static void xsetbv0(u64 val)
 /* False when the processor refused the image: it is as it was before. */
 static bool restore(struct xregs_state *x)
 {
-	u32 bad = 0;
+	bool bad = true;
 
 	if (fpu_rfbm)
-		asm volatile("1: xrstor64 %1\n2:\n"
-			     LODGE_EXTABLE_SET(1b, 2b, "%0")
-			     : "+r" (bad) : "m" (*x), "a" ((u32)fpu_rfbm),
+		asm volatile("1: xrstor64 %1\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+			     : "+q" (bad) : "m" (*x), "a" ((u32)fpu_rfbm),
 			       "d" ((u32)(fpu_rfbm >> 32)) : "memory");
 	else
-		asm volatile("1: fxrstor64 %1\n2:\n"
-			     LODGE_EXTABLE_SET(1b, 2b, "%0")
-			     : "+r" (bad) : "m" (*x) : "memory");
+		asm volatile("1: fxrstor64 %1\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+			     : "+q" (bad) : "m" (*x) : "memory");
 	return !bad;
 }
 

@@ -105,7 +105,7 @@ void lodge_host_put(void)
 	cpus_read_unlock();
 }
 
-static int cpu_online(unsigned int cpu)
+static int host_cpu_online(unsigned int cpu)
 {
 	atomic_t failed = ATOMIC_INIT(0);
 	unsigned long flags;
@@ -122,7 +122,7 @@ static int cpu_online(unsigned int cpu)
 	return 0;
 }
 
-static int cpu_offline(unsigned int cpu)
+static int host_cpu_offline(unsigned int cpu)
 {
 	unsigned long flags;
 
@@ -168,8 +168,8 @@ static struct notifier_block host_reboot_nb = { .notifier_call = host_reboot };
  */
 int lodge_host_init(void)
 {
-	int ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/lodge:online", cpu_online,
-				    cpu_offline);
+	int ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/lodge:online", host_cpu_online,
+				    host_cpu_offline);
 
 	if (ret < 0)
 		return ret;

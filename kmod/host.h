@@ -3,6 +3,8 @@
 #ifndef LODGE_HOST_H
 #define LODGE_HOST_H
 
+#include <linux/context_tracking_state.h>
+
 #include "lodge.h"
 
 struct lodge_cpuid_regs {
@@ -31,4 +33,20 @@ void lodge_dr_touch(struct lodge_vcpu *v);
 void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6);
 void lodge_host_machine_check(void);
 u64 lodge_host_spec_ctrl(void);
+
+/* xfer.c */
+void lodge_ct_enter(void);
+void lodge_ct_exit(void);
+
+static __always_inline void lodge_context_enter(void)
+{
+	if (unlikely(context_tracking_enabled_this_cpu()))
+		lodge_ct_enter();
+}
+
+static __always_inline void lodge_context_exit(void)
+{
+	if (unlikely(context_tracking_enabled_this_cpu()))
+		lodge_ct_exit();
+}
 #endif

@@ -22,6 +22,11 @@
 
 #include <linux/kvm.h>
 #include <linux/kvm_types.h>
+#include <linux/mm.h>
+#include <linux/percpu.h>
+#include <linux/sched/signal.h>
+#include <asm/cpufeature.h>
+#include <asm/processor.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/srcu.h>
@@ -182,7 +187,7 @@ struct lodge_exit {
 	};
 };
 
-enum lodge_event_type { EV_NONE, EV_INTR, EV_NMI, EV_EXCEPTION, EV_SOFT_INT, EV_SOFT_EXC };
+enum lodge_event_type { EVENT_NONE, EVENT_INTR, EVENT_NMI, EVENT_EXCEPTION, EVENT_SOFT_INT, EVENT_SOFT_EXC };
 
 /* An event on its way into the guest. event.c owns it. */
 struct lodge_event {

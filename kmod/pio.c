@@ -108,7 +108,7 @@ static void to_user(struct lodge_vcpu *v, u16 port, u32 count)
 }
 
 /* The next KVM_RUN after an IN or OUT that went to userspace. */
-static int complete(struct lodge_vcpu *v)
+static int complete_port(struct lodge_vcpu *v)
 {
 	if (lodge_rip(v) != v->pio.rip)
 		return NEXT_ENTER;
@@ -146,7 +146,7 @@ static enum lodge_next simple(struct lodge_vcpu *v, bool window)
 		if (!v->pio.in)
 			memcpy(pio_data(v), &val, size);
 		to_user(v, port, 1);
-		v->complete = complete;
+		v->complete = complete_port;
 		return NEXT_USER;
 	}
 	if (v->exit.io.in)

@@ -216,7 +216,7 @@ static int service(struct lodge_vcpu *v)
 static bool user_wants_window(struct lodge_vcpu *v)
 {
 	return v->run->request_interrupt_window && !v->lapic_or_split && v->ext_vector < 0 &&
-	       v->inject.type == EV_NONE && lodge_irq_allowed(v);
+	       v->inject.type == EVENT_NONE && lodge_irq_allowed(v);
 }
 
 static void window_close(struct lodge_vcpu *v)
@@ -309,7 +309,7 @@ static void publish(struct lodge_vcpu *v)
 	run->apic_base = v->apic_base;
 	run->flags = 0;
 	run->ready_for_interrupt_injection = v->lapic_or_split ? v->vm->irqchip == IRQCHIP_FULL ||
-		v->ext_vector < 0 : v->ext_vector < 0 && v->inject.type == EV_NONE &&
+		v->ext_vector < 0 : v->ext_vector < 0 && v->inject.type == EVENT_NONE &&
 		lodge_irq_allowed(v);
 	if (unlikely(run->kvm_valid_regs))
 		lodge_sync_regs_out(v);

@@ -10,6 +10,7 @@
  * The mmap is three pages: struct kvm_run, the PIO data page and the VM's coalesced-MMIO ring.
  */
 #include <linux/anon_inodes.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -50,7 +51,7 @@ static void reset_state(struct lodge_vcpu *v, bool init)
 	st->gdt.limit = 0xffff;
 	st->idt.limit = 0xffff;
 	st->dr6 = DR6_RESERVED;
-	st->dr7 = DR7_FIXED;
+	st->dr7 = 0x400;
 	st->pat = 0x0007040600070406ull;
 	if (init) {
 		memcpy(st->dr, dr_save, sizeof(dr_save));
@@ -78,8 +79,8 @@ void lodge_vcpu_reset(struct lodge_vcpu *v, bool init)
 		lodge_need(v, LG_ALL);
 	reset_state(v, init);
 	v->avail = v->dirty = LG_ALL;
-	v->inject.type = EV_NONE;
-	v->pending_exc.type = EV_NONE;
+	v->inject.type = EVENT_NONE;
+	v->pending_exc.type = EVENT_NONE;
 	v->ext_vector = -1;
 	v->nmi_pending = 0;
 	atomic_set(&v->nmi_queued, 0);

@@ -8,14 +8,16 @@
  * pointer is ours. From 7.0 on it takes nothing and none is needed.
  *
  * Time spent in the guest is accounted once a window, and so is RCU's quiescent state; on CPUs with
- * context tracking (nohz_full) it is told around every single entry (lodge_context_enter in compat.h).
+ * context tracking (nohz_full) it is told around every single entry (lodge_context_enter() in host.h).
  *
  * No locks.
  */
+#include <linux/context_tracking.h>
 #include <linux/kvm_host.h>
 #include <linux/slab.h>
 
-#include "lodge.h"
+#include "host.h"
+#include LODGE_XFER_HEADER
 
 /**
  * lodge_xfer_alloc - the stand-in for one vCPU
@@ -67,11 +69,23 @@ void lodge_guest_timing_enter(void)
 {
 	guest_timing_enter_irqoff();
 	if (!context_tracking_enabled_this_cpu())
-		rcu_virt_note_context_switch();
+		lodge_rcu_note();
 }
 
 /** lodge_guest_timing_exit - the time is the host's again; IRQs off */
 void lodge_guest_timing_exit(void)
 {
 	guest_timing_exit_irqoff();
+}
+
+/** lodge_ct_enter - tell context tracking that the guest runs; IRQs off, nohz_full CPUs only */
+void lodge_ct_enter(void)
+{
+	guest_context_enter_irqoff();
+}
+
+/** lodge_ct_exit - and that it does not any more */
+void lodge_ct_exit(void)
+{
+	guest_context_exit_irqoff();
 }

@@ -9,7 +9,9 @@
  *
  * vcpu->mutex held, interrupts off. No other lock.
  */
-#include <asm/mce.h>
+#include <linux/percpu.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
 #include <asm/trapnr.h>
 
 #include "../host.h"
@@ -24,22 +26,22 @@ static void interrupted_event(struct svm_vcpu *sv)
 
 	switch (EVT_TYPE(info)) {
 	case EVT_INTR:
-		e.type = EV_INTR;
+		e.type = EVENT_INTR;
 		break;
 	case EVT_NMI:
-		e.type = EV_NMI;
+		e.type = EVENT_NMI;
 		svm_set_nmi_blocked(&sv->v, false);
 		break;
 	case EVT_EXCEPTION:
-		e.type = EV_EXCEPTION;
+		e.type = EVENT_EXCEPTION;
 		/* INT3 and INTO: RIP still points to them, they run again. */
 		if (e.vector == X86_TRAP_BP || e.vector == X86_TRAP_OF)
-			e.type = EV_NONE;
+			e.type = EVENT_NONE;
 		e.has_error = info & EVT_HAS_ERROR;
 		e.error = info >> 32;
 		break;
 	default:
-		e.type = EV_NONE;
+		e.type = EVENT_NONE;
 		break;
 	}
 	lodge_reinject(&sv->v, &e);
@@ -222,7 +224,7 @@ void svm_decode(struct svm_vcpu *sv)
 	x->info2 = b->info2;
 	x->len = svm_caps.nrips && b->next_rip ? b->next_rip - b->rip : 0;
 
-	v->inject.type = EV_NONE;
+	v->inject.type = EVENT_NONE;
 	if (unlikely(b->exit_int & EVT_VALID))
 		interrupted_event(sv);
 	if (unlikely(sv->nmi_iret || sv->nmi_step))

@@ -15,6 +15,7 @@
  * Per-CPU data is touched on its CPU with interrupts off. No locks.
  */
 #include <linux/gfp.h>
+#include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/percpu.h>
 #include <asm/cpufeature.h>

@@ -16,6 +16,7 @@
  * Called with vcpu->mutex held, set_windows/set_tpr/set_event inside the window. No other lock.
  */
 #include <linux/gfp.h>
+#include <linux/io.h>
 #include <linux/mm.h>
 #include <asm/msr-index.h>
 #include <asm/trapnr.h>
@@ -42,7 +43,7 @@ static void msr_pass(struct svm_vcpu *sv, u32 msr, bool read, bool write)
 	u32 *word = &sv->msrpm[bit / 32], shift = bit % 32;
 
 	*word &= ~(3u << shift);
-	*word |= (u32)(!read | !write << 1) << shift;
+	*word |= (u32)((read ? 0 : 1) | (write ? 0 : 2)) << shift;
 }
 
 /* MSRs that the VMCB or this back end switches: the guest may touch them without an exit. */
@@ -221,11 +222,11 @@ void svm_set_event(struct lodge_vcpu *v)
 	u64 inj = EVT_VALID | e->vector;
 
 	switch (e->type) {
-	case EV_NMI:
+	case EVENT_NMI:
 		inj |= EVT_NMI << 8;
 		svm_set_nmi_blocked(v, true);
 		break;
-	case EV_EXCEPTION:
+	case EVENT_EXCEPTION:
 		inj |= EVT_EXCEPTION << 8;
 		if (e->has_error)
 			inj |= EVT_HAS_ERROR | (u64)e->error << 32;
