@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+#	make			the module for the running kernel (KDIR= for another), and lodge-run
+#	make modules_install	install the module (as root)
+#	make demo		a Linux guest on an emulated AMD host; needs no hardware support
+#	make check		every test; the last line is the result
+#	make style		the rules of the code, as results
+#	make selftests		the test programs, for a machine with the module or with KVM
+#	make clean
+#
+# A kernel's build reads Kbuild; this file is for people.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+LAB := selftests/lab
+# The debug build: make DEBUG=1
+KFLAGS := CONFIG_DEBUG_INFO_BTF_MODULES= $(if $(DEBUG),CONFIG_LODGE_DEBUG=y)
+
+all: runner module
+
+module:
+	@test -e $(KDIR)/Makefile || { echo "make: no kernel headers in $(KDIR): install" \
+		"linux-headers-$$(uname -r), or name another kernel's with KDIR=" >&2; exit 1; }
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $(KFLAGS) modules
+
+runner:
+	$(MAKE) -C runner
+
+modules_install: module
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $(KFLAGS) modules_install
+
+selftests:
+	$(MAKE) -C selftests
+
+demo:
+	@$(LAB)/demo
+
+check:
+	@$(LAB)/check
+
+check-all:
+	@$(LAB)/check --all
+
+style:
+	@selftests/style/style
+
+# Without headers there is no kernel's own clean: what a build leaves has known names.
+clean:
+	$(MAKE) -C runner clean
+	$(MAKE) -C selftests clean
+	rm -rf build .tmp_versions lodge.ko lodge.o lodge.mod lodge.mod.c lodge.mod.o Module.symvers \
+		modules.order .*.cmd
+	find kmod -name '*.o' -delete -o -name '.*.cmd' -delete -o -name '*.o.d' -delete
+
+.PHONY: all module runner modules_install selftests demo check check-all style clean
