@@ -117,6 +117,8 @@ static int svm_cpu_enable(void)
 	sc->asid_next = svm_caps.nasids;	/* run out: the first entry flushes everything */
 	if (svm_caps.tsc_aux)
 		sc->tsc_aux = lodge_rdmsr(MSR_TSC_AUX);
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		sc->xss = lodge_rdmsr(MSR_IA32_XSS);
 	return 0;
 }
 
@@ -205,6 +207,8 @@ static void svm_window_begin(struct lodge_vcpu *v)
 		b->dr_icpt = 0x008f000f;	/* DR0-3, and writes of DR7 that would arm them */
 	if (svm_caps.tsc_aux && v->tsc_aux != sc->tsc_aux)
 		lodge_wrmsr(MSR_TSC_AUX, v->tsc_aux);
+	if (sc->xss)			/* XSAVES cannot be intercepted: the guest's XSS is 0 */
+		lodge_wrmsr(MSR_IA32_XSS, 0);
 	if (svm_caps.spec_ctrl && !svm_caps.v_spec_ctrl)
 		load_spec_ctrl(sv);
 }
@@ -216,6 +220,8 @@ static void svm_window_end(struct lodge_vcpu *v)
 
 	if (svm_caps.tsc_aux && v->tsc_aux != sc->tsc_aux)
 		lodge_wrmsr(MSR_TSC_AUX, sc->tsc_aux);
+	if (sc->xss)
+		lodge_wrmsr(MSR_IA32_XSS, sc->xss);
 	if (v->spec_live)
 		v->spec_ctrl = sv->spec.guest;
 	lodge_dr_leave(v, sv->vmcb->dr6);

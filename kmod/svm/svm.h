@@ -24,7 +24,7 @@ struct svm_cpu {
 	struct page *host;		/* VMSAVE of the host's state, once a window */
 	u64 asid_gen;			/* bumped when the ASIDs ran out; 0: never enabled */
 	u32 asid_next;
-	u64 tsc_aux;			/* the host's, constant per CPU */
+	u64 tsc_aux, xss;		/* the host's, constant per CPU */
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
