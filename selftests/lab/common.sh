@@ -49,7 +49,7 @@ lab_row() {
 }
 
 # lab_need TOOL=PACKAGE...: install the packages of the missing tools as root, or name them and stop.
-# A tool with a slash is a file.
+# A tool with a slash is a file. Ask for all at once: the one line that is printed should do.
 lab_need() {
 	local pair tool missing=()
 	for pair in "$@"; do
@@ -77,12 +77,21 @@ lab_need() {
 	}
 }
 
-lab_need_emulator() {
-	lab_need qemu-system-x86_64=qemu-system-x86 busybox=busybox-static cpio=cpio xz=xz-utils zstd=zstd
-	if LC_ALL=C ldd "$(command -v busybox)" >/dev/null 2>&1; then
-		lab_need /usr/share/doc/busybox-static=busybox-static
-	fi
-}
+# shellcheck disable=SC2034 # the lists are for the scripts that source this file
+LAB_EMULATOR_TOOLS=(qemu-system-x86_64=qemu-system-x86 busybox=busybox-static cpio=cpio
+	xz=xz-utils zstd=zstd lz4=lz4)
+# The build tools that come with header packages are linked with libelf.
+# shellcheck disable=SC2034
+LAB_BUILD_TOOLS=(make=make gcc-12=gcc-12 /usr/include/linux/types.h=linux-libc-dev
+	/usr/lib/x86_64-linux-gnu/libelf.so.1=libelf1 xz=xz-utils)
+# shellcheck disable=SC2034
+LAB_PROGRAM_TOOLS=(make=make gcc=gcc /usr/include/stdio.h=libc6-dev)
+# shellcheck disable=SC2034
+LAB_STYLE_TOOLS=(perl=perl shellcheck=shellcheck nm=binutils xz=xz-utils sparse=sparse)
+# Not every busybox is static.
+if command -v busybox >/dev/null && LC_ALL=C ldd "$(command -v busybox)" >/dev/null 2>&1; then
+	LAB_EMULATOR_TOOLS+=(/usr/share/doc/busybox-static=busybox-static)
+fi
 
 # The machine's own mirror for one suite, and the keyring its source names: "URI KEYRING".
 lab_mirror() {
@@ -225,9 +234,7 @@ lab_unpack_vmlinux() {
 	case $(od -An -tx1 -N 4 "$out.packed" | tr -d ' ') in
 	fd377a58) xz -dc --single-stream <"$out.packed" >"$out" 2>/dev/null || true ;;
 	28b52ffd) zstd -dcq <"$out.packed" >"$out" 2>/dev/null || true ;;
-	02214c18)
-		lab_need lz4=lz4
-		lz4 -dcq <"$out.packed" >"$out" 2>/dev/null || true ;;
+	02214c18) lz4 -dcq <"$out.packed" >"$out" 2>/dev/null || true ;;
 	1f8b*) gzip -dc <"$out.packed" >"$out" 2>/dev/null || true ;;
 	*) rm -f "$out.packed"; return 1 ;;
 	esac
