@@ -67,11 +67,13 @@ lab_need() {
 	say "installing ${missing[*]}"
 	mkdir -p "$LAB_CACHE"
 	local log=$LAB_CACHE/apt-install.log
-	{
+	(
 		flock 7
+		# Not by the private configuration, which may be in force.
+		unset APT_CONFIG
 		apt-get update && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y --no-install-recommends "${missing[@]}"
-	} >"$log" 2>&1 </dev/null 7>"$LAB_CACHE/apt-install.lock" || {
+	) >"$log" 2>&1 </dev/null 7>"$LAB_CACHE/apt-install.lock" || {
 		tail -n 20 "$log" >&2
 		die "apt-get install ${missing[*]} failed"
 	}
