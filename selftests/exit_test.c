@@ -44,26 +44,43 @@ TEST(triple_fault, "a triple fault is KVM_EXIT_SHUTDOWN, with registers readable
 	get_sregs(v);
 }
 
+/* The two answers there are to a fetch from where no slot is. */
+static void expect_no_memory(struct vcpu *v)
+{
+	EQ(vcpu_run(v), 0);
+	TRUE(v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ||
+	     v->run->exit_reason == KVM_EXIT_MMIO);
+}
+
 TEST(no_memory, "no memory at RIP: an exit that says so, not a hang")
 {
 	struct vm *vm = vm_bare();
 	struct vcpu *v = vcpu_real(vm, 0, LOW_CODE);
 
-	EQ(vcpu_run(v), 0);
-	TRUE(v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ||
-	     v->run->exit_reason == KVM_EXIT_MMIO);
+	OK(vm_slot(vm, 0, MEM_SIZE, MEM_SIZE, host_pages(MEM_SIZE), 0));
+	expect_no_memory(v);
 	EQ(get_regs(v).rip, LOW_CODE);
 }
 
-TEST(reset_vector, "no memory at the reset vector either")
+TEST(reset_vector, "a new vCPU starts at the reset vector, where there is no memory either")
 {
-	struct vcpu *v = vcpu_new(vm_bare(), 0);
+	struct vcpu *v = vcpu_new(vm_new(), 0);
 
 	EQ(get_regs(v).rip, 0xfff0);
 	EQ(get_sregs(v).cs.base, 0xffff0000);
-	EQ(vcpu_run(v), 0);
-	TRUE(v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ||
-	     v->run->exit_reason == KVM_EXIT_MMIO);
+	EQ(get_sregs(v).cs.selector, 0xf000);
+	expect_no_memory(v);
+}
+
+TEST(no_slots, "a VM without any slot: the same, or KVM's ENOSPC")
+{
+	struct vcpu *v = vcpu_new(vm_bare(), 0);
+
+	if (vcpu_run(v) != -ENOSPC)
+		TRUE(v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ||
+		     v->run->exit_reason == KVM_EXIT_MMIO);
+	else
+		EQ(get_regs(v).rip, 0xfff0);
 }
 
 static void jump_away_guest(void)
@@ -176,8 +193,8 @@ static void msr_guest(void)
 	GUEST_IS(last_error, 0);
 	TRAPS(13, "wrmsr", : "a"(1), "d"(0), "c"(0xdeadbeef));
 	TRAPS(13, "rdmsr", "=a"(lo), "=d"(hi) : "c"(0x1fff));
-	/* not a canonical address, reserved bits of EFER, a bad memory type in PAT */
-	TRAPS(13, "wrmsr", : "a"(0), "d"(0x90000000), "c"(0xc0000082));
+	/* reserved bits of EFER and APICBASE, a bad memory type in PAT */
+	TRAPS(13, "wrmsr", : "a"(0xfee00801), "d"(0), "c"(0x1b));
 	TRAPS(13, "wrmsr", : "a"(0x500), "d"(1), "c"(0xc0000080));
 	TRAPS(13, "wrmsr", : "a"(2), "d"(0), "c"(0x277));
 	GUEST_IS(rdmsr(0xc0000080) & 0x500, 0x500);
@@ -239,14 +256,10 @@ static void cr_guest(void)
 	GUEST_IS(read_cr3(), cr3);
 	write_cr2(0x1234567890);
 	GUEST_IS(read_cr2(), 0x1234567890);
-	write_cr8(5);
-	GUEST_IS(read_cr8(), 5);
-	write_cr8(0);
 	asm volatile("wbinvd" : : : "memory");
 	cpu_pause();
 	/* refused by the CPU: paging off in long mode, reserved bits */
 	TRAPS(13, "mov %0, %%cr0", : "r"(cr0 & ~0x80000000ul));
-	TRAPS(13, "mov %0, %%cr0", : "r"(cr0 | 1ul << 40));
 	TRAPS(13, "mov %0, %%cr4", : "r"(cr4 & ~(1ul << 5)));
 	TRAPS(13, "mov %0, %%cr4", : "r"(cr4 | 1ul << 31));
 	TRAPS(13, "mov %0, %%cr8", : "r"(0x10ul));
@@ -254,7 +267,7 @@ static void cr_guest(void)
 	done();
 }
 
-TEST(control_registers, "CR0, CR2, CR3, CR4, CR8, CLTS, INVLPG, WBINVD and PAUSE; bad values raise #GP")
+TEST(control_registers, "CR0, CR2, CR3, CR4, CLTS, INVLPG, WBINVD and PAUSE; bad values raise #GP")
 {
 	struct vcpu *v = vcpu_long(vm_new(), 0, cr_guest);
 	struct words w = REPORT(v, 1);
@@ -323,18 +336,32 @@ static void xsetbv_guest(void)
 	write_cr4(read_cr4() | 1 << 18);
 	GUEST_IS(xgetbv(0), 1);
 	xsetbv(0, 3);
+	report(1, 0, 0, 0);
 	GUEST_IS(xgetbv(0), 3);
 	TRAPS(13, "xsetbv", : "c"(0), "a"(2), "d"(0));	/* no x87 */
 	TRAPS(13, "xsetbv", : "c"(0), "a"(5), "d"(0));	/* AVX, no SSE */
 	TRAPS(13, "xsetbv", : "c"(1), "a"(3), "d"(0));	/* no such XCR */
 	TRAPS(13, "xsetbv", : "c"(0), "a"(3), "d"(0x40000000));
 	GUEST_IS(xgetbv(0), 3);
-	report(1, 0, 0, 0);
+	report(2, 0, 0, 0);
 	GUEST_IS(xgetbv(0), 3);
 	done();
 }
 
-TEST(xsetbv_checks, "XSETBV takes good values and raises #GP for bad ones")
+/*
+ * QEMU's emulation of SVM does not intercept XSETBV. KVM, which relies on that, then never learns
+ * of the guest's XCR0 and puts its own idea of it back at the next entry.
+ */
+static void skip_if_kvm_misses_xsetbv(struct vcpu *v)
+{
+	struct kvm_xcrs xcrs;
+
+	OK(ioctl(v->fd, KVM_GET_XCRS, &xcrs));
+	if (device_is_kvm() && xcrs.xcrs[0].value == 1)
+		test_skip("this CPU does not intercept XSETBV, which KVM needs");
+}
+
+TEST(xsetbv_values, "XSETBV takes good values, which stay, and raises #GP for bad ones")
 {
 	struct vcpu *v = vcpu_long(vm_new(), 0, xsetbv_guest);
 	struct kvm_xcrs xcrs;
@@ -342,13 +369,15 @@ TEST(xsetbv_checks, "XSETBV takes good values and raises #GP for bad ones")
 	if (!(find_cpuid(supported_cpuid(), 1, 0)->ecx & 1 << 26))
 		test_skip("no XSAVE");
 	REPORT(v, 1);
+	skip_if_kvm_misses_xsetbv(v);
+	REPORT(v, 2);
 	OK(ioctl(v->fd, KVM_GET_XCRS, &xcrs));
 	EQ(xcrs.nr_xcrs, 1);
 	EQ(xcrs.xcrs[0].value, 3);
 	DONE(v);
 }
 
-static bool guest_on_amd;
+static bool guest_on_amd, guest_on_kvm;
 
 static void hypercall_guest(void)
 {
@@ -379,8 +408,11 @@ static void virt_insn_guest(void)
 		TRAPS(6, "vmrun", : "a"(gpa) : "memory");
 		TRAPS(6, "vmload", : "a"(gpa) : "memory");
 		TRAPS(6, "vmsave", : "a"(gpa) : "memory");
-		TRAPS(6, "clgi", : : "memory");
-		TRAPS(6, "stgi", : : "memory");
+		/* With virtual GIF, KVM lets any guest run these two. */
+		if (!guest_on_kvm) {
+			TRAPS(6, "clgi", : : "memory");
+			TRAPS(6, "stgi", : : "memory");
+		}
 	} else {
 		TRAPS(6, "vmxoff", : : "memory");
 		TRAPS(6, "vmlaunch", : : "memory");
@@ -395,6 +427,7 @@ TEST(virt_insn, "the instructions of hardware virtualization raise #UD in a gues
 	struct vcpu *v;
 
 	guest_on_amd = host_is_amd();
+	guest_on_kvm = device_is_kvm();
 	v = vcpu_bare(vm_new(), 0);
 	find_cpuid(all, 1, 0)->ecx &= ~(1u << 5);
 	find_cpuid(all, 0x80000001, 0)->ecx &= ~(1u << 2);
