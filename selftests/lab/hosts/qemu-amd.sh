@@ -3,13 +3,12 @@
 #
 # The AMD host: QEMU's own translator with every processor feature it knows, SVM and nested paging
 # among them. Sets command[] from what boot was asked for.
-# Several processors run on as many threads, unless LODGE_LAB_THREAD=single asks for turns: under
-# load, threads have shown exits that no processor has. LODGE_LAB_CPU is another QEMU model.
+# Several processors take turns on one thread: with as many threads (LODGE_LAB_THREAD=multi) the
+# emulator has locked up hosts that run guests, and shown exits that no processor has, and was no
+# faster. LODGE_LAB_CPU is another QEMU model.
 
 host_command() {
-	local run_port thread=single words
-	[ "$smp" = 1 ] || thread=multi
-	thread=${LODGE_LAB_THREAD:-$thread}
+	local run_port thread=${LODGE_LAB_THREAD:-single} words
 	run_port=file,id=run,path=$work/out
 	[ -z "$tty" ] || run_port=stdio,id=run,signal=off
 	words="console=ttyS0 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable quiet"
