@@ -250,6 +250,13 @@ static inline void ioapic_write(uint32_t reg, uint32_t value)
 	mmio_write32(IOAPIC_GPA + 0x10, value);
 }
 
+/* Masks both PICs, which are connected to LINT0 as ExtINT after reset. */
+static inline void pics_off(void)
+{
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
+}
+
 /* One redirection entry: vector and flags low, destination high. */
 static inline void ioapic_route(uint32_t pin, uint32_t low, uint32_t dest)
 {

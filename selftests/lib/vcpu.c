@@ -252,8 +252,12 @@ static void fail_if_guest_failed(struct vcpu *v, const char *file, int line)
 
 void run_to(struct vcpu *v, u32 reason, const char *file, int line)
 {
-	int r = vcpu_run(v);
+	int r;
 
+	/* EAGAIN: a vCPU that waited for INIT has got it. Everyone who runs vCPUs calls again. */
+	do {
+		r = vcpu_run(v);
+	} while (r == -EAGAIN);
 	count_check();
 	if (r) {
 		dump_vcpu(v);
