@@ -34,8 +34,11 @@ struct vcpu *vcpu_new(struct vm *vm, u32 id)
 	for (u32 i = 0; i < all->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &all->entries[i];
 
-		if (e->function == 1)
+		if (e->function == 1) {
 			e->ebx = (e->ebx & 0x00ffffff) | id << 24;
+			if (check_cap(KVM_CAP_TSC_DEADLINE_TIMER))
+				e->ecx |= 1 << 24;	/* never in the supported ones */
+		}
 		if (e->function == 0xb || e->function == 0x1f)
 			e->edx = id;
 	}
