@@ -100,6 +100,55 @@ struct kvm_userspace_memory_region2 {
 
 /* -- memory -- */
 
+#include <linux/mm.h>
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#define lodge_pmd_leaf(pmd) pmd_leaf(pmd)
+#define lodge_pud_leaf(pud) pud_leaf(pud)
+#else
+#define lodge_pmd_leaf(pmd) pmd_large(pmd)
+#define lodge_pud_leaf(pud) pud_large(pud)
+#endif
+
+/* The mmu notifier's *_young() answers. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+typedef bool lodge_young_t;
+#else
+typedef int lodge_young_t;
+#endif
+
+/* The host frame of an address in a VM_PFNMAP mapping; mmap_lock held. 0, or an errno. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn,
+				   bool *writable)
+{
+	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
+	int ret = follow_pfnmap_start(&args);
+
+	if (ret)
+		return ret;
+	*pfn = args.pfn;
+	*writable = args.writable;
+	follow_pfnmap_end(&args);
+	return 0;
+}
+#else
+static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn,
+				   bool *writable)
+{
+	spinlock_t *ptl;
+	pte_t *pte;
+	int ret = follow_pte(vma->vm_mm, addr, &pte, &ptl);
+
+	if (ret)
+		return ret;
+	*pfn = pte_pfn(*pte);
+	*writable = pte_write(*pte);
+	pte_unmap_unlock(pte, ptl);
+	return 0;
+}
+#endif
+
 /* -- irqchip -- */
 
 /* -- state -- */

@@ -347,3 +347,9 @@ int lodge_set_xcrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 			return lodge_set_xcr0(v, x->xcrs[i].value) ? -EINVAL : 0;
 	return 0;
 }
+
+/** lodge_fpu_pkru - the guest's PKRU; in or outside the window */
+u32 lodge_fpu_pkru(struct lodge_vcpu *v)
+{
+	return v->mode == MODE_WINDOW && fpu_has_pkru ? rdpkru() : v->fpu.pkru;
+}

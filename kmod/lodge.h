@@ -226,6 +226,7 @@ struct lodge_cpuid_cache {		/* what the hot paths need of the guest's CPUID [v] 
 	u64 xcr0_valid;
 	u8 maxphyaddr;
 	bool has_xsave, has_pcid, has_la57, has_rdtscp, has_fsrm, has_pku, has_nx, has_lm, has_x2apic;
+	bool has_1g;
 	bool has_tsc_adjust, has_tsc_deadline, has_spec_ctrl, has_pred_cmd;
 	u32 pv_features;		/* 0x40000001.EAX */
 };
@@ -409,6 +410,8 @@ struct lodge_ops {
 	bool (*nmi_blocked)(struct lodge_vcpu *v);
 	void (*set_nmi_blocked)(struct lodge_vcpu *v, bool blocked);
 	const struct lodge_pte_ops *pte_ops;
+	int (*npt_levels)(void);	/* of the second-level tables: 4 or 5 */
+	void (*prepare)(struct lodge_vcpu *v);	/* before the window, may sleep; may be NULL */
 };
 
 extern const struct lodge_ops *lodge_ops;	/* chosen once at load */
@@ -546,6 +549,7 @@ void lodge_fpu_window_begin(struct lodge_vcpu *v);	/* XCR0, PKRU: IRQs off */
 void lodge_fpu_window_end(struct lodge_vcpu *v);
 u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
 u32 lodge_fpu_size(void);		/* of the standard-format area */
+u32 lodge_fpu_pkru(struct lodge_vcpu *v);
 
 /* What ioctl tables hold. One row: one copy in, one call, one copy out. */
 struct lodge_ioctl {

@@ -22,6 +22,7 @@ struct lodge_memslot {
 	unsigned long hva;
 	u32 flags;				/* KVM_MEM_* */
 	u16 id;
+	bool invalid;				/* going or moving: not to be mapped any more */
 	unsigned long *dirty;			/* KVM_MEM_LOG_DIRTY_PAGES: one bit a page, set atomically */
 };
 
@@ -40,7 +41,6 @@ struct lodge_pte_ops {
 	u64 write;
 	u64 large;		/* the leaf is a 2M or 1G one */
 	u64 accessed, dirty;	/* 0 where the hardware keeps none */
-	u64 soft_write;		/* software bit: the slot and the host page allow writing */
 	u64 addr;		/* mask of the physical address */
 };
 
@@ -51,8 +51,8 @@ struct lodge_npt {
 	u64 gen;			/* [n] written: bumped when a translation was taken away */
 	unsigned long notify_seq;	/* [n] host mappings changed */
 	int notify_count;		/* [n] invalidations under way */
-	gfn_t notify_start, notify_end;	/* [n] hull of the ranges under way (hva >> PAGE_SHIFT) */
-	long pages_4k, pages_2m, pages_1g, tables;	/* [n] for stats */
+	unsigned long notify_start, notify_end;	/* [n] hull of the ranges under way, user addresses */
+	long pages_4k, pages_2m, tables;	/* [n] for stats */
 };
 
 /* Preallocated table pages of one vCPU, filled outside the window. */
@@ -91,12 +91,24 @@ int lodge_npt_init(struct lodge_vm *vm);
 void lodge_npt_free(struct lodge_vm *vm);
 int lodge_npt_stock_fill(struct lodge_vcpu *v);				/* may sleep; -ENOMEM */
 void lodge_npt_stock_drain(struct lodge_vcpu *v);
+bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits);
+bool lodge_npt_has_table(struct lodge_vcpu *v, gfn_t gfn);
+bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead);
+void lodge_npt_free_dead(struct list_head *dead);
+void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end);
+bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear);
+void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write);	/* IRQs off: kernel address of a mapped page's byte, or NULL */
+
+/* fault.c */
 int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);	/* may sleep; enum lodge_map or errno */
 int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);	/* window; enum lodge_map */
-void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush; may sleep */
+
+void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush */
 void lodge_npt_write_protect(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t start, gfn_t end);	/* and flush */
 void lodge_npt_flush(struct lodge_vm *vm);				/* bump gen, wait for windows to end */
-void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write);	/* IRQs off: kernel address of a mapped page's byte, or NULL */
+
+/* notifier.c */
+bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long hva);
 int lodge_notifier_init(struct lodge_vm *vm);				/* mmu notifier; takes mmap_lock */
 void lodge_notifier_exit(struct lodge_vm *vm);
 

@@ -276,6 +276,12 @@ static void svm_run(struct lodge_vcpu *v)
 	svm_decode(sv);
 }
 
+/* Nested tables have the depth of the host's own paging (APM volume 2, 15.25.3). */
+static int svm_npt_levels(void)
+{
+	return __read_cr4() & X86_CR4_LA57 ? 5 : 4;
+}
+
 static const struct lodge_pte_ops svm_pte_ops = {
 	/* APM volume 2, 15.25.5: the format of long-mode page tables; U must be set. */
 	.present	= BIT_ULL(0),
@@ -286,7 +292,6 @@ static const struct lodge_pte_ops svm_pte_ops = {
 	.large		= BIT_ULL(7),
 	.accessed	= BIT_ULL(5),
 	.dirty		= BIT_ULL(6),
-	.soft_write	= BIT_ULL(9),
 	.addr		= GENMASK_ULL(51, 12),
 };
 
@@ -318,4 +323,5 @@ const struct lodge_ops lodge_svm_ops = {
 	.nmi_blocked = svm_nmi_blocked,
 	.set_nmi_blocked = svm_set_nmi_blocked,
 	.pte_ops = &svm_pte_ops,
+	.npt_levels = svm_npt_levels,
 };

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory slots: which guest frames are which user addresses.
+ *
+ * The table is a sorted array, immutable once published in vm->slots; every change builds a new one.
+ * A slot that goes or moves is first marked invalid; when lodge_vm_sync() returns no fault can map
+ * it any more, and its range is removed from the second-level tables. Only then does it leave the table: until
+ * nothing of it is mapped the mmu notifier must find it. So when the ioctl returns no vCPU reaches the old memory. A failed call changes nothing: all memory is
+ * allocated before the table is swapped.
+ *
+ * Dirty log: one bit a page, set before a page becomes writable. Reading the log takes the bits and
+ * takes the writability away; the flush comes before the bits go to userspace, so a write after
+ * the log was read sets its bit anew.
+ *
+ * Changes: vm->slots_lock. Readers: vm->srcu, or the window.
+ */
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/uaccess.h>
+
+#include "lodge.h"
+
+#define MAX_SLOT_PAGES	((1UL << 31) - 1)
+
+static struct lodge_memslots *current_slots(struct lodge_vm *vm)
+{
+	return rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->slots_lock));
+}
+
+static void free_slot(struct lodge_memslot *s)
+{
+	if (s)
+		kvfree(s->dirty);
+	kfree(s);
+}
+
+/** lodge_slots_init - an empty table; 0 or -ENOMEM */
+int lodge_slots_init(struct lodge_vm *vm)
+{
+	struct lodge_memslots *t = kvzalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
+
+	if (!t)
+		return -ENOMEM;
+	t->generation = 1;
+	rcu_assign_pointer(vm->slots, t);
+	return 0;
+}
+
+/** lodge_slots_free - the VM goes; nobody looks at the table any more */
+void lodge_slots_free(struct lodge_vm *vm)
+{
+	struct lodge_memslots *t = rcu_dereference_protected(vm->slots, 1);
+	int i;
+
+	for (i = 0; i < t->n; i++)
+		free_slot(t->by_gfn[i]);
+	kvfree(t);
+}
+
+static struct lodge_memslot *find(const struct lodge_memslots *t, gfn_t gfn)
+{
+	int lo = 0, hi = t->n;
+
+	while (lo < hi) {
+		int mid = (lo + hi) / 2;
+		struct lodge_memslot *s = t->by_gfn[mid];
+
+		if (gfn < s->base_gfn)
+			hi = mid;
+		else if (gfn - s->base_gfn >= s->npages)
+			lo = mid + 1;
+		else
+			return s;
+	}
+	return NULL;
+}
+
+/**
+ * lodge_slot - the slot of a guest frame
+ * @vm: the VM; vm->srcu held, or IRQs off in the window
+ * @gfn: the frame
+ *
+ * Return: the slot or NULL.
+ */
+struct lodge_memslot *lodge_slot(struct lodge_vm *vm, gfn_t gfn)
+{
+	struct lodge_memslot *s = find(rcu_dereference_check(vm->slots, irqs_disabled() ||
+							     srcu_read_lock_held(&vm->srcu)), gfn);
+
+	return s && !READ_ONCE(s->invalid) ? s : NULL;
+}
+
+/**
+ * lodge_vcpu_slot - the same through the vCPU's cache of the last answer
+ * @v: the vCPU, in its thread
+ * @gfn: the frame
+ *
+ * The cached pointer is used only while the table it came from is the current one: by generation,
+ * for a freed table's address may come back.
+ */
+struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn)
+{
+	const struct lodge_memslots *t = rcu_dereference_check(v->vm->slots, irqs_disabled() ||
+							       srcu_read_lock_held(&v->vm->srcu));
+	struct lodge_memslot *s = v->last_slot;
+
+	if (unlikely(v->last_slots_gen != t->generation || gfn - s->base_gfn >= s->npages)) {
+		s = find(t, gfn);
+		if (!s)
+			return NULL;
+		v->last_slot = s;
+		v->last_slots_gen = t->generation;
+	}
+	return READ_ONCE(s->invalid) ? NULL : s;
+}
+
+/**
+ * lodge_mark_dirty - a page of a logged slot was written
+ * @s: the slot
+ * @gfn: the frame, inside it
+ */
+void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn)
+{
+	unsigned long bit = gfn - s->base_gfn;
+
+	if (s->dirty && !test_bit(bit, s->dirty))
+		set_bit(bit, s->dirty);
+}
+
+static struct lodge_memslot *slot_by_id(struct lodge_memslots *t, u16 id)
+{
+	int i;
+
+	for (i = 0; i < t->n; i++)
+		if (t->by_gfn[i]->id == id)
+			return t->by_gfn[i];
+	return NULL;
+}
+
+static bool overlaps(const struct lodge_memslots *t, const struct lodge_memslot *except,
+		     gfn_t base, unsigned long npages)
+{
+	int i;
+
+	for (i = 0; i < t->n; i++) {
+		const struct lodge_memslot *s = t->by_gfn[i];
+
+		if (s != except && base < s->base_gfn + s->npages && s->base_gfn < base + npages)
+			return true;
+	}
+	return false;
+}
+
+/* A new table: the old one without old, with new. Either may be NULL. */
+static struct lodge_memslots *build(const struct lodge_memslots *t, const struct lodge_memslot *old,
+				    struct lodge_memslot *new)
+{
+	struct lodge_memslots *n = kvzalloc(struct_size(n, by_gfn, t->n + 1), GFP_KERNEL_ACCOUNT);
+	int i;
+
+	if (!n)
+		return NULL;
+	for (i = 0; i < t->n; i++) {
+		if (new && new->base_gfn < t->by_gfn[i]->base_gfn) {
+			n->by_gfn[n->n++] = new;
+			new = NULL;
+		}
+		if (t->by_gfn[i] != old)
+			n->by_gfn[n->n++] = t->by_gfn[i];
+	}
+	if (new)
+		n->by_gfn[n->n++] = new;
+	n->generation = t->generation + 1;
+	return n;
+}
+
+static int check_region(const struct kvm_userspace_memory_region *r)
+{
+	unsigned int bits = boot_cpu_data.x86_phys_bits;
+	u64 last = r->guest_phys_addr + r->memory_size - 1;
+
+	if (r->flags & ~(u32)(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
+		return -EINVAL;
+	if (r->slot >= LODGE_MAX_SLOTS)		/* also every address space but 0 */
+		return -EINVAL;
+	if ((r->memory_size | r->guest_phys_addr | r->userspace_addr) & ~PAGE_MASK)
+		return -EINVAL;
+	if (!access_ok((void __user *)(unsigned long)r->userspace_addr, r->memory_size))
+		return -EINVAL;
+	if (r->memory_size >> PAGE_SHIFT > MAX_SLOT_PAGES)
+		return -EINVAL;
+	if (r->memory_size && (last < r->guest_phys_addr || last >> bits))
+		return -EINVAL;
+	return 0;
+}
+
+static struct lodge_memslot *make_slot(const struct kvm_userspace_memory_region *r,
+				       struct lodge_memslot *old)
+{
+	struct lodge_memslot *s = kzalloc(sizeof(*s), GFP_KERNEL_ACCOUNT);
+
+	if (!s)
+		return NULL;
+	s->base_gfn = r->guest_phys_addr >> PAGE_SHIFT;
+	s->npages = r->memory_size >> PAGE_SHIFT;
+	s->hva = r->userspace_addr;
+	s->flags = r->flags;
+	s->id = r->slot;
+	if (!(s->flags & KVM_MEM_LOG_DIRTY_PAGES))
+		return s;
+	s->dirty = kvcalloc(BITS_TO_LONGS(s->npages), sizeof(long), GFP_KERNEL_ACCOUNT);
+	if (!s->dirty) {
+		kfree(s);
+		return NULL;
+	}
+	/* A log that goes on (the slot only moved or was set again) keeps its bits. */
+	if (old && old->dirty)
+		bitmap_copy(s->dirty, old->dirty, s->npages);
+	return s;
+}
+
+/* Swap the table; when this returns the old slot is in nobody's hands. */
+static int replace(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge_memslot *new)
+{
+	struct lodge_memslots *t = current_slots(vm), *n = build(t, old, new);
+
+	if (!n)
+		return -ENOMEM;
+	if (old && (!new || new->base_gfn != old->base_gfn)) {
+		WRITE_ONCE(old->invalid, true);
+		lodge_vm_sync(vm);
+		lodge_npt_zap(vm, old->base_gfn, old->base_gfn + old->npages);
+	}
+	rcu_assign_pointer(vm->slots, n);
+	lodge_vm_sync(vm);
+	if (old && new->dirty && !old->dirty)
+		lodge_npt_write_protect(vm, new, new->base_gfn, new->base_gfn + new->npages);
+	/* Bits set while the table was being swapped. */
+	if (old && new && old->dirty && new->dirty)
+		bitmap_or(new->dirty, new->dirty, old->dirty, new->npages);
+	free_slot(old);
+	kvfree(t);
+	return 0;
+}
+
+static int set_locked(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r)
+{
+	struct lodge_memslots *t = current_slots(vm);
+	struct lodge_memslot *old = slot_by_id(t, r->slot), *new;
+	gfn_t base = r->guest_phys_addr >> PAGE_SHIFT;
+	unsigned long npages = r->memory_size >> PAGE_SHIFT;
+	int ret;
+
+	if (!npages)
+		return old ? replace(vm, old, NULL) : -EINVAL;
+	if (old) {
+		if (r->userspace_addr != old->hva || npages != old->npages ||
+		    (r->flags ^ old->flags) & KVM_MEM_READONLY)
+			return -EINVAL;
+		if (base == old->base_gfn && r->flags == old->flags)
+			return 0;
+	}
+	if (overlaps(t, old, base, npages))
+		return -EEXIST;
+	new = make_slot(r, old);
+	if (!new)
+		return -ENOMEM;
+	ret = replace(vm, old, new);
+	if (ret)
+		free_slot(new);
+	return ret;
+}
+
+/**
+ * lodge_set_region - create, delete, move or change a slot
+ * @vm: the VM
+ * @r: as KVM_SET_USER_MEMORY_REGION
+ *
+ * Context: may sleep; takes slots_lock.
+ * Return: 0, -EINVAL, -EEXIST (overlap), -ENOMEM.
+ */
+int lodge_set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r)
+{
+	int ret = check_region(r);
+
+	if (ret)
+		return ret;
+	mutex_lock(&vm->slots_lock);
+	ret = set_locked(vm, r);
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+/** lodge_ioc_set_region - KVM_SET_USER_MEMORY_REGION */
+int lodge_ioc_set_region(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	return lodge_set_region(vm, buf);
+}
+
+/** lodge_ioc_set_region2 - KVM_SET_USER_MEMORY_REGION2: the same; there is no guest_memfd */
+int lodge_ioc_set_region2(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct kvm_userspace_memory_region2 *r2 = buf;
+	struct kvm_userspace_memory_region r = {
+		.slot = r2->slot, .flags = r2->flags, .guest_phys_addr = r2->guest_phys_addr,
+		.memory_size = r2->memory_size, .userspace_addr = r2->userspace_addr,
+	};
+
+	return lodge_set_region(vm, &r);
+}
+
+/* Take the bits of a logged slot into out, and the writability of their pages. */
+static void take_dirty(struct lodge_vm *vm, struct lodge_memslot *s, unsigned long *out)
+{
+	unsigned long i, bits, words = BITS_TO_LONGS(s->npages);
+
+	for (i = 0; i < words; i++) {
+		bits = READ_ONCE(s->dirty[i]) ? xchg(&s->dirty[i], 0) : 0;
+		out[i] = bits;
+		if (bits)
+			lodge_npt_protect_range(vm, s->base_gfn + i * BITS_PER_LONG,
+						min(s->base_gfn + (i + 1) * BITS_PER_LONG,
+						    s->base_gfn + s->npages));
+	}
+	lodge_npt_flush(vm);
+}
+
+/**
+ * lodge_ioc_get_dirty_log - KVM_GET_DIRTY_LOG
+ * @vm: the VM
+ * @buf: struct kvm_dirty_log
+ * @arg: unused
+ *
+ * Return: 0, -EINVAL (slot number), -ENOENT (no such slot, or not logged), -EFAULT (the bits are kept), -ENOMEM.
+ */
+int lodge_ioc_get_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct kvm_dirty_log *log = buf;
+	struct lodge_memslot *s;
+	unsigned long i, words, *out;
+	int ret = -ENOENT;
+
+	if (log->slot >= LODGE_MAX_SLOTS)
+		return -EINVAL;
+	mutex_lock(&vm->slots_lock);
+	s = slot_by_id(current_slots(vm), log->slot);
+	if (!s || !s->dirty)
+		goto out_unlock;
+	words = BITS_TO_LONGS(s->npages);
+	out = kvcalloc(words, sizeof(long), GFP_KERNEL_ACCOUNT);
+	ret = -ENOMEM;
+	if (!out)
+		goto out_unlock;
+	take_dirty(vm, s, out);
+	ret = 0;
+	if (copy_to_user(log->dirty_bitmap, out, words * sizeof(long))) {
+		for (i = 0; i < words; i++)
+			if (out[i])
+				atomic_long_or(out[i], (atomic_long_t *)&s->dirty[i]);
+		ret = -EFAULT;
+	}
+	kvfree(out);
+out_unlock:
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The second-level tables: one radix tree, whatever the format of its entries (struct
+ * lodge_pte_ops: masks for EPT or NPT).
+ *
+ * Leaves are 4K or 2M. Entries change under npt->lock; the hardware and lockless readers (lodge_npt_peek,
+ * in the window) look at them any time, so each change is one 64-bit store and a table page is
+ * freed only when lodge_npt_flush() has seen every window end.
+ *
+ * Taking translations away goes in bounded steps, so that the lock is never held for long. A range that covers
+ * all of a 2M table takes the table out too: the next fault may map 2M there.
+ *
+ * Locks: npt->lock (raw, IRQs off) is a leaf. Called from faults, the mmu notifier, slot changes.
+ */
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "lodge.h"
+
+#define ENTRIES		512
+#define STEP		1024	/* entries looked at with the lock held */
+
+static unsigned int shift(int level)
+{
+	return (level - 1) * 9;		/* of a frame number */
+}
+
+static unsigned int slot_of(gfn_t gfn, int level)
+{
+	return gfn >> shift(level) & (ENTRIES - 1);
+}
+
+static gfn_t next_at(gfn_t gfn, int level)
+{
+	return ((gfn >> shift(level)) + 1) << shift(level);
+}
+
+static u64 *table(u64 pa)
+{
+	return phys_to_virt(pa & lodge_ops->pte_ops->addr);
+}
+
+static bool is_present(u64 e)
+{
+	return e & lodge_ops->pte_ops->present;
+}
+
+static bool is_leaf(u64 e, int level)
+{
+	return level == 1 || e & lodge_ops->pte_ops->large;
+}
+
+/** lodge_npt_init - the top table; 0 or -ENOMEM */
+int lodge_npt_init(struct lodge_vm *vm)
+{
+	struct page *p = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+
+	if (!p)
+		return -ENOMEM;
+	raw_spin_lock_init(&vm->npt.lock);
+	vm->npt.levels = lodge_ops->npt_levels();
+	vm->npt.root = page_to_phys(p);
+	vm->npt.gen = 1;
+	return 0;
+}
+
+static void free_table(u64 pa, int level)
+{
+	u64 *t = table(pa);
+	int i;
+
+	for (i = 0; level > 1 && i < ENTRIES; i++)
+		if (is_present(t[i]) && !is_leaf(t[i], level))
+			free_table(t[i], level - 1);
+	free_page((unsigned long)t);
+}
+
+/** lodge_npt_free - the VM goes: nobody walks the tables any more */
+void lodge_npt_free(struct lodge_vm *vm)
+{
+	free_table(vm->npt.root, vm->npt.levels);
+}
+
+/**
+ * lodge_npt_stock_fill - table pages for the faults to come
+ * @v: the vCPU; may sleep
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int lodge_npt_stock_fill(struct lodge_vcpu *v)
+{
+	struct lodge_npt_stock *s = &v->stock;
+
+	while (s->n < LODGE_STOCK) {
+		struct page *p = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+
+		if (!p)
+			return -ENOMEM;
+		s->page[s->n++] = p;
+	}
+	return 0;
+}
+
+/** lodge_npt_stock_drain - give them back */
+void lodge_npt_stock_drain(struct lodge_vcpu *v)
+{
+	while (v->stock.n)
+		__free_page(v->stock.page[--v->stock.n]);
+}
+
+/**
+ * lodge_npt_flush - no vCPU uses a translation that was taken away before
+ * @vm: the VM
+ *
+ * Context: IRQs on, npt->lock not held; does not sleep.
+ */
+void lodge_npt_flush(struct lodge_vm *vm)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->npt.lock, flags);
+	WRITE_ONCE(vm->npt.gen, vm->npt.gen + 1);
+	raw_spin_unlock_irqrestore(&vm->npt.lock, flags);
+	lodge_kick_all_sync(vm);
+}
+
+/* The entry for gfn at the lowest level that exists, and its level. */
+static u64 *lookup(struct lodge_npt *npt, gfn_t gfn, int *level)
+{
+	u64 *t = table(npt->root);
+	int l;
+
+	for (l = npt->levels; ; l--) {
+		u64 *e = &t[slot_of(gfn, l)], val = READ_ONCE(*e);
+
+		if (!is_present(val) || is_leaf(val, l)) {
+			*level = l;
+			return e;
+		}
+		t = table(val);
+	}
+}
+
+/**
+ * lodge_npt_peek - the kernel's address of guest memory that is mapped
+ * @v: the vCPU
+ * @gpa: the byte
+ * @write: it will be written
+ *
+ * Context: IRQs off; the result is good until they come on (or the window ends).
+ * Return: the address, NULL when it is not mapped (so) or not ordinary memory.
+ */
+void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	int level;
+	u64 e = READ_ONCE(*lookup(&v->vm->npt, gpa >> PAGE_SHIFT, &level));
+	u64 pa;
+
+	if (!is_present(e) || (write && !(e & ops->write)) || (e & (ops->leaf | ops->leaf_uc)) != ops->leaf)
+		return NULL;
+	pa = (e & ops->addr & ~((PAGE_SIZE << shift(level)) - 1)) |
+	     (gpa & ((PAGE_SIZE << shift(level)) - 1));
+	return phys_to_virt(pa);
+}
+
+/**
+ * lodge_npt_install - write a leaf; npt->lock held
+ * @v: the vCPU whose stock gives table pages
+ * @gfn: the frame; aligned to the level
+ * @pfn: the host frame
+ * @level: 1 (4K) or 2 (2M)
+ * @bits: the leaf's other bits
+ *
+ * Where 4K pages are mapped already a 2M leaf is not forced upon them: the page that faulted is mapped by itself.
+ *
+ * Return: true when done, false when the stock ran out.
+ */
+bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits)
+{
+	struct lodge_npt *npt = &v->vm->npt;
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	u64 *t = table(npt->root), *e;
+	int l;
+
+	lockdep_assert_held(&npt->lock);
+	for (l = npt->levels; l > level; l--) {
+		e = &t[slot_of(gfn, l)];
+		if (is_present(*e) && is_leaf(*e, l))
+			return true;	/* a larger page is there: somebody was faster */
+		if (!is_present(*e)) {
+			if (!v->stock.n)
+				return false;
+			npt->tables++;
+			WRITE_ONCE(*e, page_to_phys(v->stock.page[--v->stock.n]) | ops->table);
+		}
+		t = table(*e);
+	}
+	e = &t[slot_of(gfn, level)];
+	if (level == 1)
+		bits &= ~ops->large;
+	WRITE_ONCE(*e, (u64)pfn << PAGE_SHIFT | bits);
+	if (level == 1)
+		npt->pages_4k++;
+	else
+		npt->pages_2m++;
+	return true;
+}
+
+/** lodge_npt_has_table - gfn's 2M range is mapped by 4K pages; npt->lock held */
+bool lodge_npt_has_table(struct lodge_vcpu *v, gfn_t gfn)
+{
+	int level;
+
+	lookup(&v->vm->npt, gfn, &level);
+	return level == 1;
+}
+
+static void forget(struct lodge_npt *npt, u64 *e, int level)
+{
+	WRITE_ONCE(*e, 0);
+	if (level == 1)
+		npt->pages_4k--;
+	else
+		npt->pages_2m--;
+}
+
+/* One bounded step of a zap: returns the frame to go on with. */
+static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_head *dead,
+		      bool *any)
+{
+	int budget = STEP, level, l;
+	u64 *e, *t;
+
+	while (gfn < end && budget--) {
+		t = table(npt->root);
+		for (l = npt->levels; l > 2; l--) {
+			e = &t[slot_of(gfn, l)];
+			if (!is_present(*e))
+				break;
+			t = table(*e);
+		}
+		if (l > 2) {
+			gfn = next_at(gfn, l);
+			continue;
+		}
+		e = &t[slot_of(gfn, 2)];
+		level = 2;
+		if (is_present(*e) && !is_leaf(*e, 2)) {
+			/* All of a 4K table: out with the table itself. */
+			if (!(gfn & (ENTRIES - 1)) && end - gfn >= ENTRIES) {
+				list_add(&virt_to_page(table(*e))->lru, dead);
+				WRITE_ONCE(*e, 0);
+				npt->tables--;
+				*any = true;
+				gfn += ENTRIES;
+				continue;
+			}
+			e = &table(*e)[slot_of(gfn, 1)];
+			level = 1;
+		}
+		if (is_present(*e)) {
+			forget(npt, e, level);
+			*any = true;
+		}
+		gfn = next_at(gfn, level);
+	}
+	return gfn;
+}
+
+/**
+ * lodge_npt_unmap - take a range of frames out of the tables
+ * @vm: the VM
+ * @start: first frame
+ * @end: behind the last one
+ * @dead: table pages to free after lodge_npt_flush()
+ *
+ * Context: IRQs on, does not sleep.
+ * Return: true when something was there, and a flush is due.
+ */
+bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead)
+{
+	struct lodge_npt *npt = &vm->npt;
+	unsigned long flags;
+	bool any = false;
+
+	while (start < end) {
+		raw_spin_lock_irqsave(&npt->lock, flags);
+		start = zap_step(npt, start, end, dead, &any);
+		raw_spin_unlock_irqrestore(&npt->lock, flags);
+	}
+	return any;
+}
+
+/** lodge_npt_free_dead - free table pages that nobody can walk any more */
+void lodge_npt_free_dead(struct list_head *dead)
+{
+	struct page *p, *next;
+
+	list_for_each_entry_safe(p, next, dead, lru) {
+		list_del(&p->lru);
+		__free_page(p);
+	}
+}
+
+/**
+ * lodge_npt_zap - take a range out, flush, free
+ * @vm: the VM
+ * @start: first frame
+ * @end: behind the last one
+ *
+ * Context: IRQs on, does not sleep.
+ */
+void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
+{
+	LIST_HEAD(dead);
+
+	if (lodge_npt_unmap(vm, start, end, &dead))
+		lodge_npt_flush(vm);
+	lodge_npt_free_dead(&dead);
+}
+
+/**
+ * lodge_npt_protect_range - make a range read-only for the dirty log, without the flush
+ * @vm: the VM
+ * @start: first frame
+ * @end: behind the last one
+ *
+ * A 2M leaf goes altogether: its pages come back one by one.
+ */
+void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
+{
+	struct lodge_npt *npt = &vm->npt;
+	unsigned long flags;
+	int level, budget;
+	u64 *e;
+
+	while (start < end) {
+		raw_spin_lock_irqsave(&npt->lock, flags);
+		for (budget = STEP; budget && start < end; budget--) {
+			e = lookup(npt, start, &level);
+			if (is_present(*e) && level > 1)
+				forget(npt, e, level);
+			else if (is_present(*e))
+				WRITE_ONCE(*e, *e & ~lodge_ops->pte_ops->write);
+			start = next_at(start, level);
+		}
+		raw_spin_unlock_irqrestore(&npt->lock, flags);
+	}
+}
+
+/** lodge_npt_write_protect - the same with the flush: a slot's log is switched on */
+void lodge_npt_write_protect(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t start, gfn_t end)
+{
+	lodge_npt_protect_range(vm, start, end);
+	lodge_npt_flush(vm);
+}
+
+/**
+ * lodge_npt_age - were pages of a range used since the last time?
+ * @vm: the VM
+ * @start: first frame
+ * @end: behind the last one
+ * @clear: forget it
+ *
+ * Context: does not sleep. A translation that a TLB still holds does not set the bit again: the answer is
+ * a hint, as the kernel takes it.
+ */
+bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
+{
+	const u64 accessed = lodge_ops->pte_ops->accessed;
+	struct lodge_npt *npt = &vm->npt;
+	unsigned long flags;
+	bool young = false;
+	int level;
+	u64 *e;
+
+	if (!accessed)
+		return false;
+	raw_spin_lock_irqsave(&npt->lock, flags);
+	while (start < end) {
+		e = lookup(npt, start, &level);
+		if (is_present(*e) && *e & accessed) {
+			young = true;
+			if (!clear)
+				break;
+			clear_bit(__ffs64(accessed), (unsigned long *)e);
+		}
+		start = next_at(start, level);
+	}
+	raw_spin_unlock_irqrestore(&npt->lock, flags);
+	return young;
+}
