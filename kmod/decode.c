@@ -242,6 +242,7 @@ static const u8 sse_size[8][4] = {
 static struct form lookup_0f(struct reader *r)
 {
 	u8 opcode = get8(r);
+	struct form f;
 
 	if (opcode == 0x38) {
 		opcode = get8(r);
@@ -249,7 +250,12 @@ static struct form lookup_0f(struct reader *r)
 			return movbe[opcode & 1];
 		return opcode == 0x2a ? load_movntdqa : (struct form) { OP_NONE, 0, 0 };
 	}
-	return opcode == 0x7e && r->rep == 0xf3 ? load_movq : two_byte[opcode];
+	if (opcode == 0x7e && r->rep == 0xf3)
+		return load_movq;
+	f = two_byte[opcode];
+	if (f.op == OP_CMOV)
+		f.alu = opcode & 15;
+	return f;
 }
 
 /* The row of the instruction, with its group's resolved. Fetches the ModRM byte. */
@@ -258,8 +264,6 @@ static struct form lookup(struct reader *r)
 	u8 opcode = prefixes(r);
 	struct form f = opcode == 0x0f ? lookup_0f(r) : one_byte[opcode];
 
-	if (opcode == 0x0f && f.op == OP_CMOV)
-		f.alu = r->bytes[r->pos - 1] & 15;
 	if (f.op == OP_NONE && !(f.flags & F_GROUP))
 		fail(r, LODGE_DECODE_UNKNOWN);
 	if (f.flags & F_DWORD && r->bits != 64)
@@ -383,9 +387,11 @@ static void memory(struct reader *r, struct lodge_insn *i, const struct form *f)
 		i->seg = r->seg;
 }
 
-/* Without REX the byte registers 4 to 7 are the second bytes of 0 to 3. */
-static void register_operand(const struct reader *r, struct lodge_insn *i)
+/* RAX without ModRM. Without REX the byte registers 4 to 7 are the second bytes of 0 to 3. */
+static void register_operand(const struct reader *r, struct lodge_insn *i, const struct form *f)
 {
+	if (f->flags & (F_STRING | F_MOFFS))
+		return;
 	i->reg = (r->modrm >> 3 & 7) | (r->rex & REX_R ? 8 : 0);
 	if (i->regsize == 1 && !r->rex && i->reg >= 4) {
 		i->high = true;
@@ -419,7 +425,7 @@ int lodge_decode(const u8 *bytes, unsigned int n, int bits, struct lodge_insn *o
 		.alu = f.alu,
 	};
 	sizes(&r, out, &f);
-	register_operand(&r, out);
+	register_operand(&r, out, &f);
 	memory(&r, out, &f);
 	if (f.flags & F_IMM8)
 		out->imm = get_signed(&r, 1);
