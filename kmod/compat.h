@@ -150,6 +150,24 @@ static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long add
 #endif
 
 /* -- irqchip -- */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define lodge_hrtimer_setup(t, fn, clock, mode) hrtimer_setup(t, fn, clock, mode)
+#else
+#define lodge_hrtimer_setup(t, fn, clock, mode) do {				\
+	hrtimer_init(t, clock, mode);						\
+	(t)->function = fn;							\
+} while (0)
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define lodge_eventfd_signal(ctx) eventfd_signal(ctx)
+#else
+#define lodge_eventfd_signal(ctx) eventfd_signal(ctx, 1)
+#endif
+
+#ifndef KVM_PIT_FLAGS_SPEAKER_DATA_ON
+#define KVM_PIT_FLAGS_SPEAKER_DATA_ON 2
+#endif
 
 /* -- state -- */
 

@@ -209,8 +209,6 @@ void lodge_evaluate_events(struct lodge_vcpu *v)
 
 	clear_bit(REQ_EVENT, &v->requests);
 	smp_mb__after_atomic();		/* what is raised from here on asks for another look */
-	if (v->lapic)
-		lodge_lapic_inject_timer(v);
 
 	if (v->inject.type == EVENT_NONE && v->pending_exc.type)
 		begin_exception(v);

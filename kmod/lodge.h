@@ -26,6 +26,7 @@
 #include <linux/percpu.h>
 #include <linux/sched/signal.h>
 #include <asm/cpufeature.h>
+#include <asm/msr-index.h>
 #include <asm/processor.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
@@ -95,6 +96,7 @@ enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COU
 struct lodge_state {
 	u64 rip, rflags;
 	u64 cr0, cr2, cr3, cr4, efer;
+	u64 pdpte[4];			/* of a PAE guest, as last loaded */
 	struct kvm_segment seg[SEG_COUNT];
 	u8 cpl;
 	struct kvm_dtable gdt, idt;
@@ -104,6 +106,12 @@ struct lodge_state {
 	u64 pat, debugctl;
 	u8 int_shadow;			/* KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS */
 };
+
+/* PAE paging, with its four PDPTEs held in the processor. */
+static inline bool lodge_pae(const struct lodge_state *st)
+{
+	return st->cr0 & X86_CR0_PG && st->cr4 & X86_CR4_PAE && !(st->efer & EFER_LMA);
+}
 
 /* The neutral exits: a vendor decodes into one of these, exit.c handles it. */
 enum lodge_exit_kind {
@@ -208,7 +216,7 @@ enum lodge_request {
 	REQ_APIC_EVENTS,		/* INIT or SIPI waits in the LAPIC */
 	REQ_CLOCK,			/* rewrite the kvmclock page */
 	REQ_STEAL,			/* update the steal-time record */
-	REQ_IOAPIC_SCAN,		/* recompute which vectors' EOI must reach the IOAPIC */
+	REQ_IOAPIC_EOI,			/* tell userspace of an EOI: KVM_EXIT_IOAPIC_EOI */
 	REQ_TRIPLE_FAULT,
 	REQ_UNHALT,			/* woken by another vCPU (PV unhalt) */
 };
@@ -358,7 +366,9 @@ struct lodge_vm {
 	struct list_head irqfds;	/* [i] eventfd.c */
 	spinlock_t irqfds_lock;
 	struct list_head ioeventfds;	/* [s] */
-	atomic_t apic_map_gen;		/* [a] bumped when an APIC id, LDR or mode changes */
+	DECLARE_BITMAP(eoi_vectors, 256);	/* [a] vectors whose EOI the IOAPIC, or userspace, must see */
+	atomic_t resample_irqfds;	/* [a] how many of irqfds want to hear of EOIs */
+	atomic_t apic_odd;		/* [a] LAPICs whose xAPIC id is not their vCPU's id */
 
 	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
 	bool dead;			/* [a] an impossible condition: every ioctl answers EIO */

@@ -117,8 +117,6 @@ bool lodge_vcpu_runnable(struct lodge_vcpu *v)
 		return false;
 	if (!v->lapic)
 		return v->ext_vector >= 0;
-	if (lodge_lapic_timer_pending(v))
-		return true;
 	return lodge_lapic_pending(v, &threshold) >= 0 || v->ext_vector >= 0 ||
 	       (v->vm->pic && lodge_pic_pending(v->vm) && lodge_lapic_accepts_extint(v));
 }
@@ -161,12 +159,15 @@ static int serve_slow(struct lodge_vcpu *v)
 		lodge_lapic_take_events(v);
 	if (lodge_take_request(v, REQ_CLOCK))
 		lodge_pv_clock_update(v);
-	if (lodge_take_request(v, REQ_IOAPIC_SCAN))
-		lodge_set_request(v, REQ_EVENT);
 	lodge_take_request(v, REQ_STEAL);
 	lodge_take_request(v, REQ_UNHALT);
 	if (lodge_take_request(v, REQ_TRIPLE_FAULT)) {
 		v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+		return NEXT_USER;
+	}
+	if (lodge_take_request(v, REQ_IOAPIC_EOI)) {
+		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
+		v->run->eoi.vector = lodge_lapic_user_eoi(v);
 		return NEXT_USER;
 	}
 	return NEXT_ENTER;

@@ -89,8 +89,7 @@ void lodge_vcpu_reset(struct lodge_vcpu *v, bool init)
 		lodge_fpu_reset(v);
 		v->misc_enable = MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
 	}
-	if (v->lapic)
-		lodge_lapic_reset(v, init);
+	lodge_lapic_reset(v, init);
 	lodge_ops->vcpu_reset(v);
 	lodge_set_request(v, REQ_TLB);
 	lodge_set_request(v, REQ_EVENT);
@@ -400,8 +399,6 @@ int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	}
 	if (ret < 0)
 		lodge_vcpu_destroy(v);
-	else
-		atomic_inc(&vm->apic_map_gen);
 out:
 	mutex_unlock(&vm->slots_lock);
 	return ret;

@@ -29,8 +29,8 @@ static void vm_free(struct kref *kref)
 	lodge_pit_destroy(vm);
 	for (i = 0; i < vm->nvcpus; i++)
 		lodge_vcpu_destroy(vm->vcpus[i]);
-	lodge_irqchip_destroy(vm);
 	lodge_bus_free(vm);
+	lodge_irqchip_destroy(vm);
 	lodge_npt_free(vm);
 	lodge_slots_free(vm);
 	lodge_ops->vm_free(vm);

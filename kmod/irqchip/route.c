@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * GSIs: the numbers by which userspace, irqfds and the PIT name interrupts, and what each leads to:
+ * pins of the 8259s and the IOAPIC, or a message (MSI). And the ioctls of the irqchip as a whole.
+ *
+ * The table is immutable and replaced as a whole. Entries are sorted by GSI with an index, and an
+ * MSI is decoded when it is set, so raising a GSI is a lookup and the delivery.
+ *
+ * vm->routes: written under slots_lock, read under vm->srcu, also in the window and in hard interrupts
+ * (timers, eventfds), which is why the readers here take it themselves.
+ */
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "irqchip.h"
+
+#define CHIP_PINS KVM_IOAPIC_NUM_PINS
+
+struct route {
+	bool msi;
+	u8 chip, pin;			/* KVM_IRQCHIP_*, and the pin in it */
+	struct lodge_msg msg;
+};
+
+struct lodge_routes {
+	u16 first[LODGE_MAX_GSI + 1];	/* a GSI's entries: [first[gsi], first[gsi + 1]) */
+	s16 gsi[KVM_NR_IRQCHIPS][CHIP_PINS];	/* of each pin, -1: none */
+	struct route e[];
+};
+
+/* -- raising -- */
+
+/* An MSI's address and data (SDM 3, 11.11). */
+static struct lodge_msg decode_msi(u64 addr, u32 data)
+{
+	struct lodge_msg m = {
+		.dest = addr >> 12 & 0xff,
+		.vector = data & 0xff,
+		.mode = data >> 8 & 7,
+		.logical = addr & BIT(2),
+		.level = data & BIT(15),
+		.assert = true,
+	};
+
+	if (m.mode == MSG_FIXED && addr & BIT(3))
+		m.mode = MSG_LOWEST;	/* the redirection hint */
+	return m;
+}
+
+static int set_pin(struct lodge_vm *vm, const struct route *e, int source, int level)
+{
+	if (e->chip == KVM_IRQCHIP_IOAPIC)
+		return lodge_ioapic_set_irq(vm, e->pin, source, level);
+	return lodge_pic_set_irq(vm, e->chip * 8 + e->pin, source, level);
+}
+
+enum action { LOWER, RAISE, PULSE };
+
+static int act(struct lodge_vm *vm, const struct route *e, int source, enum action what)
+{
+	int ret;
+
+	if (e->msi)
+		return what == LOWER ? -1 : lodge_lapic_deliver(vm, NULL, &e->msg);
+	ret = set_pin(vm, e, source, what != LOWER);
+	if (what == PULSE)
+		set_pin(vm, e, source, 0);
+	return ret;
+}
+
+static int act_gsi(struct lodge_vm *vm, u32 gsi, int source, enum action what)
+{
+	const struct lodge_routes *r;
+	int i, one, idx, ret = -1;
+
+	if (gsi >= LODGE_MAX_GSI)
+		return -1;
+	gsi = array_index_nospec(gsi, LODGE_MAX_GSI);
+	idx = srcu_read_lock(&vm->srcu);
+	r = srcu_dereference(vm->routes, &vm->srcu);
+	for (i = r ? r->first[gsi] : 0; r && i < r->first[gsi + 1]; i++) {
+		one = act(vm, &r->e[i], source, what);
+		if (one >= 0)
+			ret = one + max(ret, 0);
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return ret;
+}
+
+/**
+ * lodge_set_gsi - one source raises or lowers a GSI
+ * @vm: the VM
+ * @gsi: any number
+ * @source: LODGE_IRQ_SOURCE_*
+ * @level: up or down; an MSI is sent when it goes up
+ *
+ * Context: any.
+ * Return: <0: no route, or masked; 0: merged with one that waits; >0: so many took it.
+ */
+int lodge_set_gsi(struct lodge_vm *vm, u32 gsi, int source, int level)
+{
+	return act_gsi(vm, gsi, source, level ? RAISE : LOWER);
+}
+
+/** lodge_pulse_gsi - raise and lower: an edge, or one message */
+int lodge_pulse_gsi(struct lodge_vm *vm, u32 gsi, int source)
+{
+	return act_gsi(vm, gsi, source, PULSE);
+}
+
+/**
+ * lodge_ack_notify - the guest is done with a pin
+ * @vm: the VM
+ * @chip: KVM_IRQCHIP_*
+ * @pin: the pin in it
+ *
+ * Context: any; no device lock held.
+ */
+void lodge_ack_notify(struct lodge_vm *vm, int chip, int pin)
+{
+	const struct lodge_routes *r;
+	int idx = srcu_read_lock(&vm->srcu), gsi;
+
+	r = srcu_dereference(vm->routes, &vm->srcu);
+	gsi = r ? r->gsi[chip][pin] : -1;
+	srcu_read_unlock(&vm->srcu, idx);
+	if (gsi == 0)
+		lodge_pit_acked(vm);
+	if (gsi >= 0 && atomic_read(&vm->resample_irqfds))
+		lodge_resample_notify(vm, gsi);
+}
+
+/* -- the table -- */
+
+/* One entry of userspace's, checked. */
+static int parse(struct lodge_vm *vm, const struct kvm_irq_routing_entry *u, struct route *e)
+{
+	if (u->gsi >= LODGE_MAX_GSI || u->flags)
+		return -EINVAL;
+	if (u->type == KVM_IRQ_ROUTING_MSI) {
+		e->msi = true;
+		e->msg = decode_msi(u->u.msi.address_lo, u->u.msi.data);
+		return 0;
+	}
+	if (u->type != KVM_IRQ_ROUTING_IRQCHIP || vm->irqchip != IRQCHIP_FULL ||
+	    u->u.irqchip.irqchip >= KVM_NR_IRQCHIPS ||
+	    u->u.irqchip.pin >= (u->u.irqchip.irqchip == KVM_IRQCHIP_IOAPIC ? CHIP_PINS : 8))
+		return -EINVAL;
+	e->chip = u->u.irqchip.irqchip;
+	e->pin = u->u.irqchip.pin;
+	return 0;
+}
+
+/* A GSI leads to one message, or to at most one pin of each chip. */
+static bool clash(const struct route *a, const struct route *b)
+{
+	return a->msi || b->msi || a->chip == b->chip;
+}
+
+static int place(struct lodge_vm *vm, struct lodge_routes *r, u16 *fill,
+		 const struct kvm_irq_routing_entry *u)
+{
+	struct route e = { 0 };
+	int ret = parse(vm, u, &e), i;
+
+	if (ret)
+		return ret;
+	for (i = r->first[u->gsi]; i < fill[u->gsi]; i++)
+		if (clash(&e, &r->e[i]))
+			return -EINVAL;
+	r->e[fill[u->gsi]++] = e;
+	if (!e.msi)
+		r->gsi[e.chip][e.pin] = u->gsi;
+	return 0;
+}
+
+/* Userspace's list into a table, sorted by counting. */
+static struct lodge_routes *build(struct lodge_vm *vm, const struct kvm_irq_routing_entry *u, u32 n)
+{
+	struct lodge_routes *r = kvzalloc(struct_size(r, e, n), GFP_KERNEL_ACCOUNT);
+	u16 *fill = kvcalloc(LODGE_MAX_GSI, sizeof(*fill), GFP_KERNEL_ACCOUNT);
+	int ret = -ENOMEM;
+	u32 i;
+
+	if (!r || !fill)
+		goto err;
+	memset(r->gsi, 0xff, sizeof(r->gsi));
+	ret = -EINVAL;
+	for (i = 0; i < n; i++) {
+		if (u[i].gsi >= LODGE_MAX_GSI)
+			goto err;
+		r->first[u[i].gsi + 1]++;
+	}
+	for (i = 0; i < LODGE_MAX_GSI; i++) {
+		r->first[i + 1] += r->first[i];
+		fill[i] = r->first[i];
+	}
+	for (i = 0; i < n; i++) {
+		ret = place(vm, r, fill, &u[i]);
+		if (ret)
+			goto err;
+	}
+	kvfree(fill);
+	return r;
+err:
+	kvfree(fill);
+	kvfree(r);
+	return ERR_PTR(ret);
+}
+
+/* With userspace's IOAPIC: the vectors of its level pins, so that it hears of their EOI. */
+static void split_vectors(struct lodge_vm *vm, const struct lodge_routes *r)
+{
+	unsigned long set[256 / BITS_PER_LONG] = { 0 };
+	int i;
+
+	for (i = 0; i < r->first[vm->split_pins]; i++)
+		if (r->e[i].msi && r->e[i].msg.level)
+			__set_bit(r->e[i].msg.vector, set);
+	for (i = 0; i < ARRAY_SIZE(set); i++)
+		WRITE_ONCE(vm->eoi_vectors[i], set[i]);
+}
+
+/**
+ * lodge_routes_notify - tell who looks out for EOIs what the routes say now
+ * @vm: the VM, slots_lock held
+ *
+ * Only the PIT wants to hear of edges.
+ */
+void lodge_routes_notify(struct lodge_vm *vm)
+{
+	const struct lodge_routes *r = rcu_dereference_protected(vm->routes,
+						lockdep_is_held(&vm->slots_lock));
+	u32 pins = 0;
+	int i;
+
+	if (!r)
+		return;
+	if (vm->irqchip == IRQCHIP_SPLIT) {
+		split_vectors(vm, r);
+		return;
+	}
+	for (i = 0; i < CHIP_PINS; i++)
+		if (vm->pit && r->gsi[KVM_IRQCHIP_IOAPIC][i] == 0)
+			pins |= BIT(i);
+	lodge_ioapic_notify_pins(vm, pins);
+}
+
+/* slots_lock held. Interrupts raised after this returns go by the new table. */
+static void publish(struct lodge_vm *vm, struct lodge_routes *r)
+{
+	struct lodge_routes *old = rcu_dereference_protected(vm->routes,
+						lockdep_is_held(&vm->slots_lock));
+
+	rcu_assign_pointer(vm->routes, r);
+	lodge_routes_notify(vm);
+	if (old)
+		synchronize_srcu_expedited(&vm->srcu);
+	kvfree(old);
+}
+
+/**
+ * lodge_ioc_set_gsi_routing - KVM_SET_GSI_ROUTING
+ * @vm: the VM
+ * @buf: the head of struct kvm_irq_routing
+ * @arg: the userspace address of all of it
+ *
+ * Return: 0, -EINVAL (no irqchip, too many, bad entry, two that clash), -EFAULT, -ENOMEM.
+ */
+int lodge_ioc_set_gsi_routing(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct kvm_irq_routing *head = buf;
+	struct kvm_irq_routing __user *u = (void __user *)arg;
+	struct kvm_irq_routing_entry *e = NULL;
+	struct lodge_routes *r;
+	int ret = -EINVAL;
+
+	if (head->nr > LODGE_MAX_GSI || head->flags)
+		return -EINVAL;
+	if (head->nr) {
+		e = vmemdup_user(u->entries, array_size(head->nr, sizeof(*e)));
+		if (IS_ERR(e))
+			return PTR_ERR(e);
+	}
+	mutex_lock(&vm->slots_lock);
+	if (vm->irqchip == IRQCHIP_NONE)
+		goto out;
+	r = build(vm, e, head->nr);
+	ret = PTR_ERR_OR_ZERO(r);
+	if (!ret)
+		publish(vm, r);
+out:
+	mutex_unlock(&vm->slots_lock);
+	kvfree(e);
+	return ret;
+}
+
+/* What a PC has: GSI n is pin n of the IOAPIC, and the first 16 are pins of the 8259s too. */
+static struct lodge_routes *default_routes(struct lodge_vm *vm)
+{
+	struct kvm_irq_routing_entry *e;
+	struct lodge_routes *r;
+	int i, n = 0;
+
+	e = kcalloc(CHIP_PINS + 16, sizeof(*e), GFP_KERNEL_ACCOUNT);
+	if (!e)
+		return ERR_PTR(-ENOMEM);
+	for (i = 0; i < CHIP_PINS; i++) {
+		e[n].gsi = i;
+		e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
+		e[n].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+		e[n++].u.irqchip.pin = i;
+		if (i >= 16)
+			continue;
+		e[n].gsi = i;
+		e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
+		e[n].u.irqchip.irqchip = i >> 3;	/* KVM_IRQCHIP_PIC_MASTER, _SLAVE */
+		e[n++].u.irqchip.pin = i & 7;
+	}
+	r = build(vm, e, n);
+	kfree(e);
+	return r;
+}
+
+/* -- ioctls -- */
+
+/**
+ * lodge_ioc_create_irqchip - KVM_CREATE_IRQCHIP: both 8259s, the IOAPIC, a LAPIC for each vCPU to come
+ * @vm: the VM
+ * @buf: unused
+ * @arg: unused
+ *
+ * Return: 0, -EEXIST, -EINVAL when there are vCPUs, -ENOMEM, -ENOSPC.
+ */
+int lodge_ioc_create_irqchip(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	struct lodge_routes *r;
+	int ret;
+
+	mutex_lock(&vm->slots_lock);
+	ret = -EEXIST;
+	if (vm->irqchip != IRQCHIP_NONE)
+		goto out;
+	ret = -EINVAL;
+	if (vm->nvcpus)
+		goto out;
+	ret = lodge_pic_create(vm);
+	if (ret)
+		goto out;
+	vm->irqchip = IRQCHIP_FULL;
+	r = default_routes(vm);
+	ret = PTR_ERR_OR_ZERO(r);
+	if (!ret)
+		ret = lodge_ioapic_create(vm);
+	if (ret) {
+		if (!IS_ERR(r))
+			kvfree(r);
+		vm->irqchip = IRQCHIP_NONE;
+		lodge_pic_remove(vm);
+		goto out;
+	}
+	publish(vm, r);
+out:
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+/**
+ * lodge_split_irqchip - KVM_CAP_SPLIT_IRQCHIP: LAPICs here, everything else in userspace
+ * @vm: the VM
+ * @pins: how many GSIs, from 0, are pins of userspace's IOAPIC
+ *
+ * Return: 0, -EEXIST when there is an irqchip or a vCPU, -ENOMEM.
+ */
+int lodge_split_irqchip(struct lodge_vm *vm, u32 pins)
+{
+	struct lodge_routes *r;
+	int ret = -EEXIST;
+
+	mutex_lock(&vm->slots_lock);
+	if (vm->irqchip != IRQCHIP_NONE || vm->nvcpus)
+		goto out;
+	r = build(vm, NULL, 0);
+	ret = PTR_ERR_OR_ZERO(r);
+	if (ret)
+		goto out;
+	vm->irqchip = IRQCHIP_SPLIT;
+	vm->split_pins = pins;
+	publish(vm, r);
+out:
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+/** lodge_irqchip_destroy - the VM goes: nobody can raise anything, and the bus is empty */
+void lodge_irqchip_destroy(struct lodge_vm *vm)
+{
+	kfree(vm->pit);
+	kfree(vm->ioapic);
+	kfree(vm->pic);
+	kvfree(rcu_dereference_protected(vm->routes, 1));
+}
+
+static bool full(struct lodge_vm *vm)
+{
+	return vm->irqchip == IRQCHIP_FULL;
+}
+
+/** lodge_ioc_get_irqchip - KVM_GET_IRQCHIP; -ENXIO without one, -EINVAL for another chip */
+int lodge_ioc_get_irqchip(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	struct kvm_irqchip *c = buf;
+	int ret = -ENXIO;
+
+	mutex_lock(&vm->slots_lock);
+	if (full(vm)) {
+		ret = c->chip_id >= KVM_NR_IRQCHIPS ? -EINVAL : 0;
+		memset(&c->chip, 0, sizeof(c->chip));
+		if (!ret && c->chip_id == KVM_IRQCHIP_IOAPIC)
+			lodge_ioapic_get(vm, &c->chip.ioapic);
+		else if (!ret)
+			lodge_pic_get(vm, c->chip_id & 1, &c->chip.pic);
+	}
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+/** lodge_ioc_set_irqchip - KVM_SET_IRQCHIP; errors as KVM_GET_IRQCHIP's */
+int lodge_ioc_set_irqchip(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct kvm_irqchip *c = buf;
+	int ret = -ENXIO;
+
+	mutex_lock(&vm->slots_lock);
+	if (full(vm)) {
+		ret = c->chip_id >= KVM_NR_IRQCHIPS ? -EINVAL : 0;
+		if (!ret && c->chip_id == KVM_IRQCHIP_IOAPIC)
+			lodge_ioapic_set(vm, &c->chip.ioapic);
+		else if (!ret)
+			lodge_pic_set(vm, c->chip_id & 1, &c->chip.pic);
+	}
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+/** lodge_ioc_irq_line_status - KVM_IRQ_LINE_STATUS: what came of it goes into status; -ENXIO without an irqchip */
+int lodge_ioc_irq_line_status(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	struct kvm_irq_level *l = buf;
+
+	if (vm->irqchip == IRQCHIP_NONE)
+		return -ENXIO;
+	l->status = lodge_set_gsi(vm, l->irq, LODGE_IRQ_SOURCE_USER, l->level);
+	return 0;
+}
+
+/** lodge_ioc_irq_line - KVM_IRQ_LINE */
+int lodge_ioc_irq_line(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	return lodge_ioc_irq_line_status(vm, buf, arg);
+}
+
+/**
+ * lodge_ioc_signal_msi - KVM_SIGNAL_MSI
+ * @vm: the VM
+ * @buf: struct kvm_msi
+ * @arg: unused
+ *
+ * Return: >0: delivered; 0: merged or refused; -1 (EPERM): for nobody; -EINVAL.
+ */
+int lodge_ioc_signal_msi(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct kvm_msi *msi = buf;
+	struct lodge_msg m;
+
+	if (vm->irqchip == IRQCHIP_NONE || msi->flags)
+		return -EINVAL;
+	m = decode_msi(msi->address_lo, msi->data);
+	return lodge_lapic_deliver(vm, NULL, &m);
+}
