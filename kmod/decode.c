@@ -128,15 +128,17 @@ static struct reader start(const u8 *bytes, unsigned int n, int bits)
 /* How a form is encoded. There is a ModRM byte unless F_STRING or F_MOFFS. */
 #define F_BYTE		0x0100	/* the operand is a byte */
 #define F_WORD		0x0200
-#define F_DWORD		0x0400	/* or less, where the register is less; only in 64-bit code */
+#define F_DWORD		0x0400	/* or less, where the register is less */
 #define F_STACK		0x0800	/* 8 bytes by default in 64-bit code */
 #define F_IMM		0x1000	/* of the operand's size, at most 4 bytes */
 #define F_IMM8		0x2000
 #define F_MOFFS		0x4000	/* the address is in the instruction */
 #define F_STRING	0x8000
 #define F_GROUP		0x10000	/* ModRM says more: .alu is the number of the group */
-#define F_PLAIN_OPCODE	0x20000	/* F2 and F3 would make it another instruction */
-#define F_NO_66		0x40000	/* so would 66 */
+#define F_NO_REP	0x20000	/* F2 and F3 would make it another instruction */
+#define F_MOVNTI	0x40000	/* 4 bytes, or 8 with W; with 66 it would be another instruction */
+#define F_ONLY_64	0x80000	/* of 64-bit code */
+#define F_NOT_64	0x100000
 
 #define RD	LODGE_INSN_READS
 #define WR	LODGE_INSN_WRITES
@@ -178,8 +180,9 @@ static const struct form groups[GRP_COUNT][8] = {
 static const struct form one_byte[256] = {
 	ALU_ROW(0, RMW), ALU_ROW(1, RMW), ALU_ROW(2, RMW), ALU_ROW(3, RMW),
 	ALU_ROW(4, RMW), ALU_ROW(5, RMW), ALU_ROW(6, RMW), ALU_ROW(7, RD),
-	[0x63] = { OP_MOVSX, 0, RD | PLAIN | F_DWORD },
+	[0x63] = { OP_MOVSX, 0, RD | PLAIN | F_DWORD | F_ONLY_64 },
 	[0x80] = { 0, GRP_ALU, F_GROUP | F_BYTE | F_IMM }, { 0, GRP_ALU, F_GROUP | F_IMM },
+	[0x82] = { 0, GRP_ALU, F_GROUP | F_BYTE | F_IMM | F_NOT_64 },
 	[0x83] = { 0, GRP_ALU, F_GROUP | F_IMM8 },
 	[0x84] = { OP_TEST_MR, 0, RD | F_BYTE }, { OP_TEST_MR, 0, RD },
 	[0x86] = { OP_XCHG, 0, RMW | F_BYTE }, { OP_XCHG, 0, RMW },
@@ -214,7 +217,7 @@ static const struct form two_byte[256] = {
 	[0xba] = { 0, GRP_BT, F_GROUP | F_IMM8 }, { OP_BT_R, 3, RMW },
 	[0xbe] = { OP_MOVSX, 0, RD | PLAIN | F_BYTE }, { OP_MOVSX, 0, RD | PLAIN | F_WORD },
 	[0xc0] = { OP_XADD, 0, RMW | F_BYTE }, { OP_XADD, 0, RMW },
-	[0xc3] = { OP_STORE, 0, WR | PLAIN | F_PLAIN_OPCODE | F_NO_66 },
+	[0xc3] = { OP_STORE, 0, WR | PLAIN | F_NO_REP | F_MOVNTI },
 	[0xd6] = { OP_SSE_STORE, 4, WR | SSE },
 	[0xe7] = { OP_SSE_STORE, 5, WR | SSE },
 	[0xf0] = { OP_SSE_LOAD, 6, RD | SSE },
@@ -223,8 +226,8 @@ static const struct form two_byte[256] = {
 static const struct form load_movq = { OP_SSE_LOAD, 7, RD | SSE };
 static const struct form load_movntdqa = { OP_SSE_LOAD, 5, RD | SSE };
 static const struct form movbe[2] = {
-	{ OP_MOVBE_LOAD, 0, RD | PLAIN | F_PLAIN_OPCODE },
-	{ OP_MOVBE_STORE, 0, WR | PLAIN | F_PLAIN_OPCODE },
+	{ OP_MOVBE_LOAD, 0, RD | PLAIN | F_NO_REP },
+	{ OP_MOVBE_STORE, 0, WR | PLAIN | F_NO_REP },
 };
 
 /* Operand sizes of SSE moves without a prefix, with 66, F3, F2. 0: no such form; 1: 4 or, with W, 8. */
@@ -266,9 +269,9 @@ static struct form lookup(struct reader *r)
 
 	if (f.op == OP_NONE && !(f.flags & F_GROUP))
 		fail(r, LODGE_DECODE_UNKNOWN);
-	if (f.flags & F_DWORD && r->bits != 64)
+	if (f.flags & (r->bits == 64 ? F_NOT_64 : F_ONLY_64))
 		fail(r, LODGE_DECODE_UNKNOWN);
-	if ((f.flags & F_PLAIN_OPCODE && r->rep) || (f.flags & F_NO_66 && r->opsize))
+	if ((f.flags & F_NO_REP && r->rep) || (f.flags & F_MOVNTI && r->opsize))
 		fail(r, LODGE_DECODE_UNKNOWN);
 	if (f.flags & (F_STRING | F_MOFFS))
 		return f;
@@ -303,6 +306,8 @@ static void sizes(struct reader *r, struct lodge_insn *i, const struct form *f)
 	i->regsize = operand_size(r);
 	if (f->flags & F_STACK && r->bits == 64 && i->regsize == 4)
 		i->regsize = 8;
+	if (f->flags & F_MOVNTI && i->regsize == 2)
+		i->regsize = 4;
 	if (f->flags & SSE)
 		i->regsize = sse_operand(r, f->alu);
 	i->opsize = i->regsize;
