@@ -171,4 +171,18 @@ static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long add
 
 /* -- state -- */
 
+/* struct kvm_clock_data as it is since 5.16: the older one has reserved words there. */
+struct lodge_clock_data {
+	__u64 clock;
+	__u32 flags;
+	__u32 pad0;
+	__u64 realtime;
+	__u64 host_tsc;
+	__u32 pad[4];
+};
+#ifndef KVM_CLOCK_REALTIME
+#define KVM_CLOCK_REALTIME (1 << 2)
+#define KVM_CLOCK_HOST_TSC (1 << 3)
+#endif
+
 #endif

@@ -271,7 +271,7 @@ static enum lodge_next handle_fault_fast(struct lodge_vcpu *v)
 	int ret;
 
 	v->stat.pf_taken++;
-	trace_kvm_page_fault(v, gpa, v->exit.fault.access);
+	trace_kvm_page_fault(v->idx, v->st.rip, gpa, v->exit.info1);
 	if (!v->exit.fault.walk && v->lapic && lodge_lapic_hit(v, gpa))
 		return lodge_mmio_fast(v, gpa);
 	ret = lodge_npt_fault_fast(v, gpa, v->exit.fault.access);

@@ -84,8 +84,13 @@ static void init_image(struct xregs_state *x)
 	x->i387.mxcsr = 0x1f80;
 }
 
-/* The end of the farthest component in standard format: CPUID leaf 0DH, SDM 1, 13.2. */
-static u32 image_size(u64 mask)
+/**
+ * lodge_fpu_image_size - bytes of an XSAVE image in standard format
+ * @mask: its components
+ *
+ * The end of the farthest one: CPUID leaf 0DH, SDM 1, 13.2.
+ */
+u32 lodge_fpu_image_size(u64 mask)
 {
 	u32 size = 512 + 64;
 	int i;
@@ -97,8 +102,6 @@ static u32 image_size(u64 mask)
 			continue;
 		r = lodge_host_cpuid(0xd, i);
 		size = max(size, r.ebx + r.eax);
-		if (i == PKRU_BIT)
-			fpu_pkru_offset = r.ebx;
 	}
 	return size;
 }
@@ -118,7 +121,8 @@ int lodge_fpu_init(void)
 		fpu_rfbm = fpu_offered & ~XF_PKRU;
 	}
 	fpu_has_pkru = boot_cpu_has(X86_FEATURE_OSPKE) && (fpu_offered & XF_PKRU);
-	fpu_size = image_size(fpu_offered);
+	fpu_size = lodge_fpu_image_size(fpu_offered);
+	fpu_pkru_offset = fpu_offered & XF_PKRU ? lodge_host_cpuid(0xd, PKRU_BIT).ebx : 0;
 	if (fpu_size > sizeof(struct kvm_xsave)) {
 		pr_err("lodge: an XSAVE area of %u bytes does not fit the ABI\n", fpu_size);
 		return -EOPNOTSUPP;
@@ -168,6 +172,7 @@ void lodge_fpu_reset(struct lodge_vcpu *v)
 {
 	init_image(v->fpu.area);
 	v->fpu.xcr0 = XF_X87;
+	v->fpu.size = 576;
 	v->fpu.pkru = 0;
 }
 
@@ -242,6 +247,7 @@ int lodge_set_xcr0(struct lodge_vcpu *v, u64 val)
 	if (val & XF_AVX512 && (!(val & XF_AVX) || (val & XF_AVX512) != XF_AVX512))
 		return 1;
 	v->fpu.xcr0 = val;
+	v->fpu.size = lodge_fpu_image_size(val);
 	if (v->mode == MODE_WINDOW)
 		xsetbv0(val);
 	return 0;

@@ -252,6 +252,7 @@ struct lodge_fpu {			/* fpu.c [v] */
 	struct xregs_state *area;	/* standard format, 64-byte aligned */
 	u64 xcr0;
 	u32 pkru, host_pkru;
+	u32 size;		/* of the image that XCR0 makes: CPUID 0DH.EBX */
 };
 
 struct lodge_vcpu_stat {		/* stats.c: names follow KVM's [v] */
@@ -303,6 +304,7 @@ struct lodge_vcpu {
 	u64 mcg_cap, mcg_status, mcg_ctl, mce_bank[LODGE_MCE_BANKS * 4];/* [v] */
 	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */
 	u32 cpuid_nent;			/* [v] */
+	u8 cpuid_order[LODGE_MAX_CPUID];/* [v] cpuid_ent[] by leaf */
 	bool ran;			/* [v] KVM_RUN entered the guest once */
 	u32 guest_debug;		/* [v] KVM_GUESTDBG_* */
 	u64 debug_dr[4], debug_dr7;	/* [v] hardware breakpoints of userspace */
@@ -340,7 +342,6 @@ struct lodge_vcpu {
 	bool spec_live;			/* [v] the guest uses SPEC_CTRL: no exit for it */
 	bool dr_live;			/* [v] DR0-3 hold the guest's values in this window */
 	int srcu_idx;			/* [v] */
-	struct file *stats_file;
 };
 
 struct lodge_vm {
@@ -373,9 +374,11 @@ struct lodge_vm {
 	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
 	bool dead;			/* [a] an impossible condition: every ioctl answers EIO */
 	raw_spinlock_t clock_lock;
-	s64 clock_offset;		/* [clock_lock] kvmclock = host boot clock + this */
+	u32 clock_mul;			/* [c] the TSC's frequency, as pvclock wants it */
+	s8 clock_shift;
+	bool tsc_set;			/* [clock_lock] tsc_last_offset holds something */
 	u64 clock_base_tsc, clock_base_ns;	/* [clock_lock] one pair for all vCPUs: stable bit */
-	u64 tsc_last_write, tsc_last_offset, tsc_last_ns;	/* [clock_lock] TSC write matching */
+	u64 tsc_last_offset;		/* [clock_lock] of the last TSC that userspace set */
 	u32 tsc_khz;			/* [c] */
 	struct page *coalesced_page;	/* [c] */
 	raw_spinlock_t ring_lock;	/* the ring in it */
@@ -557,6 +560,7 @@ void lodge_fpu_enter(struct lodge_vcpu *v);	/* preemptible -> not; loads the gue
 void lodge_fpu_exit(struct lodge_vcpu *v);
 void lodge_fpu_window_begin(struct lodge_vcpu *v);	/* XCR0, PKRU: IRQs off */
 void lodge_fpu_window_end(struct lodge_vcpu *v);
+u32 lodge_fpu_image_size(u64 xcr0);	/* bytes, standard format */
 u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
 u32 lodge_fpu_size(void);		/* of the standard-format area */
 u32 lodge_fpu_pkru(struct lodge_vcpu *v);
@@ -605,9 +609,9 @@ lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
 lodge_vcpu_ioctl lodge_setup_mce;
 int lodge_msr_index_list(struct kvm_msr_list __user *u);
 int lodge_msr_init(struct lodge_vcpu *v);
-void lodge_msr_setup(void);				/* load: which MSRs this host has */
 
 /* pv.c */
+u32 lodge_pv_features(void);		/* 0x40000001.EAX */
 int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val);	/* 1: not mine / #GP */
 int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val);
 void lodge_pv_clock_update(struct lodge_vcpu *v);	/* REQ_CLOCK: may sleep */
@@ -616,10 +620,6 @@ lodge_vm_ioctl lodge_get_clock, lodge_set_clock;
 void lodge_pv_clock_init(struct lodge_vm *vm);
 void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */
 u64 lodge_guest_tsc(struct lodge_vcpu *v);
-
-/* stats.c */
-int lodge_stats_init(void);
-void lodge_stats_exit(void);
 
 /* module parameters, main.c */
 extern bool lodge_npt_huge;

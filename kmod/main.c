@@ -64,16 +64,12 @@ static int __init lodge_init(void)
 	ret = lodge_fpu_init();
 	if (ret)
 		goto err_probe;
-	lodge_msr_setup();
 	ret = lodge_eventfd_module_init();
 	if (ret)
 		goto err_probe;
-	ret = lodge_stats_init();
-	if (ret)
-		goto err_eventfd;
 	ret = lodge_host_init();
 	if (ret)
-		goto err_stats;
+		goto err_eventfd;
 	if (!strcmp(node, "kvm")) {
 		lodge_misc.minor = KVM_MINOR;
 		lodge_misc.name = "kvm";
@@ -88,8 +84,6 @@ static int __init lodge_init(void)
 
 err_host:
 	lodge_host_exit();
-err_stats:
-	lodge_stats_exit();
 err_eventfd:
 	lodge_eventfd_module_exit();
 err_probe:
@@ -101,7 +95,6 @@ static void __exit lodge_exit(void)
 {
 	misc_deregister(&lodge_misc);
 	lodge_host_exit();
-	lodge_stats_exit();
 	lodge_eventfd_module_exit();
 	lodge_ops->remove();
 }

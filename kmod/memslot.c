@@ -233,7 +233,7 @@ static int replace(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge_
 	}
 	rcu_assign_pointer(vm->slots, n);
 	lodge_vm_sync(vm);
-	if (old && new->dirty && !old->dirty)
+	if (old && new && new->dirty && !old->dirty)
 		lodge_npt_write_protect(vm, new, new->base_gfn, new->base_gfn + new->npages);
 	/* Bits set while the table was being swapped. */
 	if (old && new && old->dirty && new->dirty)

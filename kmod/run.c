@@ -256,7 +256,7 @@ static int window(struct lodge_vcpu *v)
 		trace_kvm_entry(v->idx, v->st.rip);
 		lodge_ops->run(v);
 		v->stat.exits++;
-		trace_kvm_exit(v);
+		trace_kvm_exit(v->idx, v->st.rip, v->exit.reason, v->exit.info1, v->exit.info2);
 		next = lodge_exit_fast[v->exit.kind](v);
 	} while (next == NEXT_ENTER && !(READ_ONCE(v->requests) & SLOW_REQUESTS));
 	window_close(v);

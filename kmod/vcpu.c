@@ -395,6 +395,7 @@ int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (!ret) {
 		lodge_cpuid_init(v);
 		lodge_vcpu_reset(v, false);
+		lodge_tsc_write(v, 0, true);
 		ret = vcpu_install(v);
 	}
 	if (ret < 0)

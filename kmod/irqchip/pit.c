@@ -213,51 +213,38 @@ static void write_count(struct lodge_pit *p, int n, u8 val)
 	struct kvm_pit_channel_state *c = &p->ch[n];
 
 	switch (c->write_state) {
-	case RW_HIGH:
-		load(p, n, val << 8);
-		break;
 	case RW_BOTH:
 		c->write_latch = val;
 		c->write_state = RW_BOTH_HIGH;
-		break;
+		return;
 	case RW_BOTH_HIGH:
-		load(p, n, c->write_latch | val << 8);
 		c->write_state = RW_BOTH;
-		break;
-	default:
-		load(p, n, val);
+		load(p, n, c->write_latch | val << 8);
+		return;
 	}
+	load(p, n, c->write_state == RW_HIGH ? val << 8 : val);
 }
 
 static u8 read_count(struct kvm_pit_channel_state *c)
 {
+	u16 count;
+	u8 half;
+
 	if (c->status_latched) {
 		c->status_latched = 0;
 		return c->status;
 	}
-	switch (c->count_latched) {
-	case RW_LOW:
-		c->count_latched = 0;
-		return c->latched_count;
-	case RW_HIGH:
-		c->count_latched = 0;
-		return c->latched_count >> 8;
-	case RW_BOTH:
-		c->count_latched = RW_HIGH;
-		return c->latched_count;
+	if (c->count_latched) {
+		count = c->latched_count;
+		half = c->count_latched;
+		c->count_latched = half == RW_BOTH ? RW_HIGH : 0;
+	} else {
+		count = current_count(c);
+		half = c->read_state;
+		if (half >= RW_BOTH)
+			c->read_state = half == RW_BOTH ? RW_BOTH_HIGH : RW_BOTH;
 	}
-	switch (c->read_state) {
-	case RW_HIGH:
-		return current_count(c) >> 8;
-	case RW_BOTH:
-		c->read_state = RW_BOTH_HIGH;
-		return current_count(c);
-	case RW_BOTH_HIGH:
-		c->read_state = RW_BOTH;
-		return current_count(c) >> 8;
-	default:
-		return current_count(c);
-	}
+	return half == RW_HIGH || half == RW_BOTH_HIGH ? count >> 8 : count;
 }
 
 /* -- ports -- */
@@ -358,16 +345,14 @@ static int pit_attach(struct lodge_vm *vm, struct lodge_pit *p, bool speaker)
 {
 	int ret = lodge_bus_add(vm, BUS_PIO, &p->io);
 
+	if (!ret && speaker) {
+		ret = lodge_bus_add(vm, BUS_PIO, &p->speaker);
+		if (ret)
+			lodge_bus_del(vm, BUS_PIO, &p->io);
+	}
 	if (ret)
 		return ret;
-	if (speaker) {
-		ret = lodge_bus_add(vm, BUS_PIO, &p->speaker);
-		if (ret) {
-			lodge_bus_del(vm, BUS_PIO, &p->io);
-			return ret;
-		}
-	}
-	smp_store_release(&vm->pit, p);
+	smp_store_release(&vm->pit, p);	/* whole before an EOI finds it: lodge_pit_acked() */
 	lodge_routes_notify(vm);
 	return 0;
 }
@@ -419,7 +404,7 @@ void lodge_pit_destroy(struct lodge_vm *vm)
 /** lodge_ioc_get_pit2 - KVM_GET_PIT2; -ENXIO without one */
 int lodge_ioc_get_pit2(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
-	struct lodge_pit *p = smp_load_acquire(&vm->pit);
+	struct lodge_pit *p = READ_ONCE(vm->pit);
 	struct kvm_pit_state2 *s = buf;
 	unsigned long flags;
 
@@ -442,13 +427,13 @@ static void sanitize(struct kvm_pit_channel_state *c)
 		c->mode = 0xff;
 	c->rw_mode &= 3;
 	c->bcd &= 1;
-	c->gate = !!c->gate;
+	c->gate &= 1;
 }
 
 /** lodge_ioc_set_pit2 - KVM_SET_PIT2: counting starts anew; -ENXIO without one, -EINVAL for flags */
 int lodge_ioc_set_pit2(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
-	struct lodge_pit *p = smp_load_acquire(&vm->pit);
+	struct lodge_pit *p = READ_ONCE(vm->pit);
 	const struct kvm_pit_state2 *s = buf;
 	unsigned long flags;
 	int i;
@@ -472,7 +457,7 @@ int lodge_ioc_reinject(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct kvm_reinject_control *c = buf;
 
-	if (!smp_load_acquire(&vm->pit))
+	if (!READ_ONCE(vm->pit))
 		return -ENXIO;
 	WRITE_ONCE(vm->pit_reinject, !!c->pit_reinject);
 	lodge_pit_unmasked(vm);

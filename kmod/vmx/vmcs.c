@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The control half of the VMCS: what exits, what is injected, which windows are open.
+ *
+ * CR0 and CR4: bits that the guest may own are left to it; the others are masked and shadowed,
+ * because VMX fixes them, or because changing them needs work (paging, EFER.LMA). CR3, INVLPG and TSC never
+ * exit. The MSR bitmap lets through what the VMCS or the window switches.
+ *
+ * TPR: with a TPR shadow the guest's CR8 lives in the virtual-APIC page and a threshold makes the
+ * processor exit when it falls low enough; every processor with EPT has it.
+ *
+ * Called with vcpu->mutex held; set_windows/set_tpr/set_event inside the window. No other lock.
+ */
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <asm/msr-index.h>
+#include <asm/trapnr.h>
+
+#include "vmx.h"
+
+/* CR bits that the guest changes without an exit. */
+#define CR0_GUEST (X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_WP | X86_CR0_AM)
+#define CR4_GUEST (X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | \
+		   X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
+
+extern const char vmx_exit_label[];
+
+static void msr_pass(struct vmx_vcpu *vx, u32 msr, bool read, bool write)
+{
+	u8 *map = vx->msr_bitmap + (msr >= 0xc0000000 ? 0x400 : 0);
+	u32 bit = msr & 0x1fff;
+
+	if (read)
+		map[bit / 8] &= ~(1u << bit % 8);
+	else
+		map[bit / 8] |= 1u << bit % 8;
+	map += 0x800;
+	if (write)
+		map[bit / 8] &= ~(1u << bit % 8);
+	else
+		map[bit / 8] |= 1u << bit % 8;
+}
+
+static void msr_bitmap_init(struct vmx_vcpu *vx)
+{
+	static const u32 pass[] = {
+		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS,
+		MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
+	};
+	int i;
+
+	memset(vx->msr_bitmap, 0xff, PAGE_SIZE);
+	for (i = 0; i < ARRAY_SIZE(pass); i++)
+		msr_pass(vx, pass[i], true, true);
+}
+
+/**
+ * vmx_set_intercepts - recompute what depends on the guest's CPUID and on KVM_SET_GUEST_DEBUG
+ * @v: the vCPU
+ */
+void vmx_set_intercepts(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	u32 exc = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+	unsigned long flags;
+
+	if (v->guest_debug & KVM_GUESTDBG_USE_SW_BP)
+		exc |= BIT(X86_TRAP_BP);
+	msr_pass(vx, MSR_IA32_SPEC_CTRL, v->spec_live, v->spec_live);
+	msr_pass(vx, MSR_IA32_PRED_CMD, false, v->cpuid.has_pred_cmd);
+	flags = vmx_get(vx);
+	vmwrite(EXCEPTION_BITMAP, exc);
+	vmx_put(vx, flags);
+}
+
+/**
+ * vmx_vcpu_init - allocate a VMCS and the pages it points to
+ * @v: the vCPU, zeroed
+ *
+ * Return: 0 or -ENOMEM; on failure vmx_vcpu_free() cleans up.
+ */
+int vmx_vcpu_init(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+
+	vx->loaded_cpu = -1;
+	vx->vmcs = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	vx->vapic = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	vx->msr_bitmap = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vx->vmcs || !vx->vapic || !vx->msr_bitmap)
+		return -ENOMEM;
+	*(u32 *)page_address(vx->vmcs) = vmx_caps.revision;
+	msr_bitmap_init(vx);
+	return 0;
+}
+
+/* What the guest's state does not change and no CPU owns. */
+static void write_controls(struct vmx_vcpu *vx)
+{
+	struct lodge_vcpu *v = &vx->v;
+	const struct vmx_vm *vm = v->vm->vendor;
+
+	vx->proc = vmx_caps.proc;
+	vx->entry = vmx_caps.entry;
+	vmwrite(PIN_CTLS, vmx_caps.pin);
+	vmwrite(PROC_CTLS, vx->proc);
+	vmwrite(PROC_CTLS2, vmx_caps.proc2);
+	vmwrite(EXIT_CTLS, vmx_caps.exit);
+	vmwrite(ENTRY_CTLS, vx->entry);
+	vmwrite(PF_ERROR_MASK, 0);
+	vmwrite(PF_ERROR_MATCH, 0);
+	vmwrite(CR3_TARGET_COUNT, 0);
+	vmwrite(EXIT_MSR_STORE_COUNT, 0);
+	vmwrite(EXIT_MSR_LOAD_COUNT, 0);
+	vmwrite(ENTRY_MSR_LOAD_COUNT, 0);
+	vmwrite(ENTRY_INTR_INFO, 0);
+	vmwrite(LINK_POINTER, ~0ull);
+	vmwrite(MSR_BITMAP, __pa(vx->msr_bitmap));
+	vmwrite(EPT_POINTER, vm->eptp);
+	vmwrite(CR0_MASK, ~(u64)CR0_GUEST);
+	vmwrite(CR4_MASK, ~(u64)CR4_GUEST);
+	vmwrite(G_ACTIVITY, 0);
+	vmwrite(G_INTERRUPTIBILITY, 0);
+	vmwrite(G_PENDING_DEBUG, 0);
+	if (vmx_caps.vpid)
+		vmwrite(VPID, vx->vpid);
+	if (vmx_caps.tpr_shadow) {
+		vmwrite(VAPIC_PAGE, page_to_phys(vx->vapic));
+		vmwrite(TPR_THRESHOLD, 0);
+	}
+	if (vmx_caps.ple) {
+		vmwrite(PLE_GAP, 128);
+		vmwrite(PLE_WINDOW, 4096);
+	}
+	if (vmx_caps.perf_ctrl)
+		vmwrite(G_PERF_GLOBAL_CTRL, 0);
+}
+
+/* Host state that is the same on every CPU and in every task. */
+static void write_host(void)
+{
+	vmwrite(H_CS_SEL, __KERNEL_CS);
+	vmwrite(H_SS_SEL, __KERNEL_DS);
+	vmwrite(H_DS_SEL, 0);		/* the user's come back at the end of the window */
+	vmwrite(H_ES_SEL, 0);
+	vmwrite(H_FS_SEL, 0);
+	vmwrite(H_GS_SEL, 0);
+	vmwrite(H_TR_SEL, GDT_ENTRY_TSS * 8);
+	vmwrite(H_RIP, (unsigned long)vmx_exit_label);
+	vmwrite(H_EFER, lodge_rdmsr(MSR_EFER));
+	vmwrite(H_PAT, lodge_rdmsr(MSR_IA32_CR_PAT));
+	vmwrite(H_CR0, read_cr0());
+}
+
+/**
+ * vmx_vcpu_reset - control fields to their power-on values; the guest-state area follows from v->st
+ * @v: the vCPU
+ */
+void vmx_vcpu_reset(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	unsigned long flags = vmx_get(vx);
+
+	write_controls(vx);
+	write_host();
+	vx->host_rsp = vx->host_cr3 = vx->host_cr4 = 0;
+	v->nmi_masked = false;
+	vx->tpr = 0;
+	vmx_put(vx, flags);
+	vmx_set_intercepts(v);
+	vmx_set_tsc_offset(v);
+}
+
+/**
+ * vmx_set_tsc_offset - v->tsc_offset into the VMCS
+ * @v: the vCPU; in or outside the window
+ */
+void vmx_set_tsc_offset(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	unsigned long flags = vmx_get(vx);
+
+	vmwrite(TSC_OFFSET, v->tsc_offset);
+	vmx_put(vx, flags);
+}
+
+/**
+ * vmx_set_windows - ask for an exit as soon as an interrupt or an NMI could be taken
+ * @v: the vCPU; window
+ * @irq: EXIT_IRQ_WINDOW wanted
+ * @nmi: EXIT_NMI_WINDOW wanted
+ */
+void vmx_set_windows(struct lodge_vcpu *v, bool irq, bool nmi)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	u32 proc = vx->proc & ~(u32)(PROC_INTR_WINDOW | PROC_NMI_WINDOW);
+
+	if (irq)
+		proc |= PROC_INTR_WINDOW;
+	if (nmi)
+		proc |= PROC_NMI_WINDOW;
+	if (proc != vx->proc) {
+		vx->proc = proc;
+		vmwrite(PROC_CTLS, proc);
+	}
+}
+
+/**
+ * vmx_set_tpr - ask for an exit when TPR falls below the class of a held-back vector
+ * @v: the vCPU; window
+ * @threshold: the vector's class (vector >> 4); 0: none held back
+ */
+void vmx_set_tpr(struct lodge_vcpu *v, u8 threshold)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+
+	/* The entry fails when the threshold is above TPR's class (27.2.1.1): it never is, TPR holds it back. */
+	if (vmx_caps.tpr_shadow)
+		vmwrite(TPR_THRESHOLD, min_t(u8, threshold, vx->tpr & 15));
+}
+
+/**
+ * vmx_set_event - v->inject into the VM-entry interruption information, SDM 3, 25.8.3
+ * @v: the vCPU; window
+ */
+void vmx_set_event(struct lodge_vcpu *v)
+{
+	static const u8 type[] = {
+		[EVENT_INTR] = INTR_EXT, [EVENT_NMI] = INTR_NMI, [EVENT_EXCEPTION] = INTR_HW_EXC,
+		[EVENT_SOFT_INT] = INTR_SOFT, [EVENT_SOFT_EXC] = INTR_SOFT_EXC,
+	};
+	const struct lodge_event *e = &v->inject;
+	u32 info = INTR_VALID | e->vector | type[e->type] << 8;
+
+	if (e->has_error) {
+		info |= INTR_ERROR;
+		vmwrite(ENTRY_ERROR_CODE, e->error);
+	}
+	if (e->type == EVENT_SOFT_INT || e->type == EVENT_SOFT_EXC)
+		vmwrite(ENTRY_INSN_LEN, e->len);
+	vmwrite(ENTRY_INTR_INFO, info);
+}
+
+/**
+ * vmx_nmi_blocked - an NMI would have to wait
+ * @v: the vCPU; in or outside the window
+ */
+bool vmx_nmi_blocked(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	unsigned long flags = vmx_get(vx);
+	bool blocked = vmread(G_INTERRUPTIBILITY) & BLOCK_NMI;
+
+	vmx_put(vx, flags);
+	return blocked;
+}
+
+/**
+ * vmx_set_nmi_blocked - begin or end NMI blocking
+ * @v: the vCPU; in or outside the window
+ * @blocked: until the next IRET
+ */
+void vmx_set_nmi_blocked(struct lodge_vcpu *v, bool blocked)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	unsigned long flags = vmx_get(vx);
+	u32 block = vmread(G_INTERRUPTIBILITY);
+
+	vmwrite(G_INTERRUPTIBILITY, blocked ? block | BLOCK_NMI : block & ~(u32)BLOCK_NMI);
+	vmx_put(vx, flags);
+}
+
+/**
+ * vmx_msr - MSRs that only the VMCS knows: none that the core does not keep
+ * @v: the vCPU
+ * @index: which
+ * @val: in or out
+ * @write: direction
+ *
+ * Return: 1: the core has to answer.
+ */
+int vmx_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write)
+{
+	return 1;
+}
