@@ -450,7 +450,7 @@ int lodge_decode(const u8 *bytes, unsigned int n, int bits, struct lodge_insn *o
 #define INSN2(kind, a)		{ LODGE_SKIP_##kind, 2, { 0x0f, a } }
 #define INSN3(kind, a)		{ LODGE_SKIP_##kind, 3, { 0x0f, 0x01, a } }
 
-static const struct {
+static const struct fixed {
 	u8 kind, len;
 	u8 opcode[3];
 } fixed[] = {
@@ -461,12 +461,13 @@ static const struct {
 	INSN3(MWAIT, 0xc8), INSN3(MWAIT, 0xc9), INSN3(MWAIT, 0xfa), INSN3(MWAIT, 0xfb),
 	INSN3(INVLPGA, 0xdf), INSN2(CLTS, 0x06),
 	INSN1(INT, 0xcc), INSN1(INT, 0xcd), INSN1(INT, 0xce), INSN1(INT, 0xf1),
+	{ 0 }
 };
 
 /* 90 is a PAUSE only with F3, and with REX.B an exchange with R8. */
-static bool is_fixed(const struct reader *r, unsigned int row, u8 kind, const u8 *opcode)
+static bool is_fixed(const struct reader *r, const struct fixed *f, u8 kind, const u8 *opcode)
 {
-	if (fixed[row].kind != kind || memcmp(fixed[row].opcode, opcode, fixed[row].len))
+	if (f->kind != kind || memcmp(f->opcode, opcode, f->len))
 		return false;
 	return kind != LODGE_SKIP_PAUSE || (r->rep == 0xf3 && !(r->rex & REX_B));
 }
@@ -486,14 +487,14 @@ int lodge_insn_skip_len(const u8 *bytes, unsigned int n, int bits, enum lodge_sk
 {
 	struct reader r = start(bytes, n, bits);
 	u8 opcode[3] = { prefixes(&r) };
-	unsigned int row;
+	const struct fixed *f;
 
 	if (opcode[0] == 0x0f)
 		opcode[1] = get8(&r);
 	if (opcode[0] == 0x0f && opcode[1] == 0x01)
 		opcode[2] = get8(&r);
-	for (row = 0; row < sizeof(fixed) / sizeof(fixed[0]); row++) {
-		if (!is_fixed(&r, row, kind, opcode))
+	for (f = fixed; f->len; f++) {
+		if (!is_fixed(&r, f, kind, opcode))
 			continue;
 		if (opcode[0] == 0xcd)
 			get8(&r);

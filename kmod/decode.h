@@ -74,7 +74,7 @@ enum lodge_insn_op {
 #define LODGE_INSN_WRITES	0x02
 #define LODGE_INSN_RMW		0x04	/* both, at one place */
 #define LODGE_INSN_PLAIN	0x08	/* a load or a store of a general register or immediate */
-#define LODGE_INSN_SSE		0x10	/* reg is an XMM register: the caller moves its 16 bytes */
+#define LODGE_INSN_SSE		0x10	/* reg is an XMM register: the caller's; a load clears its rest */
 #define LODGE_INSN_LOCK		0x20
 #define LODGE_INSN_REP		0x40	/* of a string instruction; F2 does the same as F3 */
 

@@ -393,16 +393,13 @@ static struct result result(const struct lodge_insn *i, const u64 *regs, u64 rfl
  * @data: LODGE_OPERAND_DATA bytes, of which the first are what was read; on return they are what
  *	  has to be written, and the second half is for lodge_insn_commit()
  *
- * For an SSE store the caller puts the XMM register into @data afterwards; after an SSE load the
- * first 16 bytes are the XMM register's new value.
+ * Not for LODGE_INSN_SSE.
  */
 void lodge_insn_compute(const struct lodge_insn *i, const u64 *regs, u64 rflags, u8 *data)
 {
 	u64 val;
 
 	memcpy(data + LODGE_MAX_OPERAND, data, LODGE_MAX_OPERAND);
-	if (i->op == OP_SSE_LOAD)
-		memset(data + i->opsize, 0, LODGE_MAX_OPERAND - i->opsize);
 	if (i->flags & LODGE_INSN_RMW)
 		val = result(i, regs, rflags, data).mem;
 	else if (i->op == OP_STOS)
@@ -439,7 +436,7 @@ static bool string_step(const struct lodge_insn *i, u64 *regs, u64 rflags, const
  * @i: the instruction
  * @regs: 16 general registers
  * @rflags: RFLAGS
- * @data: as lodge_insn_compute() left it, with unchanged registers since
+ * @data: as lodge_insn_compute() left it, with unchanged registers since; not used for SSE moves
  *
  * RIP and XMM registers are the caller's.
  *
