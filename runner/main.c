@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * lodge-run: boots a Linux kernel in a virtual machine, by KVM's interface on /dev/lodge or another
+ * device. This file has the options and the order in which everything is made and unmade.
+ *
+ * What the user's files can be wrong in is found before the device is opened, and the terminal is
+ * changed last, so that whatever fails before the guest runs fails on a terminal as it was.
+ *
+ * Exit statuses are those of enum end; lodge-run.1 has them for the user.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runner.h"
+
+#define MAX_MEM (1024 * GIB)
+
+static const char help[] =
+	"usage: lodge-run --kernel FILE [option]...\n"
+	"Boot a Linux kernel in a virtual machine; its serial console is the terminal.\n"
+	"\n"
+	"  --kernel FILE     the kernel, a bzImage\n"
+	"  --initrd FILE     its initial ramdisk\n"
+	"  --append WORDS    its command line\n"
+	"  --mem SIZE        memory: a number with K, M or G; without, MiB (512M)\n"
+	"  --cpus N          processors (1)\n"
+	"  --disk FILE[,ro]  a virtio disk on FILE, read-only with ,ro; up to 8 of them\n"
+	"  --device FILE     the device of the hypervisor (/dev/lodge)\n"
+	"  --help            this text\n"
+	"  --version         the version\n"
+	"\n"
+	"On a terminal, Ctrl-A x leaves at once and Ctrl-A a sends Ctrl-A.\n"
+	"status: 0 the guest powered off or rebooted; 1 it could not be started; 2 wrong usage;\n"
+	"  3 it crashed, and its registers were printed; 4 left by Ctrl-A x\n";
+
+/* A whole positive number, and what follows it. Return 0 if there is none. */
+static unsigned long long number(const char *text, char **end)
+{
+	unsigned long long value;
+
+	if (text[0] < '0' || text[0] > '9')
+		return 0;
+	errno = 0;
+	value = strtoull(text, end, 10);
+	return errno ? 0 : value;
+}
+
+static int parse_mem(const char *text, uint64_t *mem)
+{
+	char *end = NULL;
+	unsigned long long value = number(text, &end), unit = MIB;
+
+	if (value && *end) {
+		switch (*end++) {
+		case 'K': case 'k':
+			unit = KIB;
+			break;
+		case 'M': case 'm':
+			break;
+		case 'G': case 'g':
+			unit = GIB;
+			break;
+		default:
+			value = 0;
+		}
+	}
+	if (!value || *end || value > MAX_MEM / unit)
+		return say("--mem wants a size like 512M or 2G, not '%s'", text);
+	*mem = value * unit & ~4095ULL;
+	if (*mem < MIB)
+		return say("too little memory: a guest needs more than 1 MiB");
+	return 0;
+}
+
+static int parse_cpus(const char *text, unsigned int *cpus)
+{
+	char *end = NULL;
+	unsigned long long value = number(text, &end);
+
+	if (!value || *end || value > MAX_CPUS)
+		return say("--cpus wants a number from 1 to %d, not '%s'", MAX_CPUS, text);
+	*cpus = value;
+	return 0;
+}
+
+static int add_disk(struct options *opt, const char *spec)
+{
+	if (opt->ndisks == MAX_DISKS)
+		return say("there can be at most %d disks", MAX_DISKS);
+	opt->disks[opt->ndisks++] = spec;
+	return 0;
+}
+
+enum { OPT_KERNEL = 1, OPT_INITRD, OPT_APPEND, OPT_MEM, OPT_CPUS, OPT_DISK, OPT_DEVICE, OPT_HELP,
+	OPT_VERSION };
+
+static const struct option long_options[] = {
+	{ "kernel", required_argument, NULL, OPT_KERNEL },
+	{ "initrd", required_argument, NULL, OPT_INITRD },
+	{ "append", required_argument, NULL, OPT_APPEND },
+	{ "mem", required_argument, NULL, OPT_MEM },
+	{ "cpus", required_argument, NULL, OPT_CPUS },
+	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "device", required_argument, NULL, OPT_DEVICE },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ 0 },
+};
+
+/* Return 0, -1 after telling what is wrong, 1 if all has been done. */
+static int parse_option(struct options *opt, int which)
+{
+	switch (which) {
+	case OPT_KERNEL:
+		opt->kernel = optarg;
+		return 0;
+	case OPT_INITRD:
+		opt->initrd = optarg;
+		return 0;
+	case OPT_APPEND:
+		opt->append = optarg;
+		return 0;
+	case OPT_MEM:
+		return parse_mem(optarg, &opt->mem);
+	case OPT_CPUS:
+		return parse_cpus(optarg, &opt->cpus);
+	case OPT_DISK:
+		return add_disk(opt, optarg);
+	case OPT_DEVICE:
+		opt->device = optarg;
+		return 0;
+	case OPT_HELP:
+		fputs(help, stdout);
+		return 1;
+	case OPT_VERSION:
+		puts("lodge-run " VERSION);
+		return 1;
+	case ':':
+		return say("%s wants a value", optarg ? optarg : "the last option");
+	default:
+		return say("unknown option; --help lists those there are");
+	}
+}
+
+static int parse_options(struct options *opt, int argc, char **argv)
+{
+	int which, ret;
+
+	opterr = 0;
+	while ((which = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+		if (which == '?')
+			return say("unknown option '%s'; --help lists those there are",
+				   argv[optind - 1]);
+		if (which == ':')
+			return say("%s wants a value", argv[optind - 1]);
+		ret = parse_option(opt, which);
+		if (ret)
+			return ret;
+	}
+	if (optind < argc)
+		return say("unexpected argument '%s'; --help lists the options", argv[optind]);
+	if (!opt->kernel)
+		return say("--kernel is missing; --help lists the options");
+	return 0;
+}
+
+static int open_disks(struct vm *vm, const struct options *opt)
+{
+	unsigned int i;
+
+	for (i = 0; i < opt->ndisks; i++) {
+		vm->disks[i] = disk_open(vm, opt->disks[i], i);
+		if (!vm->disks[i])
+			return -1;
+		vm->ndisks++;
+	}
+	return 0;
+}
+
+static int start_disks(struct vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vm->ndisks; i++) {
+		if (virtio_start(disk_virtio(vm->disks[i])) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* From the files to a machine that could run. */
+static int build(struct vm *vm, const struct options *opt)
+{
+	if (vm_init(vm, opt) < 0 || serial_init(&vm->serial) < 0)
+		return -1;
+	if (boot_load(vm, opt) < 0 || open_disks(vm, opt) < 0 || acpi_build(vm) < 0)
+		return -1;
+	return vm_create(vm, opt) < 0 ? -1 : vcpus_create(vm);
+}
+
+static enum end run(struct vm *vm)
+{
+	enum end end = END_SETUP;
+
+	if (start_disks(vm) == 0 && term_raw() == 0 && vcpus_start(vm) == 0)
+		end = term_loop(vm);
+	vcpus_stop(vm);
+	term_restore();
+	return end;
+}
+
+static void destroy(struct vm *vm)
+{
+	unsigned int i;
+
+	vm->stopping = true;
+	for (i = 0; i < vm->ndisks; i++) {
+		virtio_stop(disk_virtio(vm->disks[i]));
+		disk_close(vm->disks[i]);
+	}
+	vcpus_destroy(vm);
+	serial_destroy(&vm->serial);
+	vm_destroy(vm);
+}
+
+int main(int argc, char **argv)
+{
+	struct options opt = {
+		.device = "/dev/lodge", .append = "", .mem = 512 * MIB, .cpus = 1,
+	};
+	static struct vm vm;
+	enum end end = END_SETUP;
+	int ret = parse_options(&opt, argc, argv);
+
+	if (ret)
+		return ret < 0 ? END_USAGE : 0;
+	if (build(&vm, &opt) == 0)
+		end = run(&vm);
+	destroy(&vm);
+	return end;
+}

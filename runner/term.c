@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The user's terminal: raw while the guest runs, as it was in every other case.
+ *
+ * The guest's own terminal driver edits lines and turns Ctrl-C into a signal, so this one must do
+ * neither. The way back is taken on each way out: at exit, before any message (say.c), and in a
+ * handler for each signal that would end the process, which then dies of that signal as it would
+ * have. A handler may call tcsetattr(). Stopping by job control restores the terminal for the time.
+ *
+ * Ctrl-A x leaves, Ctrl-A a sends Ctrl-A; the key works whatever the guest does, because the main
+ * thread reads the terminal even when the guest takes no input. When standard input is not a
+ * terminal there is no such key, nothing is lost, and its end is not the guest's end.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "runner.h"
+
+#define ESCAPE 1		/* Ctrl-A */
+
+static struct termios saved, raw;
+static volatile sig_atomic_t is_raw;
+
+/**
+ * term_restore() - give the user's terminal back as it was.
+ *
+ * Called from any thread, and from signal handlers.
+ */
+void term_restore(void)
+{
+	if (!is_raw)
+		return;
+	is_raw = 0;
+	tcsetattr(STDIN_FILENO, TCSANOW, &saved);
+}
+
+/* The handler of each runs once: raised again, the signal does what it does by default. */
+static void fatal_signal(int sig)
+{
+	int error = errno;
+
+	term_restore();
+	raise(sig);
+	errno = error;
+}
+
+static void stop_signal(int sig)
+{
+	(void)sig;
+	if (is_raw)
+		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
+	raise(SIGSTOP);
+}
+
+static void continue_signal(int sig)
+{
+	(void)sig;
+	if (is_raw)
+		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+}
+
+static void catch(int sig, void (*handler)(int), int flags)
+{
+	struct sigaction action = { .sa_handler = handler, .sa_flags = flags };
+	struct sigaction old;
+
+	/* What was to be ignored (nohup) stays so. */
+	if (sigaction(sig, NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+		sigaction(sig, &action, NULL);
+}
+
+static void catch_signals(void)
+{
+	static const int fatal[] = {
+		SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGUSR2,
+		SIGPIPE, SIGALRM, SIGTERM, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGPOLL, SIGSYS,
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++)
+		catch(fatal[i], fatal_signal, SA_RESETHAND);
+	catch(SIGTSTP, stop_signal, SA_RESTART);
+	catch(SIGCONT, continue_signal, SA_RESTART);
+}
+
+/**
+ * term_raw() - make standard input raw if it is a terminal, and see to its restoration.
+ *
+ * Return: 0, or -1.
+ */
+int term_raw(void)
+{
+	if (!isatty(STDIN_FILENO))
+		return 0;
+	if (tcgetattr(STDIN_FILENO, &saved) < 0)
+		return say_errno("cannot read the terminal's settings");
+	raw = saved;
+	cfmakeraw(&raw);
+	atexit(term_restore);
+	catch_signals();
+	is_raw = 1;
+	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
+		return say_errno("cannot change the terminal's settings");
+	return 0;
+}
+
+/**
+ * term_escape() - take the escape sequences out of what the user typed.
+ * @vm: the VM, which ends if the user wants to leave.
+ * @data: what was typed; changed in place. Room for @len + 1 bytes.
+ * @len: bytes.
+ *
+ * A Ctrl-A at the end waits for its second key in the next call.
+ *
+ * Return: how many bytes are left for the guest.
+ */
+size_t term_escape(struct vm *vm, uint8_t *data, size_t len)
+{
+	static bool pending;
+	size_t in, out = 0;
+	uint8_t typed[256];
+
+	memcpy(typed, data, len);
+	for (in = 0; in < len; in++) {
+		uint8_t key = typed[in];
+
+		if (!pending && key == ESCAPE) {
+			pending = true;
+			continue;
+		}
+		if (pending && key == 'x') {
+			vm_end(vm, END_ESCAPE);
+			return 0;
+		}
+		/* Any other key means both; Ctrl-A a and Ctrl-A Ctrl-A mean one Ctrl-A. */
+		if (pending)
+			data[out++] = ESCAPE;
+		if (!pending || (key != 'a' && key != ESCAPE))
+			data[out++] = key;
+		pending = false;
+	}
+	return out;
+}
+
+/* Pass on what there is to read. Return false at the end of the input. */
+static bool forward(struct vm *vm, bool terminal, unsigned int room)
+{
+	uint8_t data[256 + 1];
+	size_t want = sizeof(data) - 1;
+	ssize_t len;
+
+	if (!terminal && room < want)
+		want = room;
+	len = read(STDIN_FILENO, data, want);
+	if (len < 0)
+		return errno == EINTR || errno == EAGAIN;
+	if (len == 0)
+		return false;
+	if (terminal)
+		len = term_escape(vm, data, len);
+	serial_input(vm, data, len);
+	return true;
+}
+
+/**
+ * term_loop() - feed standard input to the guest until the VM ends.
+ * @vm: the VM; other threads run it.
+ *
+ * Return: why it ended.
+ */
+enum end term_loop(struct vm *vm)
+{
+	bool terminal = isatty(STDIN_FILENO), open = true;
+	uint64_t count;
+
+	while (vm->end == END_NONE) {
+		unsigned int room = serial_room(&vm->serial);
+		struct pollfd fds[] = {
+			{ .fd = vm->end_fd, .events = POLLIN },
+			{ .fd = vm->serial.room_fd, .events = POLLIN },
+			{ .fd = open && (terminal || room) ? STDIN_FILENO : -1, .events = POLLIN },
+		};
+
+		if (poll(fds, 3, -1) < 0)
+			continue;
+		/* Only the wake-up counts, not how often it was asked for. */
+		if (fds[1].revents && read(vm->serial.room_fd, &count, sizeof(count)) < 0)
+			continue;
+		if (fds[2].revents)
+			open = forward(vm, terminal, room);
+	}
+	return vm->end;
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The virtual machine itself: the device, the VM, its memory, its interrupt controllers, its end.
+ *
+ * Guest RAM is one private anonymous mapping. It starts on a 2 MiB border in this process as in the
+ * guest, so that the hypervisor can map huge pages of the host as huge pages of the guest. Every
+ * access of this program to guest memory by a guest's address goes through vm_ram(), which is the
+ * only place that turns one into the other.
+ *
+ * The interrupt controllers and the timer are those in the kernel, with their default routing:
+ * GSI 0-15 reach the PIC and the IOAPIC, 16-23 the IOAPIC alone.
+ *
+ * Any thread may end the VM: vm_end() records the first reason and wakes the main thread, which
+ * waits in term_loop() and then stops the others.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runner.h"
+
+#define HUGE (2 * MIB)
+
+static const struct {
+	int cap;
+	const char *name;
+} needed[] = {
+	{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY" },
+	{ KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP" },
+	{ KVM_CAP_PIT2, "KVM_CAP_PIT2" },
+	{ KVM_CAP_IRQFD, "KVM_CAP_IRQFD" },
+	{ KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD" },
+	{ KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID" },
+	{ KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR" },
+	{ KVM_CAP_SET_IDENTITY_MAP_ADDR, "KVM_CAP_SET_IDENTITY_MAP_ADDR" },
+	{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
+};
+
+static int open_device(struct vm *vm, const char *path)
+{
+	int version;
+
+	vm->dev_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (vm->dev_fd < 0) {
+		if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+			return say("there is no device %s: is the module loaded?", path);
+		if (errno == EACCES || errno == EPERM)
+			return say("no permission to open %s", path);
+		return say_errno("cannot open %s", path);
+	}
+	version = ioctl(vm->dev_fd, KVM_GET_API_VERSION, 0);
+	if (version < 0)
+		return say("%s is not a KVM device", path);
+	if (version != KVM_API_VERSION)
+		return say("%s speaks version %d of the KVM interface, not %d", path, version,
+			   KVM_API_VERSION);
+	return 0;
+}
+
+static int create_vm(struct vm *vm, const char *path)
+{
+	size_t i;
+
+	do {
+		vm->fd = ioctl(vm->dev_fd, KVM_CREATE_VM, 0);
+	} while (vm->fd < 0 && errno == EINTR);
+	if (vm->fd < 0 && errno == EBUSY)
+		return say("%s cannot create a VM: another hypervisor holds the processor", path);
+	if (vm->fd < 0)
+		return say_errno("%s cannot create a VM", path);
+	for (i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+		if (vm_extension(vm, needed[i].cap) <= 0)
+			return say("%s lacks %s", path, needed[i].name);
+	}
+	return 0;
+}
+
+static int add_slot(struct vm *vm, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t size)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.guest_phys_addr = gpa,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)vm->ram + offset,
+	};
+
+	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		return say_errno("cannot give the guest its memory");
+	return 0;
+}
+
+static int create_irqchip(struct vm *vm)
+{
+	uint64_t identity = GPA_IDENTITY_MAP;
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+
+	if (ioctl(vm->fd, KVM_SET_TSS_ADDR, GPA_TSS) < 0)
+		return say_errno("KVM_SET_TSS_ADDR");
+	if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
+		return say_errno("KVM_SET_IDENTITY_MAP_ADDR");
+	if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return say_errno("cannot create the interrupt controllers");
+	if (ioctl(vm->fd, KVM_CREATE_PIT2, &pit) < 0)
+		return say_errno("cannot create the interval timer");
+	return 0;
+}
+
+static int alloc_ram(struct vm *vm, uint64_t size)
+{
+	uintptr_t start;
+
+	vm->ram_map_size = size + HUGE;
+	if (vm->ram_map_size < size)
+		return say("the guest's memory is too large");
+	vm->ram_map = mmap(NULL, vm->ram_map_size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (vm->ram_map == MAP_FAILED) {
+		vm->ram_map = NULL;
+		return say_errno("cannot allocate %llu MiB for the guest",
+				 (unsigned long long)(size / MIB));
+	}
+	start = ((uintptr_t)vm->ram_map + HUGE - 1) & ~(HUGE - 1);
+	vm->ram = (uint8_t *)start;
+	vm->ram_size = size;
+	/* Only a hint: a kernel without huge pages refuses it. */
+	madvise(vm->ram, size, MADV_HUGEPAGE);
+	return 0;
+}
+
+/**
+ * vm_init() - a VM that no hypervisor knows of yet: its memory, and the number of its processors.
+ * @vm: what to fill; all zero.
+ * @opt: what the user asked for.
+ *
+ * Return: 0, or -1; vm_destroy() is to be called in both cases.
+ */
+int vm_init(struct vm *vm, const struct options *opt)
+{
+	vm->dev_fd = -1;
+	vm->fd = -1;
+	vm->serial.room_fd = -1;
+	vm->end = END_NONE;
+	vm->ncpus = opt->cpus;
+	vm->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->end_fd < 0)
+		return say_errno("cannot create an eventfd");
+	return alloc_ram(vm, opt->mem);
+}
+
+/**
+ * vm_create() - open the device, create the VM, give it its memory and interrupt controllers.
+ * @vm: the VM.
+ * @opt: what the user asked for.
+ *
+ * Return: 0, or -1.
+ */
+int vm_create(struct vm *vm, const struct options *opt)
+{
+	uint64_t low = vm_low_ram(vm);
+	int max;
+
+	if (open_device(vm, opt->device) < 0 || create_vm(vm, opt->device) < 0)
+		return -1;
+	max = vm_extension(vm, KVM_CAP_MAX_VCPUS);
+	if (max > 0 && vm->ncpus > (unsigned int)max)
+		return say("%s has at most %d processors for a guest", opt->device, max);
+	if (add_slot(vm, 0, 0, 0, low) < 0)
+		return -1;
+	if (vm->ram_size > low && add_slot(vm, 1, GPA_HIGH, low, vm->ram_size - low) < 0)
+		return -1;
+	return create_irqchip(vm);
+}
+
+/**
+ * vm_destroy() - give everything back that vm_init() took, however far it got.
+ * @vm: the VM; its vCPUs and devices are gone.
+ */
+void vm_destroy(struct vm *vm)
+{
+	if (vm->fd >= 0)
+		close(vm->fd);
+	if (vm->dev_fd >= 0)
+		close(vm->dev_fd);
+	if (vm->end_fd >= 0)
+		close(vm->end_fd);
+	if (vm->ram_map)
+		munmap(vm->ram_map, vm->ram_map_size);
+	free(vm->cpuid);
+}
+
+/**
+ * vm_extension() - ask about a capability.
+ * @vm: the VM.
+ * @cap: KVM_CAP_*.
+ *
+ * Return: its value, 0 if there is none.
+ */
+int vm_extension(const struct vm *vm, int cap)
+{
+	int value = ioctl(vm->fd, KVM_CHECK_EXTENSION, cap);
+
+	/* The VM has an opinion of its own only where it says so. */
+	if (value < 0)
+		value = ioctl(vm->dev_fd, KVM_CHECK_EXTENSION, cap);
+	return value < 0 ? 0 : value;
+}
+
+/**
+ * vm_low_ram() - how much of the memory lies below the hole.
+ * @vm: the VM.
+ *
+ * Return: bytes.
+ */
+uint64_t vm_low_ram(const struct vm *vm)
+{
+	return vm->ram_size < GPA_HOLE ? vm->ram_size : GPA_HOLE;
+}
+
+/**
+ * vm_ram() - where a piece of guest memory lies in this process.
+ * @vm: the VM.
+ * @gpa: guest physical address; any value, also from a hostile guest.
+ * @len: bytes.
+ *
+ * Return: a pointer to @len bytes, or NULL unless all of them are RAM.
+ */
+void *vm_ram(const struct vm *vm, uint64_t gpa, uint64_t len)
+{
+	uint64_t low = vm_low_ram(vm), high = vm->ram_size - low;
+
+	if (gpa < low && len <= low - gpa)
+		return vm->ram + gpa;
+	if (gpa >= GPA_HIGH && gpa - GPA_HIGH < high && len <= high - (gpa - GPA_HIGH))
+		return vm->ram + low + (gpa - GPA_HIGH);
+	return NULL;
+}
+
+/**
+ * vm_end() - end the run; the first reason given counts.
+ * @vm: the VM.
+ * @end: why.
+ *
+ * Called from any thread.
+ *
+ * Return: true if this was the first reason.
+ */
+bool vm_end(struct vm *vm, enum end end)
+{
+	int none = END_NONE;
+
+	if (!atomic_compare_exchange_strong(&vm->end, &none, end))
+		return false;
+	vm->stopping = true;
+	event_signal(vm->end_fd);
+	return true;
+}
+
+/**
+ * event_signal() - add one to an eventfd.
+ * @fd: the eventfd.
+ */
+void event_signal(int fd)
+{
+	uint64_t one = 1;
+
+	/* It can only fail when the counter is full, and then whoever waits for it wakes anyway. */
+	if (write(fd, &one, sizeof(one)) < 0)
+		return;
+}
