@@ -229,7 +229,7 @@ void lodge_evaluate_events(struct lodge_vcpu *v)
 		}
 		irq_window = vector >= 0;
 	}
-	if (!v->lapic_or_split && v->run->request_interrupt_window)
+	if (v->user_pic && v->run->request_interrupt_window)
 		irq_window = true;
 	if (v->inject.type != EVENT_NONE)
 		lodge_ops->set_event(v);

@@ -165,7 +165,7 @@ static enum lodge_next handle_window_exit(struct lodge_vcpu *v)
 		v->stat.nmi_window_exits++;
 	lodge_set_request(v, REQ_EVENT);
 	/* Userspace asked to be told. */
-	return v->lapic_or_split ? NEXT_ENTER : NEXT_HANDLE;
+	return v->user_pic ? NEXT_HANDLE : NEXT_ENTER;
 }
 
 static enum lodge_next handle_extint(struct lodge_vcpu *v)
@@ -336,12 +336,37 @@ static enum lodge_next handle_pause_fast(struct lodge_vcpu *v)
 	return NEXT_HANDLE;
 }
 
+/* MOV to CR8 where the hardware does not name its operand: 0F 22, a register by ModRM and REX.B. */
+static int find_cr_operand(struct lodge_vcpu *v)
+{
+	struct lodge_walk_fault f;
+	u8 bytes[15], rex = 0;
+	int i, n;
+
+	n = lodge_fetch(v, bytes, sizeof(bytes), &f, false);
+	if (n < 0)
+		return n;
+	if (n == 0) {
+		lodge_queue_walk_fault(v, &f);
+		return 1;
+	}
+	for (i = 0; i + 2 < n && bytes[i] != 0x0f; i++)
+		rex = (bytes[i] & 0xf0) == 0x40 ? bytes[i] : 0;
+	if (i + 2 >= n || bytes[i + 1] != 0x22)
+		return 1;	/* the guest changed its code: run what is there now */
+	v->exit.cr.gpr = (bytes[i + 2] & 7) | (rex & 1) << 3;
+	v->exit.len = i + 3;
+	return 0;
+}
+
 static enum lodge_next handle_cr(struct lodge_vcpu *v)
 {
-	u8 gpr = v->exit.cr.gpr;
+	int ret = v->exit.cr.gpr == 0xff ? find_cr_operand(v) : 0;
+	u8 gpr = v->exit.cr.gpr, old = v->cr8;
 	u64 val;
-	int ret = 0;
 
+	if (ret)
+		return ret < 0 ? ret : NEXT_ENTER;
 	if (gpr == R_SP)
 		lodge_need(v, LG_RSP);
 	val = v->regs[gpr & 15];
@@ -382,7 +407,7 @@ static enum lodge_next handle_cr(struct lodge_vcpu *v)
 	}
 	lodge_advance_rip(v, lodge_rip(v) + v->exit.len);
 	/* Without an in-kernel LAPIC userspace arbitrates by TPR: it wants to know when it falls. */
-	if (v->exit.cr.op == CR_WRITE && v->exit.cr.cr == 8 && !v->lapic) {
+	if (v->exit.cr.op == CR_WRITE && v->exit.cr.cr == 8 && !v->lapic && val < old) {
 		v->run->exit_reason = KVM_EXIT_SET_TPR;
 		return NEXT_USER;
 	}

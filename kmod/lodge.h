@@ -174,7 +174,8 @@ struct lodge_exit {
 			bool write;
 		} msr;
 		struct {
-			u8 cr, gpr;
+			u8 cr;
+			u8 gpr;		/* 0xff: decode it (MOV only) */
 			enum { CR_WRITE, CR_READ, CR_CLTS, CR_LMSW } op;
 			u16 lmsw;
 		} cr;
@@ -277,7 +278,7 @@ struct lodge_vcpu {
 	u64 pending_payload;		/* [v] CR2 of a pending #PF, DR6 bits of a pending #DB */
 	u8 nmi_pending;			/* [v] 0..2 */
 	atomic_t nmi_queued;		/* [a] NMIs that REQ_NMI announces */
-	bool lapic_or_split;		/* [c] interrupts come through the kernel */
+	bool user_pic;			/* [c] userspace has the 8259s, or all of the irqchip */
 	bool nmi_masked;		/* [v] until IRET, where the vendor does not track it */
 	bool want_irq_window;		/* [v] userspace (request_interrupt_window) or a pending IRQ */
 	int ext_vector;			/* [v] KVM_INTERRUPT without in-kernel LAPIC (or ExtINT, split); -1 none */

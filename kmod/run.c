@@ -213,11 +213,11 @@ static int service(struct lodge_vcpu *v)
 	return NEXT_ENTER;
 }
 
-/* Without an in-kernel LAPIC userspace delivers interrupts and asks when it may. */
-static bool user_wants_window(struct lodge_vcpu *v)
+/* Where userspace has the 8259s: it could inject an interrupt now. */
+static bool user_may_inject(struct lodge_vcpu *v)
 {
-	return v->run->request_interrupt_window && !v->lapic_or_split && v->ext_vector < 0 &&
-	       v->inject.type == EVENT_NONE && lodge_irq_allowed(v);
+	return v->ext_vector < 0 && v->inject.type == EVENT_NONE && lodge_irq_allowed(v) &&
+	       (!v->lapic || lodge_lapic_accepts_extint(v));
 }
 
 static void window_close(struct lodge_vcpu *v)
@@ -281,7 +281,8 @@ static int run_loop(struct lodge_vcpu *v)
 			continue;
 		if (next == NEXT_ENTER && unlikely(v->run->immediate_exit))
 			return intr_exit(v);
-		if (next == NEXT_ENTER && unlikely(user_wants_window(v))) {
+		if (next == NEXT_ENTER && unlikely(v->run->request_interrupt_window) &&
+		    v->user_pic && user_may_inject(v)) {
 			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 			next = NEXT_USER;
 		}
@@ -309,9 +310,7 @@ static void publish(struct lodge_vcpu *v)
 	run->cr8 = v->lapic ? lodge_lapic_get_tpr(v) : v->cr8;
 	run->apic_base = v->apic_base;
 	run->flags = 0;
-	run->ready_for_interrupt_injection = v->lapic_or_split ? v->vm->irqchip == IRQCHIP_FULL ||
-		v->ext_vector < 0 : v->ext_vector < 0 && v->inject.type == EVENT_NONE &&
-		lodge_irq_allowed(v);
+	run->ready_for_interrupt_injection = !v->user_pic || user_may_inject(v);
 	if (unlikely(run->kvm_valid_regs))
 		lodge_sync_regs_out(v);
 }
@@ -330,6 +329,8 @@ static int take_in(struct lodge_vcpu *v)
 		if (ret)
 			return ret;
 	}
+	if (v->user_pic && READ_ONCE(run->request_interrupt_window))
+		lodge_set_request(v, REQ_EVENT);
 	if (!v->lapic && v->cr8 != (READ_ONCE(run->cr8) & 15))
 		v->cr8 = READ_ONCE(run->cr8) & 15;
 	return 0;

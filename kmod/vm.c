@@ -26,7 +26,8 @@ static void vm_free(struct kref *kref)
 
 	lodge_eventfd_destroy(vm);
 	lodge_notifier_exit(vm);
-	lodge_pit_destroy(vm);
+	lodge_pit_stop(vm);
+	lodge_ioapic_stop(vm);
 	for (i = 0; i < vm->nvcpus; i++)
 		lodge_vcpu_destroy(vm->vcpus[i]);
 	lodge_bus_free(vm);

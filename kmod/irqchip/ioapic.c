@@ -5,7 +5,8 @@
  * A pin is up while any of its sources holds it up. An edge pin sends when it goes up. A level
  * pin sends while it is up and no EOI is outstanding (remote IRR); the LAPIC's EOI of its vector, told
  * by lodge_ioapic_eoi(), clears that and sends again. A line that never goes down keeps its guest busy, not
- * the host: each round takes an EOI, so an exit.
+ * the host: each round takes an EOI, so an exit. After many rounds it pauses, so that the guest
+ * executes something else than the handler and can find out.
  *
  * vm->eoi_vectors tells LAPICs, without a lock, whose EOI is wanted here. It is recomputed under the
  * lock before a changed entry can send, so no vector can be in service that it does not know.
@@ -23,6 +24,8 @@
 #define IOAPIC_BASE	0xfec00000
 #define IOAPIC_SIZE	0x100
 #define PINS		KVM_IOAPIC_NUM_PINS
+#define STORM		10000
+#define STORM_PAUSE	(10 * NSEC_PER_MSEC)
 #define IOAPIC_VERSION	(0x11 | (PINS - 1) << 16)
 
 #define RTE_VECTOR	0xffull
@@ -44,9 +47,11 @@ struct lodge_ioapic {
 	u32 notify;			/* edge pins whose EOI somebody wants */
 	u8 sources[PINS];		/* who holds each pin up */
 	u64 rte[PINS];
+	u16 rounds[PINS];		/* EOIs in a row that found the line up */
+	struct hrtimer pause;		/* after STORM of them */
 };
 
-/* Send what a pin has to send. <0: masked or for nobody, 0: merged, >0: sent. */
+/* Send what a pin has to send. <0: masked, 0: merged or for nobody, >0: sent. */
 static int service(struct lodge_ioapic *io, int pin)
 {
 	u64 e = io->rte[pin];
@@ -90,7 +95,7 @@ static int set_line(struct lodge_ioapic *io, int pin, bool up)
  * @source: LODGE_IRQ_SOURCE_*
  * @level: up or down
  *
- * Return: <0 masked, 0 merged with one that waits, >0 delivered.
+ * Return: <0 masked, 0 merged with one that waits or for nobody, >0 delivered.
  */
 int lodge_ioapic_set_irq(struct lodge_vm *vm, int pin, int source, int level)
 {
@@ -106,6 +111,31 @@ int lodge_ioapic_set_irq(struct lodge_vm *vm, int pin, int source, int level)
 	ret = set_line(io, pin, io->sources[pin]);
 	raw_spin_unlock_irqrestore(&io->lock, flags);
 	return ret;
+}
+
+/* The line was up at its EOI. */
+static void again(struct lodge_ioapic *io, int pin)
+{
+	if (++io->rounds[pin] < STORM) {
+		service(io, pin);
+		return;
+	}
+	io->rounds[pin] = 0;
+	hrtimer_start(&io->pause, ns_to_ktime(STORM_PAUSE), HRTIMER_MODE_REL_HARD);
+}
+
+static enum hrtimer_restart pause_over(struct hrtimer *t)
+{
+	struct lodge_ioapic *io = container_of(t, struct lodge_ioapic, pause);
+	unsigned long flags;
+	int pin;
+
+	raw_spin_lock_irqsave(&io->lock, flags);
+	for (pin = 0; pin < PINS; pin++)
+		if (io->line & BIT(pin) && io->rte[pin] & RTE_LEVEL)
+			service(io, pin);
+	raw_spin_unlock_irqrestore(&io->lock, flags);
+	return HRTIMER_NORESTART;
 }
 
 static bool wants_eoi(const struct lodge_ioapic *io, int pin, u8 vector)
@@ -140,7 +170,9 @@ void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector)
 			continue;
 		io->rte[pin] &= ~RTE_REMOTE_IRR;
 		if (io->line & BIT(pin))
-			service(io, pin);
+			again(io, pin);
+		else
+			io->rounds[pin] = 0;
 	}
 	raw_spin_unlock_irqrestore(&io->lock, flags);
 }
@@ -268,6 +300,7 @@ int lodge_ioapic_create(struct lodge_vm *vm)
 	if (!io)
 		return -ENOMEM;
 	raw_spin_lock_init(&io->lock);
+	lodge_hrtimer_setup(&io->pause, pause_over, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	io->vm = vm;
 	for (i = 0; i < PINS; i++)
 		io->rte[i] = RTE_MASKED;
@@ -282,6 +315,13 @@ int lodge_ioapic_create(struct lodge_vm *vm)
 	}
 	vm->ioapic = io;
 	return 0;
+}
+
+/** lodge_ioapic_stop - its timer stops for good: nobody can tell it of an EOI any more */
+void lodge_ioapic_stop(struct lodge_vm *vm)
+{
+	if (vm->ioapic)
+		hrtimer_cancel(&vm->ioapic->pause);
 }
 
 /** lodge_ioapic_get - the KVM_GET_IRQCHIP half of the IOAPIC; an edge that was sent is not pending */

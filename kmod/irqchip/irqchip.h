@@ -69,7 +69,7 @@ void lodge_lapic_set_tsc_deadline(struct lodge_vcpu *v, u64 tsc);	/* window or n
 void lodge_lapic_tsc_changed(struct lodge_vcpu *v);		/* TSC offset moved: re-arm */
 
 /* -- lapic_ipi.c: any context -- */
-int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m);	/* <0: nobody there, 0: coalesced or refused, >0: so many took it */
+int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m);	/* so many took it */
 bool lodge_lapic_set_irq(struct lodge_vcpu *v, u8 vector, bool level);	/* IRR, request, kick; false: was set already */
 void lodge_lapic_take_events(struct lodge_vcpu *v);		/* vCPU thread: act on INIT, SIPI: mp_state, reset, CS:IP */
 
@@ -84,6 +84,7 @@ void lodge_pic_set(struct lodge_vm *vm, int chip, const struct kvm_pic_state *s)
 
 /* -- ioapic.c -- */
 int lodge_ioapic_create(struct lodge_vm *vm);			/* slots_lock held */
+void lodge_ioapic_stop(struct lodge_vm *vm);			/* its timer; before the vCPUs go */
 int lodge_ioapic_set_irq(struct lodge_vm *vm, int pin, int source, int level);	/* any context */
 void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector);		/* any context */
 void lodge_ioapic_notify_pins(struct lodge_vm *vm, u32 pins);	/* edge pins whose EOI is wanted */
@@ -97,7 +98,7 @@ static inline bool lodge_ioapic_handles(struct lodge_vm *vm, u8 vector)
 
 /* -- pit.c: the 8254 with port 0x61 -- */
 lodge_vm_ioctl lodge_ioc_create_pit2, lodge_ioc_get_pit2, lodge_ioc_set_pit2, lodge_ioc_reinject;
-void lodge_pit_destroy(struct lodge_vm *vm);			/* its timer stops; before the vCPUs go */
+void lodge_pit_stop(struct lodge_vm *vm);			/* its timer stops; before the vCPUs go */
 void lodge_pit_acked(struct lodge_vm *vm);			/* the guest took a tick; any context */
 void lodge_pit_unmasked(struct lodge_vm *vm);			/* its pin was masked, or reset: start counting anew */
 

@@ -148,7 +148,7 @@ static int deliver_lowest(struct lodge_vm *vm, struct lodge_vcpu *src, const str
 		if (meant(v, src, m) && lodge_lapic_enabled(v))
 			n++;
 	if (!n)
-		return -1;
+		return 0;
 	n = m->vector % n;
 	lodge_for_each_vcpu(i, v, vm) {
 		if (!meant(v, src, m) || !lodge_lapic_enabled(v))
@@ -157,7 +157,7 @@ static int deliver_lowest(struct lodge_vm *vm, struct lodge_vcpu *src, const str
 		if (n-- == 0)
 			break;
 	}
-	return pick ? accept(pick, m) : -1;
+	return pick ? accept(pick, m) : 0;
 }
 
 /**
@@ -166,22 +166,22 @@ static int deliver_lowest(struct lodge_vm *vm, struct lodge_vcpu *src, const str
  * @src: the sender, for shorthands; may be NULL without one
  * @m: the message
  *
- * Return: how many took it; 0 when it was merged or refused; -1 when it is for nobody.
+ * Return: how many took it; 0 when it was merged or refused, or is for nobody.
  */
 int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m)
 {
 	struct lodge_vcpu *v;
-	int i, ret = -1;
+	int i, ret = 0;
 
 	if (likely(!m->logical && !m->shorthand && m->dest < 0xff && !atomic_read(&vm->apic_odd))) {
 		v = by_id(vm, m->dest);
-		return v ? accept(v, m) : -1;
+		return v ? accept(v, m) : 0;
 	}
 	if (m->mode == MSG_LOWEST)
 		return deliver_lowest(vm, src, m);
 	lodge_for_each_vcpu(i, v, vm)
 		if (meant(v, src, m))
-			ret = accept(v, m) + max(ret, 0);
+			ret += accept(v, m);
 	return ret;
 }
 

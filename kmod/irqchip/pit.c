@@ -394,8 +394,8 @@ out:
 	return ret;
 }
 
-/** lodge_pit_destroy - the timer stops for good: nobody can program it any more */
-void lodge_pit_destroy(struct lodge_vm *vm)
+/** lodge_pit_stop - the timer stops for good: nobody can program it any more */
+void lodge_pit_stop(struct lodge_vm *vm)
 {
 	if (vm->pit)
 		hrtimer_cancel(&vm->pit->timer);

@@ -467,7 +467,7 @@ int lodge_ioc_irq_line(struct lodge_vm *vm, void *buf, unsigned long arg)
  * @buf: struct kvm_msi
  * @arg: unused
  *
- * Return: >0: delivered; 0: merged or refused; -1 (EPERM): for nobody; -EINVAL.
+ * Return: how many took it; 0 when it was merged or refused, or is for nobody; -EINVAL.
  */
 int lodge_ioc_signal_msi(struct lodge_vm *vm, void *buf, unsigned long arg)
 {

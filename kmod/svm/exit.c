@@ -137,6 +137,12 @@ static void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u64 code)
 	struct lodge_vcpu *v = &sv->v;
 
 	switch (code) {
+	case X_CR8_WRITE:
+		x->kind = EXIT_CR;
+		x->cr.cr = 8;
+		x->cr.op = CR_WRITE;
+		x->cr.gpr = svm_caps.decode && svm_caps.nrips ? x->info1 & 15 : 0xff;
+		break;
 	case X_DR0_READ ... X_DR15_WRITE:
 		lodge_dr_touch(v);
 		sv->vmcb->dr_icpt = 0;

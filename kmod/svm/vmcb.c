@@ -7,8 +7,8 @@
  * own TPR). That keeps Lodge free of operand decoding on processors without decode assists.
  *
  * - Interrupt windows: a virtual interrupt of highest priority is requested and its delivery
- *   intercepted (VINTR), which happens exactly when the guest could take an interrupt. With the
- *   priority of a vector that TPR holds back, the same gives the TPR threshold.
+ *   intercepted (VINTR), which happens exactly when the guest could take an interrupt. The TPR
+ *   threshold is an intercept of CR8 writes while TPR holds a vector back.
  * - NMI windows: without virtual NMIs the hardware does not tell when IRET has ended the blocking.
  *   The IRET is intercepted, then stepped over with TF (APM volume 2, 15.20 leaves it to us).
  * - DR0-3 are intercepted until first touched in a window; see lodge_dr_enter() in host.c.
@@ -183,6 +183,21 @@ static void set_virq(struct svm_vmcb *b, u64 bits)
 	b->clean &= ~(CLEAN_TPR | CLEAN_ICPT);
 }
 
+/*
+ * Writes of CR8 exit while a vector is held back by TPR. A virtual interrupt of that vector's priority
+ * would do the same with fewer exits, but QEMU (7.2) aborts when CR8 is written while a virtual interrupt
+ * is requested; for that reason they exit during an interrupt window too.
+ */
+static void set_cr8(struct svm_vmcb *b, bool on)
+{
+	const u32 bit = BIT(16 + 8);
+
+	if (!(b->cr_icpt & bit) == !on)
+		return;
+	b->cr_icpt ^= bit;
+	b->clean &= ~CLEAN_ICPT;
+}
+
 /**
  * svm_set_windows - ask for an exit as soon as an interrupt or an NMI could be taken
  * @v: the vCPU; window
@@ -194,6 +209,7 @@ void svm_set_windows(struct lodge_vcpu *v, bool irq, bool nmi)
 	struct svm_vcpu *sv = to_svm(v);
 
 	set_virq(sv->vmcb, irq ? V_IRQ | V_PRIO | V_IGN_TPR : 0);
+	set_cr8(sv->vmcb, irq);
 	/* Blocked by an earlier NMI: its IRET is intercepted already. Blocked by a shadow: step. */
 	if (nmi && (sv->nmi_iret || !v->nmi_masked))
 		step_over(sv);
@@ -207,7 +223,7 @@ void svm_set_windows(struct lodge_vcpu *v, bool irq, bool nmi)
 void svm_set_tpr(struct lodge_vcpu *v, u8 threshold)
 {
 	if (threshold)
-		set_virq(to_svm(v)->vmcb, V_IRQ | (u64)(threshold & 15) << 16);
+		set_cr8(to_svm(v)->vmcb, true);
 }
 
 /**
