@@ -446,13 +446,14 @@ int lodge_decode(const u8 *bytes, unsigned int n, int bits, struct lodge_insn *o
 	return r.err;
 }
 
-#define INSN1(kind, a)		{ LODGE_SKIP_##kind, 1, { a } }
-#define INSN2(kind, a)		{ LODGE_SKIP_##kind, 2, { 0x0f, a } }
-#define INSN3(kind, a)		{ LODGE_SKIP_##kind, 3, { 0x0f, 0x01, a } }
+/* Opcodes of one byte, of two after 0F, of three after 0F 01. */
+#define INSN1(kind, a)		{ LODGE_SKIP_##kind, a }
+#define INSN2(kind, a)		{ LODGE_SKIP_##kind, 0x0f00 | (a) }
+#define INSN3(kind, a)		{ LODGE_SKIP_##kind, 0x0f0100 | (a) }
 
 static const struct fixed {
-	u8 kind, len;
-	u8 opcode[3];
+	u8 kind;
+	u32 opcode;
 } fixed[] = {
 	INSN2(CPUID, 0xa2), INSN2(MSR, 0x30), INSN2(MSR, 0x32), INSN1(HLT, 0xf4),
 	INSN3(VMCALL, 0xc1), INSN3(VMCALL, 0xd9), INSN1(PAUSE, 0x90), INSN3(XSETBV, 0xd1),
@@ -465,9 +466,9 @@ static const struct fixed {
 };
 
 /* 90 is a PAUSE only with F3, and with REX.B an exchange with R8. */
-static bool is_fixed(const struct reader *r, const struct fixed *f, u8 kind, const u8 *opcode)
+static bool is_fixed(const struct reader *r, const struct fixed *f, u8 kind, u32 opcode)
 {
-	if (f->kind != kind || memcmp(f->opcode, opcode, f->len))
+	if (f->kind != kind || f->opcode != opcode)
 		return false;
 	return kind != LODGE_SKIP_PAUSE || (r->rep == 0xf3 && !(r->rex & REX_B));
 }
@@ -486,17 +487,17 @@ static bool is_fixed(const struct reader *r, const struct fixed *f, u8 kind, con
 int lodge_insn_skip_len(const u8 *bytes, unsigned int n, int bits, enum lodge_skip kind)
 {
 	struct reader r = start(bytes, n, bits);
-	u8 opcode[3] = { prefixes(&r) };
+	u32 opcode = prefixes(&r);
 	const struct fixed *f;
 
-	if (opcode[0] == 0x0f)
-		opcode[1] = get8(&r);
-	if (opcode[0] == 0x0f && opcode[1] == 0x01)
-		opcode[2] = get8(&r);
-	for (f = fixed; f->len; f++) {
+	if (opcode == 0x0f)
+		opcode = 0x0f00 | get8(&r);
+	if (opcode == 0x0f01)
+		opcode = 0x0f0100 | get8(&r);
+	for (f = fixed; f->opcode; f++) {
 		if (!is_fixed(&r, f, kind, opcode))
 			continue;
-		if (opcode[0] == 0xcd)
+		if (opcode == 0xcd)
 			get8(&r);
 		if (r.lock)
 			fail(&r, LODGE_DECODE_INVALID);

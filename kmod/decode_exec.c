@@ -28,6 +28,15 @@ static u64 cut(u64 val, u8 size)
 	return size >= 8 ? val : val & ((1ull << 8 * size) - 1);
 }
 
+/* Of data[], which is longer than any operand here. */
+static u64 get_data(const u8 *data, u8 size)
+{
+	u64 val;
+
+	memcpy(&val, data, sizeof(val));
+	return cut(val, size);
+}
+
 static s64 sign_extend(u64 val, u8 size)
 {
 	int shift = size >= 8 ? 0 : 64 - 8 * size;
@@ -378,9 +387,12 @@ static void execute(const struct lodge_insn *i, const u64 *regs, struct result *
 
 static struct result result(const struct lodge_insn *i, const u64 *regs, u64 rflags, const u8 *read)
 {
-	struct result r = { .reg = get_operand(i, regs), .flags = rflags };
+	struct result r = {
+		.mem = get_data(read, i->opsize),
+		.reg = get_operand(i, regs),
+		.flags = rflags,
+	};
 
-	memcpy(&r.mem, read, i->opsize > 8 ? 8 : i->opsize);
 	execute(i, regs, &r);
 	return r;
 }
@@ -414,14 +426,13 @@ void lodge_insn_compute(const struct lodge_insn *i, const u64 *regs, u64 rflags,
 /* One element further. True when it was the last. */
 static bool string_step(const struct lodge_insn *i, u64 *regs, u64 rflags, const u8 *read)
 {
-	u64 step = rflags & FL_DF ? -(u64)i->opsize : i->opsize, val = 0;
+	u64 step = rflags & FL_DF ? -(u64)i->opsize : i->opsize;
 	u8 size = i->addr_size;
 
 	if (count_is_zero(i, regs))
 		return true;
-	memcpy(&val, read, i->opsize);
 	if (i->op == OP_LODS)
-		put(regs, REG_AX, i->opsize, val);
+		put(regs, REG_AX, i->opsize, get_data(read, i->opsize));
 	if (i->flags & LODGE_INSN_READS)
 		put(regs, REG_SI, size, regs[REG_SI] + step);
 	if (i->flags & LODGE_INSN_WRITES)
@@ -446,7 +457,6 @@ bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, const
 {
 	const u8 *read = data + LODGE_MAX_OPERAND;
 	struct result r;
-	u64 val = 0;
 
 	if (i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS)
 		return string_step(i, regs, *rflags, read);
@@ -454,9 +464,8 @@ bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, const
 		put(regs, REG_SP, i->stack_size,
 		    regs[REG_SP] + (i->op == OP_POP ? i->opsize : -(u64)i->opsize));
 	} else if (i->flags & LODGE_INSN_PLAIN) {
-		memcpy(&val, read, i->opsize);
 		if (i->flags & LODGE_INSN_READS)
-			lodge_insn_load(i, regs, val);
+			lodge_insn_load(i, regs, get_data(read, i->opsize));
 	} else if (!(i->flags & LODGE_INSN_SSE)) {
 		r = result(i, regs, *rflags, read);
 		if (r.put_acc)
