@@ -313,6 +313,8 @@ enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v, u64 gpa)
 	if (ret)
 		return lodge_internal_error(v, KVM_INTERNAL_ERROR_EMULATION);
 	m->next_rip = rip_after(v, m->insn.len);
+	if (lodge_code_bits(v) != 64)
+		m->insn.stack_size = v->st.seg[SEG_SS].db ? 4 : 2;
 	ret = operands(v);
 	if (ret)
 		return ret < 0 ? ret : NEXT_ENTER;
