@@ -134,12 +134,15 @@ static void add_xsave(struct list *l)
 	e = add(l, 0xd, 0, SUB);
 	if (e) {
 		e->eax = xcr0;
-		e->ebx = e->ecx = lodge_fpu_image_size(xcr0);
+		e->ebx = e->ecx = lodge_fpu_image_size(xcr0, false);
 		e->edx = xcr0 >> 32;
 	}
 	e = add(l, 0xd, 1, SUB);
-	if (e)
+	if (e) {
 		apply_policy(e, 0xd, 1, ALL_REGS);
+		if (e->eax & B1(1))	/* XSAVEC */
+			e->ebx = lodge_fpu_image_size(xcr0, true);
+	}
 	for (i = 2; i < 10; i++) {
 		if (!(xcr0 & BIT_ULL(i)))
 			continue;
@@ -441,6 +444,8 @@ static void runtime_bits(struct lodge_vcpu *v, u32 leaf, u32 index, u32 *r)
 			r[ECX] |= B1(4);
 	} else if (leaf == 0xd && index == 0) {
 		r[EBX] = v->fpu.size;
+	} else if (leaf == 0xd && index == 1 && r[EAX] & B1(1)) {
+		r[EBX] = v->fpu.compact_size;
 	}
 }
 

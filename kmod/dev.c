@@ -33,8 +33,8 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long a
 {
 	u8 small[ON_STACK] __aligned(8);
 	void *buf = small;
-	u32 size = row->flags & IOC_VAL ? 0 : _IOC_SIZE(row->cmd);
-	u32 dir = _IOC_DIR(row->cmd);
+	u32 size = row->in ? row->in : row->flags & IOC_VAL ? 0 : _IOC_SIZE(row->cmd);
+	u32 dir = row->in ? _IOC_WRITE : _IOC_DIR(row->cmd);
 	long ret;
 
 	if (size > ON_STACK) {

@@ -340,8 +340,8 @@ static enum lodge_next handle_pause_fast(struct lodge_vcpu *v)
 static int find_cr_operand(struct lodge_vcpu *v)
 {
 	struct lodge_walk_fault f;
-	u8 bytes[15], rex = 0;
-	int i, n;
+	u8 bytes[15];
+	int n;
 
 	n = lodge_fetch(v, bytes, sizeof(bytes), &f, false);
 	if (n < 0)
@@ -350,12 +350,10 @@ static int find_cr_operand(struct lodge_vcpu *v)
 		lodge_queue_walk_fault(v, &f);
 		return 1;
 	}
-	for (i = 0; i + 2 < n && bytes[i] != 0x0f; i++)
-		rex = (bytes[i] & 0xf0) == 0x40 ? bytes[i] : 0;
-	if (i + 2 >= n || bytes[i + 1] != 0x22)
+	n = lodge_decode_mov_cr(bytes, n, lodge_code_bits(v), &v->exit.cr.gpr);
+	if (n < 0)
 		return 1;	/* the guest changed its code: run what is there now */
-	v->exit.cr.gpr = (bytes[i + 2] & 7) | (rex & 1) << 3;
-	v->exit.len = i + 3;
+	v->exit.len = n;
 	return 0;
 }
 

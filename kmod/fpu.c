@@ -85,12 +85,13 @@ static void init_image(struct xregs_state *x)
 }
 
 /**
- * lodge_fpu_image_size - bytes of an XSAVE image in standard format
+ * lodge_fpu_image_size - bytes of an XSAVE image
  * @mask: its components
+ * @compact: one after the other, as XSAVEC does it; else each at its place
  *
- * The end of the farthest one: CPUID leaf 0DH, SDM 1, 13.2.
+ * CPUID leaf 0DH, SDM 1, 13.2 and 13.4.3.
  */
-u32 lodge_fpu_image_size(u64 mask)
+u32 lodge_fpu_image_size(u64 mask, bool compact)
 {
 	u32 size = 512 + 64;
 	int i;
@@ -101,7 +102,10 @@ u32 lodge_fpu_image_size(u64 mask)
 		if (!(mask & BIT_ULL(i)))
 			continue;
 		r = lodge_host_cpuid(0xd, i);
-		size = max(size, r.ebx + r.eax);
+		if (compact)
+			size = (r.ecx & 2 ? ALIGN(size, 64) : size) + r.eax;
+		else
+			size = max(size, r.ebx + r.eax);
 	}
 	return size;
 }
@@ -121,7 +125,7 @@ int lodge_fpu_init(void)
 		fpu_rfbm = fpu_offered & ~XF_PKRU;
 	}
 	fpu_has_pkru = boot_cpu_has(X86_FEATURE_OSPKE) && (fpu_offered & XF_PKRU);
-	fpu_size = lodge_fpu_image_size(fpu_offered);
+	fpu_size = lodge_fpu_image_size(fpu_offered, false);
 	fpu_pkru_offset = fpu_offered & XF_PKRU ? lodge_host_cpuid(0xd, PKRU_BIT).ebx : 0;
 	if (fpu_size > sizeof(struct kvm_xsave)) {
 		pr_err("lodge: an XSAVE area of %u bytes does not fit the ABI\n", fpu_size);
@@ -172,7 +176,7 @@ void lodge_fpu_reset(struct lodge_vcpu *v)
 {
 	init_image(v->fpu.area);
 	v->fpu.xcr0 = XF_X87;
-	v->fpu.size = 576;
+	v->fpu.size = v->fpu.compact_size = 512 + 64;
 	v->fpu.pkru = 0;
 }
 
@@ -201,6 +205,13 @@ void lodge_fpu_exit(struct lodge_vcpu *v)
 	kernel_fpu_end();
 }
 
+static void set_xcr0(struct lodge_vcpu *v, u64 val)
+{
+	v->fpu.xcr0 = val;
+	v->fpu.size = lodge_fpu_image_size(val, false);
+	v->fpu.compact_size = lodge_fpu_image_size(val, true);
+}
+
 /**
  * lodge_fpu_window_begin - XCR0 and PKRU to the guest's
  * @v: the vCPU; window, no host code that touches user memory until lodge_fpu_window_end()
@@ -227,8 +238,15 @@ void lodge_fpu_window_end(struct lodge_vcpu *v)
 		if (v->fpu.pkru != v->fpu.host_pkru)
 			wrpkru(v->fpu.host_pkru);
 	}
-	if (v->fpu.xcr0 != fpu_xcr0_host && fpu_xcr0_host)
-		xsetbv0(fpu_xcr0_host);
+	if (fpu_xcr0_host) {
+		u64 now = xgetbv0();
+
+		/* XSETBV exits; but a processor was seen that runs it without telling. */
+		if (unlikely(now != v->fpu.xcr0))
+			set_xcr0(v, now);
+		if (now != fpu_xcr0_host)
+			xsetbv0(fpu_xcr0_host);
+	}
 }
 
 /**
@@ -246,8 +264,7 @@ int lodge_set_xcr0(struct lodge_vcpu *v, u64 val)
 		return 1;
 	if (val & XF_AVX512 && (!(val & XF_AVX) || (val & XF_AVX512) != XF_AVX512))
 		return 1;
-	v->fpu.xcr0 = val;
-	v->fpu.size = lodge_fpu_image_size(val);
+	set_xcr0(v, val);
 	if (v->mode == MODE_WINDOW)
 		xsetbv0(val);
 	return 0;

@@ -253,7 +253,7 @@ struct lodge_fpu {			/* fpu.c [v] */
 	struct xregs_state *area;	/* standard format, 64-byte aligned */
 	u64 xcr0;
 	u32 pkru, host_pkru;
-	u32 size;		/* of the image that XCR0 makes: CPUID 0DH.EBX */
+	u32 size, compact_size;	/* of the image that XCR0 makes: CPUID 0DH.EBX */
 };
 
 struct lodge_vcpu_stat {		/* stats.c: names follow KVM's [v] */
@@ -561,7 +561,7 @@ void lodge_fpu_enter(struct lodge_vcpu *v);	/* preemptible -> not; loads the gue
 void lodge_fpu_exit(struct lodge_vcpu *v);
 void lodge_fpu_window_begin(struct lodge_vcpu *v);	/* XCR0, PKRU: IRQs off */
 void lodge_fpu_window_end(struct lodge_vcpu *v);
-u32 lodge_fpu_image_size(u64 xcr0);	/* bytes, standard format */
+u32 lodge_fpu_image_size(u64 xcr0, bool compact);	/* bytes */
 u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
 u32 lodge_fpu_size(void);		/* of the standard-format area */
 u32 lodge_fpu_pkru(struct lodge_vcpu *v);
@@ -572,7 +572,7 @@ struct lodge_ioctl {
 	u16 flags;
 #define IOC_VAL		BIT(0)		/* the argument is a value: buf is NULL */
 #define IOC_TAIL	BIT(1)		/* arg is passed on: the function copies a variable tail itself */
-#define IOC_UNLOCKED	BIT(2)		/* vCPU fd: without vcpu->mutex */
+	u16 in;		/* bytes to copy in where the command's number tells it wrong; then nothing goes out */
 	union {
 		int (*vm)(struct lodge_vm *vm, void *buf, unsigned long arg);
 		int (*vcpu)(struct lodge_vcpu *v, void *buf, unsigned long arg);

@@ -203,7 +203,7 @@ static int service(struct lodge_vcpu *v)
 			lodge_set_request(v, REQ_EVENT);
 			return NEXT_ENTER;
 		}
-		if (signal_pending(current))
+		if (signal_pending(current) || READ_ONCE(v->run->immediate_exit))
 			return intr_exit(v);
 		block(v);
 		return NEXT_HANDLE;	/* look again */
@@ -331,6 +331,8 @@ static int take_in(struct lodge_vcpu *v)
 	}
 	if (v->user_pic && READ_ONCE(run->request_interrupt_window))
 		lodge_set_request(v, REQ_EVENT);
+	if (unlikely(run->request_interrupt_window))
+		lodge_set_request(v, REQ_EVENT);
 	if (!v->lapic && v->cr8 != (READ_ONCE(run->cr8) & 15))
 		v->cr8 = READ_ONCE(run->cr8) & 15;
 	return 0;
@@ -355,6 +357,7 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 	if (ret)
 		goto out;
 	v->run->exit_reason = KVM_EXIT_UNKNOWN;
+	v->ran = true;
 	if (complete) {
 		v->complete = NULL;
 		srcu_in(v);

@@ -132,14 +132,15 @@ static void decode_iret(struct svm_vcpu *sv, struct lodge_exit *x)
 		lodge_set_request(&sv->v, REQ_EVENT);
 }
 
-static void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u64 code)
+static void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 code)
 {
 	struct lodge_vcpu *v = &sv->v;
 
 	switch (code) {
+	case X_CR4_WRITE:
 	case X_CR8_WRITE:
 		x->kind = EXIT_CR;
-		x->cr.cr = 8;
+		x->cr.cr = code - X_CR0_WRITE;
 		x->cr.op = CR_WRITE;
 		x->cr.gpr = svm_caps.decode && svm_caps.nrips ? x->info1 & 15 : 0xff;
 		break;
@@ -236,7 +237,7 @@ void svm_decode(struct svm_vcpu *sv)
 	if (unlikely(sv->nmi_iret || sv->nmi_step))
 		track_nmi(sv);
 
-	switch (b->exit_code) {
+	switch ((u32)b->exit_code) {
 	case X_INTR:
 		x->kind = EXIT_EXTINT;
 		break;
@@ -267,7 +268,7 @@ void svm_decode(struct svm_vcpu *sv)
 		x->kind = EXIT_HYPERCALL;
 		break;
 	default:
-		decode_rest(sv, x, b->exit_code);
+		decode_rest(sv, x, (u32)b->exit_code);
 		break;
 	}
 }

@@ -2,9 +2,9 @@
 /*
  * The control half of the VMCB: what is intercepted, what is injected, which windows are open.
  *
- * Nothing is intercepted that the hardware gets right by itself: CR0, CR3 and CR4 writes (nested
- * paging keeps them in the save area), INVLPG, task switches, CR8 (V_INTR_MASKING gives the guest its
- * own TPR). That keeps Lodge free of operand decoding on processors without decode assists.
+ * Nothing is intercepted that the hardware gets right by itself: CR0 and CR3 writes (nested paging
+ * keeps them in the save area), INVLPG, task switches, CR8 (V_INTR_MASKING gives the guest its own TPR). CR4
+ * writes are: a bit that the guest's CPUID does not promise raises #GP, though the processor knows it.
  *
  * - Interrupt windows: a virtual interrupt of highest priority is requested and its delivery
  *   intercepted (VINTR), which happens exactly when the guest could take an interrupt. The TPR
@@ -125,6 +125,7 @@ void svm_vcpu_reset(struct lodge_vcpu *v)
 		   ICPT2_CLGI | ICPT2_SKINIT | ICPT2_WBINVD | ICPT2_MONITOR | ICPT2_MWAIT |
 		   ICPT2_XSETBV | ICPT2_RDPRU;
 	b->icpt3 = ICPT3_INVLPGB | ICPT3_INVLPGB_ILLEGAL | ICPT3_MCOMMIT | ICPT3_TLBSYNC;
+	b->cr_icpt = CR4_WRITE;
 	if (svm_caps.pause) {
 		b->icpt1 |= ICPT1_PAUSE;
 		b->pause_count = 3000;
@@ -190,11 +191,9 @@ static void set_virq(struct svm_vmcb *b, u64 bits)
  */
 static void set_cr8(struct svm_vmcb *b, bool on)
 {
-	const u32 bit = BIT(16 + 8);
-
-	if (!(b->cr_icpt & bit) == !on)
+	if (!(b->cr_icpt & CR8_WRITE) == !on)
 		return;
-	b->cr_icpt ^= bit;
+	b->cr_icpt ^= CR8_WRITE;
 	b->clean &= ~CLEAN_ICPT;
 }
 

@@ -115,7 +115,8 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define ICPT3_MCOMMIT		BIT(3)
 #define ICPT3_TLBSYNC		BIT(4)
 
-#define CR8_WRITE		BIT(24)	/* of cr_icpt */
+#define CR4_WRITE		BIT(20)	/* of cr_icpt */
+#define CR8_WRITE		BIT(24)
 #define DR_ALL			0xffffffffu
 
 #define TLB_KEEP		0
@@ -161,7 +162,8 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define CLEAN_ALL		(BIT(13) - 1)
 
 /* exit codes, APM volume 2, appendix C */
-#define X_CR0_READ		0x000
+#define X_CR0_WRITE		0x010
+#define X_CR4_WRITE		0x014
 #define X_CR8_WRITE		0x018
 #define X_DR0_READ		0x020
 #define X_DR15_WRITE		0x03f
@@ -193,7 +195,7 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define X_INVLPGB		0x0a0
 #define X_TLBSYNC		0x0a4
 #define X_NPF			0x400
-#define X_INVALID		(~0ull)
+#define X_INVALID		(~0u)	/* the upper half differs between processors */
 
 /* #NPF info1: the page-fault error code's bits, and these */
 #define NPF_RESERVED		BIT_ULL(3)
