@@ -27,8 +27,8 @@ static __always_inline void lodge_wrmsr(u32 msr, u64 val)
 	asm volatile("wrmsr" : : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
 }
 
-/* A syscore's callbacks got an argument when it got a data pointer. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+/* A syscore's callbacks got an argument when it got a data pointer (Kbuild looks: stable kernels have it too). */
+#ifdef LODGE_HAVE_SYSCORE_DATA
 #define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\
 	static int name##_suspend(void *data) { return suspend_fn(); }		\
 	static void name##_resume(void *data) { resume_fn(); }			\
@@ -55,6 +55,12 @@ static __always_inline void lodge_wrmsr(u32 msr, u64 val)
 #define lodge_vmscape_exit() do { } while (0)
 #endif
 
+#ifdef X86_FEATURE_USE_IBPB
+#define LODGE_FEATURE_IBPB X86_FEATURE_USE_IBPB
+#else
+#define LODGE_FEATURE_IBPB X86_FEATURE_IBPB
+#endif
+
 /* xfer.c: what the kernel does on the way into a guest. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
 #define LODGE_XFER_HEADER "linux/entry-virt.h"
@@ -64,7 +70,9 @@ static __always_inline void lodge_wrmsr(u32 msr, u64 val)
 #define lodge_xfer_handle(x) xfer_to_guest_mode_handle_work(x)
 #endif
 
+/* smp_send_reschedule() traces since 6.4 and wants the event declared. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#include <trace/events/ipi.h>
 #define lodge_rcu_note() rcu_virt_note_context_switch()
 #else
 #define lodge_rcu_note() rcu_virt_note_context_switch(smp_processor_id())
@@ -83,8 +91,23 @@ static __always_inline void lodge_wrmsr(u32 msr, u64 val)
 	else									\
 		current->flags &= ~PF_VCPU;					\
 } while (0)
+#ifdef CONFIG_CONTEXT_TRACKING
 #define guest_context_enter_irqoff() __context_tracking_enter(CONTEXT_GUEST)
 #define guest_context_exit_irqoff() __context_tracking_exit(CONTEXT_GUEST)
+#else
+#define guest_context_enter_irqoff() do { } while (0)
+#define guest_context_exit_irqoff() do { } while (0)
+#endif
+#endif
+/* kvm_run.immediate_exit: newer headers rename what the kernel must not read twice. */
+#ifdef HINT_UNSAFE_IN_KVM
+#define lodge_immediate_exit(run) READ_ONCE((run)->HINT_UNSAFE_IN_KVM(immediate_exit))
+#else
+#define lodge_immediate_exit(run) READ_ONCE((run)->immediate_exit)
+#endif
+
+#ifndef KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES
+#define KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES (1ULL << 0)
 #endif
 #ifndef KVM_CAP_USER_MEMORY2
 #define KVM_CAP_USER_MEMORY2 231

@@ -204,7 +204,7 @@ bool lodge_host_enter(struct lodge_vcpu *v)
 	if (unlikely(!h->enabled))
 		return false;
 	if (h->last_uid != v->uid) {
-		if (boot_cpu_has(X86_FEATURE_USE_IBPB) && h->last_uid)
+		if (boot_cpu_has(LODGE_FEATURE_IBPB) && h->last_uid)
 			lodge_wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 		h->last_uid = v->uid;
 	}

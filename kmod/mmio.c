@@ -17,7 +17,6 @@
  * vcpu->mutex held; outside the window vm->srcu too.
  */
 #include <asm/trapnr.h>
-#include <asm/unaligned.h>
 
 #include "lodge.h"
 #include <asm/fpu/types.h>
@@ -188,6 +187,7 @@ static int access_frag(struct lodge_vcpu *v, const struct lodge_frag *f, bool wr
 {
 	struct lodge_memslot *slot = lodge_vcpu_slot(v, f->gpa >> PAGE_SHIFT);
 	u8 *p = v->mmio.data + f->off;
+	u64 val = 0;
 	int ret;
 
 	if (slot && !(write && slot->flags & KVM_MEM_READONLY))
@@ -197,7 +197,8 @@ static int access_frag(struct lodge_vcpu *v, const struct lodge_frag *f, bool wr
 		return lodge_lapic_mmio(v, f->gpa & ~PAGE_MASK, f->len, p, write);
 	ret = write ? lodge_bus_write(v, BUS_MMIO, f->gpa, f->len, p, false) :
 		      lodge_bus_read(v, BUS_MMIO, f->gpa, f->len, p, false);
-	trace_kvm_mmio(write, f->len, f->gpa, get_unaligned((u64 *)v->mmio.data));
+	memcpy(&val, p, f->len);
+	trace_kvm_mmio(write, f->len, f->gpa, val);
 	if (ret != -EOPNOTSUPP)
 		return ret;
 	to_user(v, f->gpa, f->len, write ? p : NULL);

@@ -87,7 +87,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_KERNEL_GS_BASE), .kind = ADDR, .off = SF(kernel_gs_base), LISTED },
 	{ ONE(MSR_TSC_AUX), .kind = SPECIAL, .special = S_TSC_AUX, LISTED },
 	/* what Linux reads or writes on AMD while it boots: there, and of no effect */
-	{ ONE(MSR_AMD64_SYSCFG), .kind = CONST },
+	{ ONE(0xc0010010 /* SYSCFG */), .kind = CONST },
 	{ ONE(MSR_K7_HWCR), .kind = U64, .off = VF(hwcr), .mask = 0x1000000 | 0x58, LISTED },
 	{ ONE(MSR_K8_INT_PENDING_MSG), .kind = CONST },
 	{ ONE(MSR_AMD64_NB_CFG), .kind = CONST },
@@ -344,7 +344,7 @@ static int write_special(struct lodge_vcpu *v, const struct msr_row *r, u32 inde
 	case S_PRED_CMD:
 		if ((!host && !c->has_pred_cmd) || val & ~1ull)
 			return 1;
-		if (val && boot_cpu_has(X86_FEATURE_USE_IBPB))
+		if (val && boot_cpu_has(LODGE_FEATURE_IBPB))
 			lodge_wrmsr(MSR_IA32_PRED_CMD, 1);
 		return 0;
 	case S_MTRR_CAP:

@@ -139,7 +139,7 @@ static void block(struct lodge_vcpu *v)
 	for (;;) {
 		prepare_to_swait_exclusive(&v->wq, &wait, TASK_INTERRUPTIBLE);
 		if (lodge_vcpu_runnable(v) || signal_pending(current) ||
-		    READ_ONCE(v->run->immediate_exit) || test_bit(REQ_KICK, &v->requests) ||
+		    lodge_immediate_exit(v->run) || test_bit(REQ_KICK, &v->requests) ||
 		    test_bit(REQ_CLOCK, &v->requests))
 			break;
 		schedule();
@@ -203,7 +203,7 @@ static int service(struct lodge_vcpu *v)
 			lodge_set_request(v, REQ_EVENT);
 			return NEXT_ENTER;
 		}
-		if (signal_pending(current) || READ_ONCE(v->run->immediate_exit))
+		if (signal_pending(current) || lodge_immediate_exit(v->run))
 			return intr_exit(v);
 		block(v);
 		return NEXT_HANDLE;	/* look again */
@@ -239,7 +239,7 @@ static int window(struct lodge_vcpu *v)
 	WRITE_ONCE(v->cpu, cpu);
 	smp_store_mb(v->mode, MODE_WINDOW);	/* pairs with lodge_kick() */
 	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS) || lodge_xfer_pending() ||
-	    unlikely(v->run->immediate_exit))
+	    unlikely(lodge_immediate_exit(v->run)))
 		goto out;
 	if (unlikely(!lodge_host_enter(v))) {
 		next = -EBUSY;
@@ -279,7 +279,7 @@ static int run_loop(struct lodge_vcpu *v)
 		next = service(v);
 		if (next == NEXT_HANDLE)
 			continue;
-		if (next == NEXT_ENTER && unlikely(v->run->immediate_exit))
+		if (next == NEXT_ENTER && unlikely(lodge_immediate_exit(v->run)))
 			return intr_exit(v);
 		if (next == NEXT_ENTER && unlikely(v->run->request_interrupt_window) &&
 		    v->user_pic && user_may_inject(v)) {

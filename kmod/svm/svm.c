@@ -155,7 +155,7 @@ static void new_asid(struct svm_vcpu *sv, struct svm_cpu *sc)
 	if (sc->asid_next >= svm_caps.nasids) {
 		sc->asid_gen++;
 		sc->asid_next = svm_caps.min_asid;
-		b->tlb_ctl = TLB_FLUSH_ALL;
+		b->tlb_ctl = SVM_TLB_FLUSH_ALL;
 	}
 	sv->asid_gen = sc->asid_gen;
 	b->asid = sc->asid_next++;
@@ -166,7 +166,7 @@ static void flush_guest(struct svm_vcpu *sv, struct svm_cpu *sc)
 {
 	sv->v.stat.tlb_flush++;
 	if (svm_caps.flush_asid && sv->asid_gen == sc->asid_gen)
-		sv->vmcb->tlb_ctl = TLB_FLUSH_ASID;
+		sv->vmcb->tlb_ctl = SVM_TLB_FLUSH_ASID;
 	else
 		new_asid(sv, sc);
 }
@@ -269,7 +269,7 @@ static void svm_run(struct lodge_vcpu *v)
 	v->st.rip = b->rip;
 	v->st.rflags = b->rflags;
 	v->avail = LG_RIP | LG_RSP | LG_RFLAGS;
-	b->tlb_ctl = TLB_KEEP;
+	b->tlb_ctl = SVM_TLB_KEEP;
 	b->event_inj = 0;
 	b->clean = CLEAN_ALL;
 	tpr_out(sv);

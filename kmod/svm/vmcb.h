@@ -119,9 +119,9 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define CR8_WRITE		BIT(24)
 #define DR_ALL			0xffffffffu
 
-#define TLB_KEEP		0
-#define TLB_FLUSH_ALL		1
-#define TLB_FLUSH_ASID		3
+#define SVM_TLB_KEEP		0
+#define SVM_TLB_FLUSH_ALL		1
+#define SVM_TLB_FLUSH_ASID		3
 
 /* int_ctl */
 #define V_TPR			0x0full
