@@ -1,0 +1,152 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What lodge-run says about wrong options and files: one sentence on standard error, nothing on
+# standard output, the right status. Reports in TAP. usage: files.sh LODGE-RUN
+# The last cases need a device: a file that is none, and one that may not be opened.
+set -u
+lodge=$1
+dir=$(mktemp -d "${TMPDIR:-/tmp}/lodge-files.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+# A leak or a bad access makes the program's status this one, which no case expects.
+export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99
+count=0 failures=0
+
+result() {
+	count=$((count + 1))
+	if [ -z "$2" ]; then
+		echo "ok $count $1"
+	else
+		echo "# $2"
+		echo "not ok $count $1"
+		failures=$((failures + 1))
+	fi
+}
+
+# refuses NAME STATUS PATTERN ARGUMENT...
+refuses() {
+	local name=$1 status=$2 pattern=$3 rc=0 wrong=''
+	shift 3
+	"$lodge" "$@" >"$dir/out" 2>"$dir/err" </dev/null || rc=$?
+	[ $rc = "$status" ] || wrong="status $rc, not $status; "
+	[ "$(wc -l <"$dir/err")" = 1 ] || wrong+="not one line; "
+	grep -qE "^lodge-run: .*$pattern" "$dir/err" || wrong+="it does not say '$pattern'; "
+	[ ! -s "$dir/out" ] || wrong+="something on standard output; "
+	[ -z "$wrong" ] || wrong+="it said: $(head -c 300 "$dir/err")"
+	result "$name" "$wrong"
+}
+
+# says NAME PATTERN ARGUMENT...
+says() {
+	local name=$1 pattern=$2 wrong=''
+	shift 2
+	"$lodge" "$@" >"$dir/out" 2>"$dir/err" </dev/null || wrong="status $?; "
+	grep -qE "$pattern" "$dir/out" || wrong+="it does not say '$pattern'; "
+	[ ! -s "$dir/err" ] || wrong+="something on standard error"
+	result "$name" "$wrong"
+}
+
+# bytes FILE OFFSET HEX: write bytes into a file.
+bytes() { printf '%b' "$(sed 's/../\\x&/g' <<<"$3")" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
+
+# The least that passes for a bzImage: one sector of setup, 64 KiB of kernel that wants 16 MiB
+# at 16 MiB. Field offsets are those of the boot protocol.
+kernel() {
+	truncate -s 0 "$1"
+	truncate -s $((2 * 512 + 65536)) "$1"
+	bytes "$1" $((0x1f1)) 01		# setup_sects
+	bytes "$1" $((0x1f4)) 00100000		# syssize, in 16 bytes
+	bytes "$1" $((0x1fe)) 55aa
+	bytes "$1" $((0x200)) eb6a		# the jump over the header
+	bytes "$1" $((0x202)) 48647253		# HdrS
+	bytes "$1" $((0x206)) 0f02		# version 2.15
+	bytes "$1" $((0x211)) 01		# loadflags
+	bytes "$1" $((0x22c)) ffffff7f		# initrd_addr_max
+	bytes "$1" $((0x236)) 0100		# xloadflags: 64-bit
+	bytes "$1" $((0x238)) ff070000		# cmdline_size
+	bytes "$1" $((0x258)) 0000000100000000	# pref_address
+	bytes "$1" $((0x260)) 00000001		# init_size
+}
+
+good=$dir/good
+kernel "$good"
+echo text >"$dir/text"
+truncate -s 100000 "$dir/zeros"
+: >"$dir/empty"
+truncate -s 64M "$dir/initrd"
+truncate -s 1M "$dir/disk"
+truncate -s 1000 "$dir/odd"
+head -c 40000 "$good" >"$dir/short"
+cp "$good" "$dir/old"
+bytes "$dir/old" $((0x206)) 0b02
+cp "$good" "$dir/bits32"
+bytes "$dir/bits32" $((0x236)) 0000
+cp "$good" "$dir/huge"
+bytes "$dir/huge" $((0x260)) ffffffff
+cp "$good" "$dir/wild"
+bytes "$dir/wild" $((0x258)) f0ffffffffffffff
+cp "$good" "$dir/syssize"
+bytes "$dir/syssize" $((0x1f4)) ffffffff
+cp "$good" "$dir/tiny"
+bytes "$dir/tiny" $((0x1f4)) 20000000
+cp "$good" "$dir/noline"
+bytes "$dir/noline" $((0x238)) 10000000
+none=$dir/none
+
+echo 1..46
+says "help" 'Ctrl-A x' --help
+says "version" '^lodge-run [0-9]' --version
+refuses "no kernel named" 2 'kernel' --mem 64M
+refuses "an unknown option" 2 "'--frob'" --frob
+refuses "an option without its value" 2 '--kernel wants a value' --kernel
+refuses "an argument too many" 2 "'frob'" --kernel "$good" frob
+for mem in 0 12Q 5MM -5 M '' 99999999999999999999 2000G; do
+	refuses "memory of '$mem'" 2 'wants a size' --kernel "$good" --mem "$mem"
+done
+refuses "memory of 4K" 2 'too little memory' --kernel "$good" --mem 4K
+for cpus in 0 65 -1 x 1x ''; do
+	refuses "processors: '$cpus'" 2 'wants a number' --kernel "$good" --cpus "$cpus"
+done
+refuses "nine disks" 2 'at most 8' --kernel "$good" --disk 1 --disk 2 --disk 3 --disk 4 --disk 5 \
+	--disk 6 --disk 7 --disk 8 --disk 9
+
+refuses "a kernel that is not there" 1 'No such file' --kernel "$none"
+refuses "a folder for a kernel" 1 'not a regular file' --kernel "$dir"
+refuses "an empty kernel" 1 'not a Linux kernel' --kernel "$dir/empty"
+refuses "a text for a kernel" 1 'not a Linux kernel' --kernel "$dir/text"
+refuses "zeros for a kernel" 1 'not a Linux kernel' --kernel "$dir/zeros"
+refuses "a truncated kernel" 1 'truncated' --kernel "$dir/short"
+refuses "a kernel that claims to be 64 GiB" 1 'truncated' --kernel "$dir/syssize"
+refuses "a kernel shorter than its entry" 1 'truncated' --kernel "$dir/tiny"
+refuses "a kernel of an old protocol" 1 '64-bit' --kernel "$dir/old"
+refuses "a kernel of 32 bits" 1 '64-bit' --kernel "$dir/bits32"
+refuses "a kernel that wants 4 GiB" 1 'too little memory.* 4112 MiB' --kernel "$dir/huge"
+refuses "a kernel at the end of the address space" 1 'impossible address' --kernel "$dir/wild"
+refuses "too little memory for the kernel" 1 'too little memory.* 32 MiB' --kernel "$good" --mem 31M
+refuses "a command line too long" 1 'at most 1984 char' --kernel "$good" \
+	--append "$(head -c 2000 /dev/zero | tr '\0' x)"
+refuses "a kernel that takes no command line" 1 'at most' --kernel "$dir/noline"
+
+refuses "an initrd that is not there" 1 'No such file' --kernel "$good" --initrd "$none"
+refuses "an empty initrd" 1 'empty' --kernel "$good" --initrd "$dir/empty"
+refuses "too little memory for the initrd" 1 'too little memory.* 96 MiB' --kernel "$good" \
+	--initrd "$dir/initrd" --mem 80M
+
+refuses "a disk that is not there" 1 'No such file' --kernel "$good" --disk "$none"
+refuses "a disk of half a sector" 1 'multiple of 512' --kernel "$good" --disk "$dir/odd"
+refuses "a disk of no size" 1 'multiple of 512' --kernel "$good" --disk "$dir/empty,ro"
+
+refuses "no device" 1 'is the module loaded' --kernel "$good" --device "$none" \
+	--initrd "$dir/initrd" --disk "$dir/disk"
+refuses "a device that is none" 1 'not a KVM device' --kernel "$good" --device /dev/null
+# Root may open anything; without root this process drops nothing.
+chmod 0 "$dir/text"
+if [ "$(id -u)" = 0 ]; then
+	chmod 0755 "$dir"
+	cp "$lodge" "$dir/program"
+	printf '#!/bin/sh\nexec setpriv --reuid 65534 --clear-groups -- %s "$@"\n' "$dir/program" >"$dir/user"
+	chmod 0755 "$dir/user"
+	lodge=$dir/user
+fi
+refuses "a device without permission" 1 'no permission' --kernel "$good" --device "$dir/text"
+[ $failures = 0 ]
