@@ -12,8 +12,10 @@ host_command() {
 	run_port=file,id=run,path=$work/out
 	[ -z "$tty" ] || run_port=stdio,id=run,signal=off
 	words="console=ttyS0 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable quiet"
-	words+=" loglevel=5 log_buf_len=4M random.trust_cpu=on cryptomgr.notests $append"
-	command=(qemu-system-x86_64 -accel "tcg,thread=$thread" -cpu "${LODGE_LAB_CPU:-max}" -M pc -m "$mem" -smp "$smp"
+	words+=" loglevel=5 log_buf_len=4M rcupdate.rcu_cpu_stall_timeout=60"
+	words+=" random.trust_cpu=on cryptomgr.notests $append"
+	command=(qemu-system-x86_64 -accel "tcg,thread=$thread" -cpu "${LODGE_LAB_CPU:-max}" 
+		-M pc -m "$mem" -smp "$smp"
 		-nodefaults -display none -no-user-config -no-reboot
 		-chardev "file,id=console,path=$work/console" -serial chardev:console
 		-chardev "$run_port" -serial chardev:run
