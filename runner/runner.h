@@ -122,7 +122,6 @@ struct chain {
 };
 
 struct vm;
-struct disk;
 
 /*
  * A virtio device on the MMIO transport, version 2, with one queue, and the thread that serves it.
@@ -133,8 +132,8 @@ struct virtio {
 	struct vm *vm;
 	unsigned int index;
 	pthread_mutex_t lock;
-	_Atomic uint32_t status;
-	_Atomic uint32_t isr;
+	atomic_uint status;
+	atomic_uint isr;
 	uint32_t device_sel, driver_sel, queue_sel;
 	uint64_t driver_features;
 	struct queue queue;
@@ -149,6 +148,8 @@ struct virtio {
 	size_t config_len;
 	uint32_t (*serve)(struct virtio *v, const struct chain *c);
 };
+
+struct disk;
 
 struct vcpu {
 	struct vm *vm;
@@ -175,8 +176,8 @@ struct vm {
 	struct serial serial;
 	uint8_t rtc_index;
 	uint16_t pm1_enable, pm1_control;
-	_Atomic int end;	/* enum end; set once */
-	_Atomic bool stopping;	/* threads leave what they wait for */
+	atomic_int end;	/* enum end; set once */
+	atomic_bool stopping;	/* threads leave what they wait for */
 	int end_fd;		/* eventfd: @end was set */
 };
 

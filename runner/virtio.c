@@ -65,10 +65,10 @@ static int read_chain(struct virtio *v, uint16_t head, struct chain *c)
 
 		if (!p || (flags & VRING_DESC_F_INDIRECT))
 			return -1;
+		if (c->nwrite && !(flags & VRING_DESC_F_WRITE))
+			return -1;
 		if (flags & VRING_DESC_F_WRITE)
 			c->nwrite++;
-		else if (c->nwrite)
-			return -1;
 		else
 			c->nread++;
 		c->iov[n].iov_base = p;

@@ -47,6 +47,7 @@ says() {
 }
 
 # bytes FILE OFFSET HEX: write bytes into a file.
+# shellcheck disable=SC2001 # a pattern that keeps what it matched
 bytes() { printf '%b' "$(sed 's/../\\x&/g' <<<"$3")" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
 
 # The least that passes for a bzImage: one sector of setup, 64 KiB of kernel that wants 16 MiB

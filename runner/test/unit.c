@@ -7,8 +7,11 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <termios.h>
 #include <linux/serial_reg.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
@@ -563,6 +566,128 @@ TEST(escape, "the escape key: leaves, sends itself, waits for its second key")
 	EQ(vm.end, END_NONE);
 	EQ(term_escape(&vm, d, 4), 0);
 	EQ(vm.end, END_ESCAPE);
+}
+
+/* What a child does with the terminal that is its standard input. */
+static void guest_console(void)
+{
+	make_vm(false);
+	/* The sanitizer's own handler would come first. */
+	signal(SIGSEGV, SIG_DFL);
+	if (term_raw() < 0)
+		_exit(1);
+	/* The test waits for this before it goes on. */
+	if (write(STDOUT_FILENO, "raw", 3) != 3)
+		_exit(1);
+	exit(term_loop(&vm));
+}
+
+struct console {
+	int master;
+	pid_t pid;
+	struct termios before;
+};
+
+static int open_slave(int master)
+{
+	return open(ptsname(master), O_RDWR | O_NOCTTY);
+}
+
+static void get_settings(int master, struct termios *t)
+{
+	int slave = OK(open_slave(master));
+
+	OK(tcgetattr(slave, t));
+	close(slave);
+}
+
+static void start_console(struct console *c)
+{
+	char ready[3];
+	int pipes[2];
+
+	c->master = OK(posix_openpt(O_RDWR | O_NOCTTY));
+	OK(grantpt(c->master));
+	OK(unlockpt(c->master));
+	OK(pipe(pipes));
+	get_settings(c->master, &c->before);
+	c->pid = OK(fork());
+	if (!c->pid) {
+		setsid();
+		dup2(open(ptsname(c->master), O_RDWR), STDIN_FILENO);
+		dup2(pipes[1], STDOUT_FILENO);
+		guest_console();
+	}
+	EQ(read(pipes[0], ready, 3), 3);
+}
+
+static void is_raw(struct console *c, bool raw)
+{
+	struct termios now;
+
+	get_settings(c->master, &now);
+	if (raw)
+		EQ(now.c_lflag & (ICANON | ECHO | ISIG), 0);
+	else
+		SAME(&now, &c->before, offsetof(struct termios, c_cc));
+}
+
+static int console_end(struct console *c)
+{
+	int status;
+
+	EQ(waitpid(c->pid, &status, 0), c->pid);
+	is_raw(c, false);
+	return status;
+}
+
+TEST(terminal_escape, "the terminal: raw, and as it was after the escape key")
+{
+	struct console c;
+	int status;
+
+	start_console(&c);
+	is_raw(&c, true);
+	EQ(write(c.master, "abc\1x", 5), 5);
+	status = console_end(&c);
+	TRUE(WIFEXITED(status));
+	EQ(WEXITSTATUS(status), END_ESCAPE);
+}
+
+TEST(terminal_signals, "the terminal: as it was after each signal that ends the program")
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGSEGV, SIGABRT, SIGPIPE,
+		SIGALRM, SIGUSR2 };
+	struct console c;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(signals); i++) {
+		int status;
+
+		start_console(&c);
+		OK(kill(c.pid, signals[i]));
+		status = console_end(&c);
+		EQ(WTERMSIG(status), signals[i]);
+		close(c.master);
+	}
+}
+
+TEST(terminal_stop, "the terminal: as it was while the program is stopped, raw again after")
+{
+	struct console c;
+	int status;
+
+	start_console(&c);
+	OK(kill(c.pid, SIGTSTP));
+	EQ(waitpid(c.pid, &status, WUNTRACED), c.pid);
+	TRUE(WIFSTOPPED(status));
+	is_raw(&c, false);
+	OK(kill(c.pid, SIGCONT));
+	EQ(waitpid(c.pid, &status, WCONTINUED), c.pid);
+	/* The handler runs at the child's next chance; the key is read after it. */
+	EQ(write(c.master, "\1x", 2), 2);
+	status = console_end(&c);
+	EQ(WEXITSTATUS(status), END_ESCAPE);
 }
 
 /* Each port that ends a run, and one value just beside it. */
