@@ -439,7 +439,7 @@ void lodge_eventfd_destroy(struct lodge_vm *vm)
 
 int lodge_eventfd_module_init(void)
 {
-	wq = alloc_workqueue("lodge-irqfd", 0, 0);
+	wq = alloc_workqueue("lodge-irqfd", WQ_UNBOUND, 0);
 	return wq ? 0 : -ENOMEM;
 }
 
