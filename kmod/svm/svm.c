@@ -256,6 +256,7 @@ static void svm_run(struct lodge_vcpu *v)
 {
 	struct svm_vcpu *sv = to_svm(v);
 	struct svm_vmcb *b = sv->vmcb;
+	u64 rip = b->rip, shadow = b->int_state & INT_SHADOW;
 
 	tpr_in(sv);
 	b->rax = v->regs[R_AX];
@@ -264,6 +265,9 @@ static void svm_run(struct lodge_vcpu *v)
 	lodge_context_enter();
 	svm_enter(v->regs, sv->vmcb_pa, sv->host_pa, v->spec_live ? &sv->spec : NULL);
 	lodge_context_exit();
+	/* Nothing was executed, so a shadow still holds; QEMU (7.2) forgets it. */
+	if (unlikely(shadow) && b->rip == rip && b->exit_code == X_INTR)
+		b->int_state |= INT_SHADOW;
 	v->regs[R_AX] = b->rax;
 	v->regs[R_SP] = b->rsp;
 	v->st.rip = b->rip;

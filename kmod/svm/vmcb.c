@@ -206,11 +206,20 @@ static void set_cr8(struct svm_vmcb *b, bool on)
 void svm_set_windows(struct lodge_vcpu *v, bool irq, bool nmi)
 {
 	struct svm_vcpu *sv = to_svm(v);
+	bool shadow = false;
 
-	set_virq(sv->vmcb, irq ? V_IRQ | V_PRIO | V_IGN_TPR : 0);
+	if (unlikely(irq)) {
+		lodge_need(v, LG_MISC);
+		shadow = v->st.int_shadow;
+	}
+	set_virq(sv->vmcb, irq && !shadow ? V_IRQ | V_PRIO | V_IGN_TPR : 0);
 	set_cr8(sv->vmcb, irq);
-	/* Blocked by an earlier NMI: its IRET is intercepted already. Blocked by a shadow: step. */
-	if (nmi && (sv->nmi_iret || !v->nmi_masked))
+	/*
+	 * Blocked by an earlier NMI: its IRET is intercepted already. Blocked by a shadow: step. That goes
+	 * for interrupts too, for QEMU (7.2) forgets the shadow at VMRUN, and an interrupt that comes
+	 * between STI and HLT would not end the HLT.
+	 */
+	if (shadow || (nmi && (sv->nmi_iret || !v->nmi_masked)))
 		step_over(sv);
 }
 
