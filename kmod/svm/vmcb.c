@@ -187,7 +187,8 @@ static void set_virq(struct svm_vmcb *b, u64 bits)
 /*
  * Writes of CR8 exit while a vector is held back by TPR. A virtual interrupt of that vector's priority
  * would do the same with fewer exits, but QEMU (7.2) aborts when CR8 is written while a virtual interrupt
- * is requested; for that reason they exit during an interrupt window too.
+ * is requested; for that reason they exit during an interrupt window too. And without an in-kernel LAPIC
+ * they always do: userspace has to know.
  */
 static void set_cr8(struct svm_vmcb *b, bool on)
 {
@@ -213,7 +214,7 @@ void svm_set_windows(struct lodge_vcpu *v, bool irq, bool nmi)
 		shadow = v->st.int_shadow;
 	}
 	set_virq(sv->vmcb, irq && !shadow ? V_IRQ | V_PRIO | V_IGN_TPR : 0);
-	set_cr8(sv->vmcb, irq);
+	set_cr8(sv->vmcb, irq || !v->lapic);
 	/*
 	 * Blocked by an earlier NMI: its IRET is intercepted already. Blocked by a shadow: step. That goes
 	 * for interrupts too, for QEMU (7.2) forgets the shadow at VMRUN, and an interrupt that comes
