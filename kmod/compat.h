@@ -165,6 +165,7 @@ static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long add
 
 	if (ret)
 		return ret;
+	__acquire(ptl);		/* for sparse: follow_pte() does not say so */
 	*pfn = pte_pfn(*pte);
 	*writable = pte_write(*pte);
 	pte_unmap_unlock(pte, ptl);

@@ -63,7 +63,7 @@ enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror)
  */
 int lodge_code_bits(struct lodge_vcpu *v)
 {
-	lodge_need(v, LG_SEG | LG_CR);
+	lodge_need(v, LG_CS | LG_CR | LG_RFLAGS);
 	if (v->st.efer & EFER_LMA && v->st.seg[SEG_CS].l)
 		return 64;
 	if (!(v->st.cr0 & X86_CR0_PE) || v->st.rflags & X86_EFLAGS_VM)

@@ -3,16 +3,18 @@
  * Second-level faults: from a guest frame to a host frame, by the VMM's own mapping.
  *
  * Fast, in the window: the slot comes from the vCPU's cache, the page from
- * get_user_pages_fast_only(), table pages from the vCPU's stock; nothing sleeps. Slow: the same with
- * get_user_pages_unlocked(), which faults the page in, and with device mappings that have no struct page.
+ * get_user_pages_fast_only(), table pages from the vCPU's stock; nothing sleeps. Slow: the host
+ * takes the fault first, as if the VMM had touched the page. What then is still not found the fast
+ * way goes through get_user_pages_unlocked(), which knows why, or is a device mapping, which has no
+ * struct page.
  *
- * No reference to the page is kept: the mmu notifier tells when it goes. The race with it:
- * the notifier's sequence is read before the page is looked up, and compared again under npt->lock
- * right before the entry is written (lodge_notify_stale). An invalidation under way over that address, or one that
- * has ended since, makes the vCPU run again and fault anew.
+ * No reference to the page is kept: the mmu notifier tells when it goes. The race with it: the
+ * notifier's sequence is read before the page is looked up, and compared again under npt->lock
+ * right before the entry is written (lodge_notify_stale). An invalidation under way over that
+ * address, or one that has ended since, makes the vCPU run again and fault anew.
  *
- * Pages mapped writable are marked dirty now, so swap and write-back know of them; with a dirty log a page is writable
- * only once its bit is set.
+ * Pages mapped writable are marked dirty now, so swap and write-back know of them. A write to a
+ * slot with a dirty log sets the page's bit in the same step that makes it writable.
  *
  * Called by the vCPU's thread. Locks: npt->lock around the install.
  */
@@ -57,54 +59,51 @@ static struct page *page_fast(struct fault *f)
 {
 	struct page *p;
 
-	if (f->may_write && get_user_pages_fast_only(f->hva, 1, FOLL_WRITE, &p) == 1) {
-		f->writable = true;
-		return p;
-	}
-	f->writable = false;
-	if (!f->write && get_user_pages_fast_only(f->hva, 1, 0, &p) == 1)
+	f->writable = f->may_write && get_user_pages_fast_only(f->hva, 1, FOLL_WRITE, &p) == 1;
+	if (f->writable || (!f->write && get_user_pages_fast_only(f->hva, 1, 0, &p) == 1))
 		return p;
 	return NULL;
 }
 
 /*
- * The size at which the host maps an address: 2 where a PMD maps 2M. Called under npt->lock after
- * the sequence was compared, so the page tables cannot be freed under us: IRQs are off, and a
- * freeing CPU waits for that (or for the notifier, which waits for the lock).
+ * The size at which the host maps an address: 2 where a PMD or PUD maps it. Called under npt->lock
+ * after the sequence was compared: what is found is what the page was found through. The page
+ * tables cannot be freed meanwhile: IRQs are off, and who frees them waits for that (by IPI or RCU).
  */
 static int host_level(struct mm_struct *mm, unsigned long hva)
 {
-	pgd_t *pgd = pgd_offset(mm, hva);
-	p4d_t *p4d;
-	pud_t *pud, pudval;
+	pgd_t pgd = READ_ONCE(*pgd_offset(mm, hva));
+	p4d_t p4d;
+	pud_t pud;
 	pmd_t pmd;
 
-	if (pgd_none(READ_ONCE(*pgd)))
+	if (pgd_none(pgd))
 		return 1;
-	p4d = p4d_offset(pgd, hva);
-	if (p4d_none(READ_ONCE(*p4d)) || !p4d_present(*p4d))
+	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
+	if (!p4d_present(p4d))
 		return 1;
-	pud = pud_offset(p4d, hva);
-	pudval = READ_ONCE(*pud);
-	if (pud_none(pudval) || !pud_present(pudval))
+	pud = READ_ONCE(*pud_offset(&p4d, hva));
+	if (!pud_present(pud))
 		return 1;
-	if (lodge_pud_leaf(pudval))
+	if (lodge_pud_leaf(pud))
 		return 2;
-	pmd = READ_ONCE(*pmd_offset(pud, hva));
+	pmd = READ_ONCE(*pmd_offset(&pud, hva));
 	return pmd_present(pmd) && lodge_pmd_leaf(pmd) ? 2 : 1;
 }
 
+/* 2 where the slot, the host's page and what the notifier is doing allow a 2M leaf; else 1. */
 static int map_level(struct lodge_vcpu *v, const struct fault *f)
 {
 	const struct lodge_memslot *s = f->slot;
+	unsigned long hva = f->hva & ~((512ul << PAGE_SHIFT) - 1);
 	gfn_t first = f->gfn & ~511ull;
 
 	if (!lodge_npt_huge || s->dirty || f->uncached || (f->gfn ^ f->hva >> PAGE_SHIFT) & 511 ||
 	    first < s->base_gfn || first + 512 > s->base_gfn + s->npages)
 		return 1;
-	if (lodge_npt_has_table(v, f->gfn))
+	if (lodge_npt_has_table(v, f->gfn) || host_level(v->vm->mm, f->hva) == 1)
 		return 1;
-	return host_level(v->vm->mm, f->hva);
+	return lodge_notify_stale(&v->vm->npt, f->seq, hva, hva + (512ul << PAGE_SHIFT)) ? 1 : 2;
 }
 
 /* Under the lock: still true? Then write it. */
@@ -114,29 +113,28 @@ static int install(struct lodge_vcpu *v, const struct fault *f)
 	struct lodge_npt *npt = &v->vm->npt;
 	u64 bits = f->uncached ? ops->leaf_uc : ops->leaf;
 	unsigned long flags;
-	int level, ret = MAP_DONE;
+	bool done = true;
 
 	if (f->writable)
 		bits |= ops->write;
-	if (f->write)
-		lodge_mark_dirty(f->slot, f->gfn);
 	raw_spin_lock_irqsave(&npt->lock, flags);
-	if (lodge_notify_stale(npt, f->seq, f->hva))
-		goto out;		/* run again, fault again */
-	level = map_level(v, f);
-	if (level == 2)
-		ret = lodge_npt_install(v, f->gfn & ~511ull, f->pfn & ~511ull, 2, bits | ops->large) ?
-			MAP_DONE : MAP_RETRY;
-	else
-		ret = lodge_npt_install(v, f->gfn, f->pfn, 1, bits) ? MAP_DONE : MAP_RETRY;
-out:
+	if (likely(!lodge_notify_stale(npt, f->seq, f->hva, f->hva + PAGE_SIZE))) {
+		if (f->write)
+			lodge_mark_dirty(f->slot, f->gfn);
+		if (map_level(v, f) == 2)
+			done = lodge_npt_install(v, f->gfn & ~511ull, f->pfn & ~511ull, 2,
+						 bits | ops->large);
+		else
+			done = lodge_npt_install(v, f->gfn, f->pfn, 1, bits);
+	}	/* else: run again, fault again */
 	raw_spin_unlock_irqrestore(&npt->lock, flags);
-	return ret;
+	return done ? MAP_DONE : MAP_RETRY;
 }
 
+/* What is mapped writable counts as dirty: nobody looks at the guest's dirty bits later. */
 static void release_page(struct page *p, bool writable)
 {
-	if (writable && !PageReserved(p))
+	if (writable && !PageDirty(p) && !PageReserved(p))
 		SetPageDirty(p);
 	put_page(p);
 }
@@ -191,20 +189,32 @@ static int pfn_mapping(struct lodge_vcpu *v, struct fault *f)
 	if (!ret && f->write && !f->writable)
 		ret = -EFAULT;
 	f->writable &= f->may_write;
-	f->uncached = !pfn_valid(f->pfn);
+	f->uncached = !page_is_ram(f->pfn);
 out:
 	mmap_read_unlock(mm);
 	return ret;
 }
 
-static int page_slow(struct fault *f, struct page **p)
+/* Fault the page in. 0 with *p; -EFAULT, -EHWPOISON, -EINTR. */
+static int page_slow(struct lodge_vcpu *v, struct fault *f, struct page **p)
 {
-	long n = get_user_pages_unlocked(f->hva, 1, p, FOLL_HWPOISON | (f->write ? FOLL_WRITE : 0));
+	struct mm_struct *mm = v->vm->mm;
+	bool unlocked = false;
+	long n;
 
-	if (n != 1)
-		return n < 0 ? n : -EFAULT;
-	f->writable = f->write;
-	return 0;
+	mmap_read_lock(mm);
+	n = fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
+	mmap_read_unlock(mm);
+	*p = n ? NULL : page_fast(f);
+	if (*p)
+		return 0;
+	n = get_user_pages_unlocked(f->hva, 1, p, FOLL_HWPOISON | (f->write ? FOLL_WRITE : 0));
+	if (n == 1) {
+		f->writable = f->write;
+		return 0;
+	}
+	*p = NULL;
+	return n < 0 ? n : -EFAULT;
 }
 
 static void poisoned(unsigned long hva)
@@ -223,26 +233,22 @@ static void poisoned(unsigned long hva)
  */
 int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 {
-	struct page *p = NULL;
+	struct page *p;
 	struct fault f;
 	int ret;
 
-	ret = lodge_npt_stock_fill(v);
-	if (ret)
-		return ret;
+	if (v->stock.n < LODGE_STOCK_LOW && lodge_npt_stock_fill(v))
+		return -ENOMEM;
 	ret = begin(v, &f, gpa, access);
 	if (ret != MAP_DONE)
 		return ret;
-	p = page_fast(&f);
-	ret = p ? 0 : page_slow(&f, &p);
+	ret = page_slow(v, &f, &p);
 	if (ret == -EHWPOISON) {
 		poisoned(f.hva);
 		return MAP_DONE;	/* the signal is seen before the next entry */
 	}
-	if (ret == -EFAULT) {
-		p = NULL;
+	if (ret == -EFAULT)
 		ret = pfn_mapping(v, &f);
-	}
 	if (ret == -EAGAIN)
 		return MAP_DONE;
 	if (ret)

@@ -3,13 +3,21 @@
  * Guest memory by address: physical (through the slots) and linear (through the guest's own page
  * tables).
  *
- * The walk is the processor's (SDM 3, 4.3-4.6): no paging, 32-bit, PAE, 4- and 5-level; NX, WP, SMEP,
- * SMAP, protection keys, reserved bits. It sets accessed and dirty bits as the processor does, with a compare and
- * exchange on the guest's entry. Entries are read once: the guest may change them meanwhile.
+ * The walk is the processor's (SDM 3, 4.3-4.6): no paging, 32-bit, PAE, 4- and 5-level; NX, WP,
+ * SMEP, SMAP, protection keys, reserved bits. It sets accessed and dirty bits as the processor does,
+ * with a compare and exchange on the guest's entry. Entries are read once: the guest may change
+ * them meanwhile.
  *
  * Atomic walks (in the window) read through the second-level tables (lodge_npt_peek): what the
  * guest just used is mapped there. They never set a bit: where one is missing they answer -EAGAIN
  * and the caller takes the sleeping way.
+ *
+ * Where an exit gives no instruction length, its bytes are fetched each time, and mostly from the
+ * page of the last one. That walk is kept (struct lodge_code_page): the addresses of its entries and
+ * what they held. While they hold the same, and the control registers too, the walk would go
+ * the same way. Their addresses are good while no second-level translation was taken away:
+ * npt->gen is raised before the memory behind it may be used otherwise, and who raises it waits
+ * for every window to end.
  *
  * vcpu->mutex held; vm->srcu held, or the window.
  */
@@ -31,15 +39,16 @@
 #define PF_RSVD	BIT(3)
 #define PF_PK	BIT(5)
 
-static unsigned long gpa_hva(struct lodge_vcpu *v, gpa_t gpa, bool write)
+/* The slot of an address, and the user address there; NULL where this access finds no memory. */
+static struct lodge_memslot *gpa_slot(struct lodge_vcpu *v, gpa_t gpa, bool write,
+				      unsigned long *hva)
 {
 	struct lodge_memslot *s = lodge_vcpu_slot(v, gpa >> PAGE_SHIFT);
 
 	if (!s || (write && s->flags & KVM_MEM_READONLY))
-		return 0;
-	if (write)
-		lodge_mark_dirty(s, gpa >> PAGE_SHIFT);
-	return s->hva + ((gpa >> PAGE_SHIFT) - s->base_gfn) * PAGE_SIZE + offset_in_page(gpa);
+		return NULL;
+	*hva = s->hva + ((gpa >> PAGE_SHIFT) - s->base_gfn) * PAGE_SIZE + offset_in_page(gpa);
+	return s;
 }
 
 /**
@@ -55,9 +64,10 @@ int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len)
 {
 	while (len) {
 		int part = min_t(int, len, PAGE_SIZE - offset_in_page(gpa));
-		unsigned long hva = gpa_hva(v, gpa, false);
+		unsigned long hva;
 
-		if (!hva || copy_from_user(buf, (void __user *)hva, part))
+		if (!gpa_slot(v, gpa, false, &hva) ||
+		    copy_from_user(buf, (void __user *)hva, part))
 			return -EFAULT;
 		gpa += part;
 		buf += part;
@@ -71,9 +81,14 @@ int lodge_write_gpa(struct lodge_vcpu *v, gpa_t gpa, const void *buf, int len)
 {
 	while (len) {
 		int part = min_t(int, len, PAGE_SIZE - offset_in_page(gpa));
-		unsigned long hva = gpa_hva(v, gpa, true);
+		unsigned long hva, left;
+		struct lodge_memslot *s = gpa_slot(v, gpa, true, &hva);
 
-		if (!hva || copy_to_user((void __user *)hva, buf, part))
+		if (!s)
+			return -EFAULT;
+		left = copy_to_user((void __user *)hva, buf, part);
+		lodge_mark_dirty(s, gpa >> PAGE_SHIFT);		/* after the write: see memslot.c */
+		if (left)
 			return -EFAULT;
 		gpa += part;
 		buf += part;
@@ -89,6 +104,7 @@ struct walk {
 	u64 root;
 	u64 reserved;		/* address bits beyond MAXPHYADDR */
 	bool pae, atomic, nx;
+	struct lodge_code_page *record;	/* atomic only; may be NULL */
 };
 
 static void format(struct lodge_vcpu *v, struct walk *w)
@@ -127,6 +143,10 @@ static int read_entry(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64
 		if (!p)
 			return -EAGAIN;
 		*e = w->size == 8 ? READ_ONCE(*(u64 *)p) : READ_ONCE(*(u32 *)p);
+		if (w->record) {
+			w->record->entry[w->record->n] = p;
+			w->record->value[w->record->n++] = *e;
+		}
 		return 0;
 	}
 	return lodge_read_gpa(v, gpa, e, w->size);
@@ -135,6 +155,7 @@ static int read_entry(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64
 /* Set bits in an entry unless it changed. 0, 1: it changed, walk again; -EAGAIN, -EFAULT. */
 static int set_bits(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 old, u64 bits)
 {
+	struct lodge_memslot *s;
 	unsigned long hva;
 	struct page *p;
 	void *k;
@@ -142,14 +163,15 @@ static int set_bits(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 o
 
 	if (w->atomic)
 		return -EAGAIN;
-	hva = gpa_hva(v, gpa, true);
-	if (!hva || get_user_pages_fast(hva, 1, FOLL_WRITE, &p) != 1)
+	s = gpa_slot(v, gpa, true, &hva);
+	if (!s || get_user_pages_fast(hva, 1, FOLL_WRITE, &p) != 1)
 		return -EFAULT;
 	k = page_address(p) + offset_in_page(hva);
 	if (w->size == 8)
 		same = cmpxchg((u64 *)k, old, old | bits) == old;
 	else
 		same = cmpxchg((u32 *)k, (u32)old, (u32)(old | bits)) == (u32)old;
+	lodge_mark_dirty(s, gpa >> PAGE_SHIFT);
 	set_page_dirty_lock(p);
 	put_page(p);
 	return !same;
@@ -288,6 +310,30 @@ static bool canonical(const struct lodge_state *st, u64 gva)
 	return (u64)((s64)(gva << (64 - bits)) >> (64 - bits)) == gva;
 }
 
+static int translate(struct lodge_vcpu *v, struct walk *w, u64 gva, u32 access, gpa_t *gpa,
+		     struct lodge_walk_fault *f)
+{
+	int ret, tries;
+
+	lodge_need(v, LG_CR | LG_RFLAGS);
+	if (!(v->st.cr0 & X86_CR0_PG)) {
+		*gpa = (u32)gva;
+		return 0;
+	}
+	if (v->st.efer & EFER_LMA && !canonical(&v->st, gva)) {
+		fault(f, gva, 0);
+		f->gp = true;
+		return 1;
+	}
+	format(v, w);
+	for (tries = 0; tries < 8; tries++) {
+		ret = walk(v, w, gva, access, gpa, f);
+		if (ret != 2)
+			return ret;
+	}
+	return -EFAULT;		/* another vCPU changes the entry all the time */
+}
+
 /**
  * lodge_gva_to_gpa - translate a linear address as the guest's processor would
  * @v: the vCPU
@@ -303,24 +349,8 @@ int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa,
 		     struct lodge_walk_fault *f, bool atomic)
 {
 	struct walk w = { .atomic = atomic };
-	int ret, tries;
 
-	lodge_need(v, LG_CR | LG_RFLAGS);
-	if (!(v->st.cr0 & X86_CR0_PG)) {
-		*gpa = (u32)gva;
-		return 0;
-	}
-	if (v->st.efer & EFER_LMA && !canonical(&v->st, gva)) {
-		f->gp = true;
-		return 1;
-	}
-	format(v, &w);
-	for (tries = 0; tries < 8; tries++) {
-		ret = walk(v, &w, gva, access, gpa, f);
-		if (ret != 2)
-			return ret;
-	}
-	return -EFAULT;		/* another vCPU changes the entry all the time */
+	return translate(v, &w, gva, access, gpa, f);
 }
 
 static int access_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access,
@@ -360,25 +390,85 @@ int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32
 	return access_gva(v, gva, (void *)buf, len, access | ACC_WRITE, f);
 }
 
+static u32 fetch_access(const struct lodge_vcpu *v)
+{
+	return ACC_FETCH | (v->st.cpl == 3 ? ACC_USER : 0);
+}
+
+/* The kept walk, if it would still go the same way. Rights are not looked at: the CPU ran code there. */
+static const u8 *kept_page(struct lodge_vcpu *v, u64 lin)
+{
+	const struct lodge_code_page *c = &v->code;
+	const struct lodge_state *st = &v->st;
+	int i;
+
+	if (c->gen != READ_ONCE(v->vm->npt.gen) || c->lin != lin >> PAGE_SHIFT ||
+	    c->cr3 != st->cr3 || c->cr0 != st->cr0 || c->cr4 != st->cr4 || c->efer != st->efer)
+		return NULL;
+	for (i = 0; i < c->n; i++)
+		if (READ_ONCE(*c->entry[i]) != c->value[i])
+			return NULL;
+	return c->page;
+}
+
+/* Kernel address of the page at lin, by a walk that is kept. 0, 1: fault in *f, -EAGAIN, -EFAULT. */
+static int find_page(struct lodge_vcpu *v, u64 lin, const u8 **page, struct lodge_walk_fault *f)
+{
+	struct lodge_code_page *c = &v->code;
+	struct walk w = { .atomic = true, .record = c };
+	u64 gen = READ_ONCE(v->vm->npt.gen);
+	gpa_t gpa;
+	int ret;
+
+	smp_rmb();	/* the generation before the tables: lodge_npt_flush() */
+	c->gen = 0;
+	c->n = 0;
+	ret = translate(v, &w, lin & PAGE_MASK, fetch_access(v), &gpa, f);
+	if (ret)
+		return ret;
+	*page = lodge_npt_peek(v, gpa, false);
+	if (!*page)
+		return -EAGAIN;
+	c->page = *page;
+	c->lin = lin >> PAGE_SHIFT;
+	c->cr0 = v->st.cr0;
+	c->cr3 = v->st.cr3;
+	c->cr4 = v->st.cr4;
+	c->efer = v->st.efer;
+	if (!c->n || w.size == 8)
+		c->gen = gen;
+	return 0;
+}
+
 /* Bytes of one page, at most max. Count, or as lodge_fetch(). */
-static int fetch_page(struct lodge_vcpu *v, u64 lin, u8 *buf, int max,
-		      struct lodge_walk_fault *f, bool atomic)
+static int fetch_atomic(struct lodge_vcpu *v, u64 lin, u8 *buf, int max,
+			struct lodge_walk_fault *f)
 {
 	int n = min_t(int, max, PAGE_SIZE - offset_in_page(lin)), ret;
-	u32 access = ACC_FETCH | (v->st.cpl == 3 ? ACC_USER : 0);
-	gpa_t gpa;
-	void *p;
+	const u8 *page = kept_page(v, lin);
 
-	ret = lodge_gva_to_gpa(v, lin, access, &gpa, f, atomic);
+	if (!page) {
+		ret = find_page(v, lin, &page, f);
+		if (ret)
+			return ret < 0 ? ret : 0;
+	}
+	if (likely(n == 15))
+		memcpy(buf, page + offset_in_page(lin), 15);	/* of constant size: no call */
+	else
+		memcpy(buf, page + offset_in_page(lin), n);
+	return n;
+}
+
+/* The same outside the window. */
+static int fetch_page(struct lodge_vcpu *v, u64 lin, u8 *buf, int max, struct lodge_walk_fault *f)
+{
+	int n = min_t(int, max, PAGE_SIZE - offset_in_page(lin)), ret;
+	gpa_t gpa;
+
+	ret = lodge_gva_to_gpa(v, lin, fetch_access(v), &gpa, f, false);
 	if (ret)
 		return ret < 0 ? ret : 0;
-	if (!atomic)
-		return lodge_read_gpa(v, gpa, buf, n) ?: n;
-	p = lodge_npt_peek(v, gpa, false);
-	if (!p)
-		return -EAGAIN;
-	memcpy(buf, p, n);
-	return n;
+	return lodge_read_gpa(v, gpa, buf, n) ?: n;
 }
 
 /**
@@ -397,14 +487,15 @@ int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault 
 	int n, more;
 	u64 lin;
 
-	lodge_need(v, LG_RIP | LG_CR | LG_SEG | LG_RFLAGS);
+	lodge_need(v, LG_RIP | LG_CR | LG_CS | LG_RFLAGS);
 	lin = v->st.rip;
 	if (lodge_code_bits(v) != 64)
 		lin = (u32)(lin + v->st.seg[SEG_CS].base);
-	n = fetch_page(v, lin, buf, max, f, atomic);
+	n = atomic ? fetch_atomic(v, lin, buf, max, f) : fetch_page(v, lin, buf, max, f);
 	if (n <= 0 || n == max)
 		return n;
-	more = fetch_page(v, lin + n, buf + n, max - n, &f2, atomic);
+	more = atomic ? fetch_atomic(v, lin + n, buf + n, max - n, &f2) :
+			fetch_page(v, lin + n, buf + n, max - n, &f2);
 	return more > 0 ? n + more : n;
 }
 

@@ -91,7 +91,8 @@ enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COU
 #define LG_SYSCALL	BIT(6)		/* star .. sysenter_eip */
 #define LG_DR		BIT(7)		/* dr6 dr7 (dr[] is switched by host.c) */
 #define LG_MISC		BIT(8)		/* pat debugctl, interrupt shadow */
-#define LG_ALL		(BIT(9) - 1)
+#define LG_CS		BIT(9)		/* seg[SEG_CS], cpl: part of LG_SEG, to read alone */
+#define LG_ALL		(BIT(10) - 1)
 
 struct lodge_state {
 	u64 rip, rflags;
@@ -290,6 +291,7 @@ struct lodge_vcpu {
 	struct lodge_memslot *last_slot;/* [v] cache of the slot lookup, checked against slots_seq */
 	u64 last_slots_gen;
 	struct lodge_npt_stock stock;	/* [v] table pages for faults taken in the window */
+	struct lodge_code_page code;	/* [v] window: gwalk.c */
 	struct lodge_fpu fpu;
 	struct lodge_cpuid_cache cpuid;
 	struct lodge_pv pv;

@@ -52,8 +52,13 @@ struct lodge_npt {
 	unsigned long notify_seq;	/* [n] host mappings changed */
 	int notify_count;		/* [n] invalidations under way */
 	unsigned long notify_start, notify_end;	/* [n] hull of the ranges under way, user addresses */
-	long pages_4k, pages_2m, tables;	/* [n] for stats */
 };
+
+/* The width of the addresses that the tables can translate. */
+static inline unsigned int lodge_npt_gpa_bits(const struct lodge_npt *npt)
+{
+	return 12 + 9 * npt->levels;
+}
 
 /* Preallocated table pages of one vCPU, filled outside the window. */
 struct lodge_npt_stock {
@@ -66,6 +71,20 @@ enum lodge_map {
 	MAP_DONE,		/* mapped (or somebody else did): run again */
 	MAP_MMIO,		/* no slot, or a write to a read-only one: emulate */
 	MAP_RETRY,		/* in the window only: take the slow path */
+};
+
+/*
+ * The page of code at which a vCPU last exited, and how the guest's tables led there (gwalk.c).
+ * Kernel addresses: good while npt->gen is the same, in the window.
+ */
+struct lodge_code_page {
+	u64 gen;			/* 0: none */
+	u64 lin;			/* linear page number */
+	u64 cr0, cr3, cr4, efer;
+	const void *page;
+	int n;
+	const u64 *entry[5];		/* of the guest's tables */
+	u64 value[5];
 };
 
 /* An error of a guest page walk: inject as #PF (or #GP for a non-canonical address). */
@@ -104,11 +123,11 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);	/* may sleep; 
 int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);	/* window; enum lodge_map */
 
 void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush */
-void lodge_npt_write_protect(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t start, gfn_t end);	/* and flush */
+void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush */
 void lodge_npt_flush(struct lodge_vm *vm);				/* bump gen, wait for windows to end */
 
 /* notifier.c */
-bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long hva);
+bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start, unsigned long end);
 int lodge_notifier_init(struct lodge_vm *vm);				/* mmu notifier; takes mmap_lock */
 void lodge_notifier_exit(struct lodge_vm *vm);
 

@@ -2,15 +2,17 @@
 /*
  * Memory slots: which guest frames are which user addresses.
  *
- * The table is a sorted array, immutable once published in vm->slots; every change builds a new one.
- * A slot that goes or moves is first marked invalid; when lodge_vm_sync() returns no fault can map
- * it any more, and its range is removed from the second-level tables. Only then does it leave the table: until
- * nothing of it is mapped the mmu notifier must find it. So when the ioctl returns no vCPU reaches the old memory. A failed call changes nothing: all memory is
- * allocated before the table is swapped.
+ * The table is a sorted array, immutable once published in vm->slots; every change builds a new
+ * one. A slot that goes or moves is first marked invalid; when lodge_vm_sync() returns no fault can
+ * map it any more, and its range is removed from the second-level tables. Only then does it leave
+ * the table: until nothing of it is mapped the mmu notifier must find it. So when the ioctl returns
+ * no vCPU reaches the old memory. A failed call changes nothing: all memory is allocated before
+ * the table is swapped.
  *
- * Dirty log: one bit a page, set before a page becomes writable. Reading the log takes the bits and
- * takes the writability away; the flush comes before the bits go to userspace, so a write after
- * the log was read sets its bit anew.
+ * Dirty log: one bit a page. A fault sets the bit and makes the page writable in one step under
+ * npt->lock; what the kernel itself writes sets it after the write. Reading the log takes the bits,
+ * then the writability (under the same lock), flushes, and only then hands the bits out: a write
+ * that the reader may not see in the page's bytes always has its bit set again.
  *
  * Changes: vm->slots_lock. Readers: vm->srcu, or the window.
  */
@@ -27,9 +29,10 @@ static struct lodge_memslots *current_slots(struct lodge_vm *vm)
 	return rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->slots_lock));
 }
 
-static void free_slot(struct lodge_memslot *s)
+/* heir: the slot that took over the log, or NULL. */
+static void free_slot(struct lodge_memslot *s, const struct lodge_memslot *heir)
 {
-	if (s)
+	if (s && !(heir && heir->dirty == s->dirty))
 		kvfree(s->dirty);
 	kfree(s);
 }
@@ -53,7 +56,7 @@ void lodge_slots_free(struct lodge_vm *vm)
 	int i;
 
 	for (i = 0; i < t->n; i++)
-		free_slot(t->by_gfn[i]);
+		free_slot(t->by_gfn[i], NULL);
 	kvfree(t);
 }
 
@@ -174,9 +177,10 @@ static struct lodge_memslots *build(const struct lodge_memslots *t, const struct
 	return n;
 }
 
-static int check_region(const struct kvm_userspace_memory_region *r)
+static int check_region(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r)
 {
-	unsigned int bits = boot_cpu_data.x86_phys_bits;
+	unsigned int bits = min_t(unsigned int, boot_cpu_data.x86_phys_bits,
+				  lodge_npt_gpa_bits(&vm->npt));
 	u64 last = r->guest_phys_addr + r->memory_size - 1;
 
 	if (r->flags & ~(u32)(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
@@ -185,7 +189,9 @@ static int check_region(const struct kvm_userspace_memory_region *r)
 		return -EINVAL;
 	if ((r->memory_size | r->guest_phys_addr | r->userspace_addr) & ~PAGE_MASK)
 		return -EINVAL;
-	if (!access_ok((void __user *)(unsigned long)r->userspace_addr, r->memory_size))
+	/* Not access_ok(): newer ones let addresses with a tag pass. */
+	if (r->userspace_addr >= TASK_SIZE_MAX ||
+	    r->memory_size > TASK_SIZE_MAX - r->userspace_addr)
 		return -EINVAL;
 	if (r->memory_size >> PAGE_SHIFT > MAX_SLOT_PAGES)
 		return -EINVAL;
@@ -208,14 +214,15 @@ static struct lodge_memslot *make_slot(const struct kvm_userspace_memory_region 
 	s->id = r->slot;
 	if (!(s->flags & KVM_MEM_LOG_DIRTY_PAGES))
 		return s;
-	s->dirty = kvcalloc(BITS_TO_LONGS(s->npages), sizeof(long), GFP_KERNEL_ACCOUNT);
+	/* A slot that only moves takes its log along. */
+	if (old && old->dirty)
+		s->dirty = old->dirty;
+	else
+		s->dirty = kvcalloc(BITS_TO_LONGS(s->npages), sizeof(long), GFP_KERNEL_ACCOUNT);
 	if (!s->dirty) {
 		kfree(s);
 		return NULL;
 	}
-	/* A log that goes on (the slot only moved or was set again) keeps its bits. */
-	if (old && old->dirty)
-		bitmap_copy(s->dirty, old->dirty, s->npages);
 	return s;
 }
 
@@ -223,22 +230,23 @@ static struct lodge_memslot *make_slot(const struct kvm_userspace_memory_region 
 static int replace(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge_memslot *new)
 {
 	struct lodge_memslots *t = current_slots(vm), *n = build(t, old, new);
+	gfn_t end = old ? old->base_gfn + old->npages : 0;
 
 	if (!n)
 		return -ENOMEM;
 	if (old && (!new || new->base_gfn != old->base_gfn)) {
 		WRITE_ONCE(old->invalid, true);
 		lodge_vm_sync(vm);
-		lodge_npt_zap(vm, old->base_gfn, old->base_gfn + old->npages);
+		lodge_npt_zap(vm, old->base_gfn, end);
 	}
 	rcu_assign_pointer(vm->slots, n);
 	lodge_vm_sync(vm);
 	if (old && new && new->dirty && !old->dirty)
-		lodge_npt_write_protect(vm, new, new->base_gfn, new->base_gfn + new->npages);
-	/* Bits set while the table was being swapped. */
-	if (old && new && old->dirty && new->dirty)
-		bitmap_or(new->dirty, new->dirty, old->dirty, new->npages);
-	free_slot(old);
+		lodge_npt_write_protect(vm, new->base_gfn, new->base_gfn + new->npages);
+	/* Without the log the range may be mapped by large pages again. */
+	if (old && new && old->dirty && !new->dirty && lodge_npt_huge)
+		lodge_npt_zap(vm, old->base_gfn, end);
+	free_slot(old, new);
 	kvfree(t);
 	return 0;
 }
@@ -267,7 +275,7 @@ static int set_locked(struct lodge_vm *vm, const struct kvm_userspace_memory_reg
 		return -ENOMEM;
 	ret = replace(vm, old, new);
 	if (ret)
-		free_slot(new);
+		free_slot(new, old);
 	return ret;
 }
 
@@ -281,7 +289,7 @@ static int set_locked(struct lodge_vm *vm, const struct kvm_userspace_memory_reg
  */
 int lodge_set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r)
 {
-	int ret = check_region(r);
+	int ret = check_region(vm, r);
 
 	if (ret)
 		return ret;
@@ -297,7 +305,11 @@ int lodge_ioc_set_region(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return lodge_set_region(vm, buf);
 }
 
-/** lodge_ioc_set_region2 - KVM_SET_USER_MEMORY_REGION2: the same; there is no guest_memfd */
+/**
+ * lodge_ioc_set_region2 - KVM_SET_USER_MEMORY_REGION2: the same; there is no guest_memfd
+ *
+ * The padding is not looked at: callers leave it uninitialized, and KVM lets them.
+ */
 int lodge_ioc_set_region2(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct kvm_userspace_memory_region2 *r2 = buf;
@@ -312,17 +324,21 @@ int lodge_ioc_set_region2(struct lodge_vm *vm, void *buf, unsigned long arg)
 /* Take the bits of a logged slot into out, and the writability of their pages. */
 static void take_dirty(struct lodge_vm *vm, struct lodge_memslot *s, unsigned long *out)
 {
-	unsigned long i, bits, words = BITS_TO_LONGS(s->npages);
+	unsigned long i, words = BITS_TO_LONGS(s->npages);
+	gfn_t end = s->base_gfn + s->npages, at;
+	bool any = false;
 
 	for (i = 0; i < words; i++) {
-		bits = READ_ONCE(s->dirty[i]) ? xchg(&s->dirty[i], 0) : 0;
-		out[i] = bits;
-		if (bits)
-			lodge_npt_protect_range(vm, s->base_gfn + i * BITS_PER_LONG,
-						min(s->base_gfn + (i + 1) * BITS_PER_LONG,
-						    s->base_gfn + s->npages));
+		out[i] = READ_ONCE(s->dirty[i]) ? xchg(&s->dirty[i], 0) : 0;
+		if (!out[i])
+			continue;
+		at = s->base_gfn + i * BITS_PER_LONG;
+		lodge_npt_protect_range(vm, at, min_t(gfn_t, at + BITS_PER_LONG, end));
+		any = true;
+		cond_resched();
 	}
-	lodge_npt_flush(vm);
+	if (any)
+		lodge_npt_flush(vm);
 }
 
 /**
@@ -331,7 +347,8 @@ static void take_dirty(struct lodge_vm *vm, struct lodge_memslot *s, unsigned lo
  * @buf: struct kvm_dirty_log
  * @arg: unused
  *
- * Return: 0, -EINVAL (slot number), -ENOENT (no such slot, or not logged), -EFAULT (the bits are kept), -ENOMEM.
+ * Return: 0, -EINVAL (slot number), -ENOENT (no such slot, or not logged), -EFAULT (the bits are
+ * kept), -ENOMEM.
  */
 int lodge_ioc_get_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg)
 {

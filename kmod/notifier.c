@@ -24,14 +24,16 @@ static struct lodge_vm *to_vm(struct mmu_notifier *mn)
  * lodge_notify_stale - may a page that was looked up at seq still be mapped?
  * @npt: the tables, lock held
  * @seq: npt->notify_seq before the look-up
- * @hva: its user address
+ * @start: first user address of what is to be mapped
+ * @end: behind the last one
  *
  * Return: true when it must be looked up again.
  */
-bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long hva)
+bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start,
+			unsigned long end)
 {
 	lockdep_assert_held(&npt->lock);
-	if (unlikely(npt->notify_count) && hva >= npt->notify_start && hva < npt->notify_end)
+	if (unlikely(npt->notify_count) && end > npt->notify_start && start < npt->notify_end)
 		return true;
 	return npt->notify_seq != seq;
 }

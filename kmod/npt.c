@@ -3,12 +3,13 @@
  * The second-level tables: one radix tree, whatever the format of its entries (struct
  * lodge_pte_ops: masks for EPT or NPT).
  *
- * Leaves are 4K or 2M. Entries change under npt->lock; the hardware and lockless readers (lodge_npt_peek,
- * in the window) look at them any time, so each change is one 64-bit store and a table page is
- * freed only when lodge_npt_flush() has seen every window end.
+ * Leaves are 4K or 2M. Entries change under npt->lock; the hardware and lockless readers
+ * (lodge_npt_peek, in the window) look at them any time, so each change is one 64-bit store and a
+ * table page is freed only when lodge_npt_flush() has seen every window end.
  *
- * Taking translations away goes in bounded steps, so that the lock is never held for long. A range that covers
- * all of a 2M table takes the table out too: the next fault may map 2M there.
+ * Taking translations away goes in bounded steps, so that the lock is never held for long. A range
+ * that covers all of a 2M table takes the table out too: the next fault may map 2M there. That is
+ * also how small pages become a large one: the host announces it to the mmu notifier.
  *
  * Locks: npt->lock (raw, IRQs off) is a leaf. Called from faults, the mmu notifier, slot changes.
  */
@@ -125,21 +126,29 @@ void lodge_npt_flush(struct lodge_vm *vm)
 	lodge_kick_all_sync(vm);
 }
 
-/* The entry for gfn at the lowest level that exists, and its level. */
-static u64 *lookup(struct lodge_npt *npt, gfn_t gfn, int *level)
+/* The entry for gfn at the lowest level that exists, its value and its level. */
+static u64 *lookup_value(const struct lodge_npt *npt, gfn_t gfn, int *level, u64 *val)
 {
-	u64 *t = table(npt->root);
-	int l;
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	int l = npt->levels, s = shift(l);
+	u64 at = npt->root, *e;
 
-	for (l = npt->levels; ; l--) {
-		u64 *e = &t[slot_of(gfn, l)], val = READ_ONCE(*e);
-
-		if (!is_present(val) || is_leaf(val, l)) {
-			*level = l;
-			return e;
-		}
-		t = table(val);
+	for (;; l--, s -= 9) {
+		e = (u64 *)phys_to_virt(at) + (gfn >> s & (ENTRIES - 1));
+		*val = READ_ONCE(*e);
+		if (!(*val & ops->present) || l == 1 || *val & ops->large)
+			break;
+		at = *val & ops->addr;
 	}
+	*level = l;
+	return e;
+}
+
+static u64 *lookup(const struct lodge_npt *npt, gfn_t gfn, int *level)
+{
+	u64 val;
+
+	return lookup_value(npt, gfn, level, &val);
 }
 
 /**
@@ -154,15 +163,18 @@ static u64 *lookup(struct lodge_npt *npt, gfn_t gfn, int *level)
 void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write)
 {
 	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	const struct lodge_npt *npt = &v->vm->npt;
+	u64 e, mask;
 	int level;
-	u64 e = READ_ONCE(*lookup(&v->vm->npt, gpa >> PAGE_SHIFT, &level));
-	u64 pa;
 
-	if (!is_present(e) || (write && !(e & ops->write)) || (e & (ops->leaf | ops->leaf_uc)) != ops->leaf)
+	if (gpa >> lodge_npt_gpa_bits(npt))
 		return NULL;
-	pa = (e & ops->addr & ~((PAGE_SIZE << shift(level)) - 1)) |
-	     (gpa & ((PAGE_SIZE << shift(level)) - 1));
-	return phys_to_virt(pa);
+	lookup_value(npt, gpa >> PAGE_SHIFT, &level, &e);
+	if (!(e & ops->present) || (write && !(e & ops->write)) ||
+	    (e & (ops->leaf | ops->leaf_uc)) != ops->leaf)
+		return NULL;
+	mask = (PAGE_SIZE << shift(level)) - 1;
+	return phys_to_virt((e & ops->addr & ~mask) | (gpa & mask));
 }
 
 /**
@@ -173,7 +185,8 @@ void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write)
  * @level: 1 (4K) or 2 (2M)
  * @bits: the leaf's other bits
  *
- * Where 4K pages are mapped already a 2M leaf is not forced upon them: the page that faulted is mapped by itself.
+ * A page that is there already keeps what it has: a fault only ever adds rights, so that no flush
+ * is due. Its frame is the same, for the notifier takes a page out before the host exchanges it.
  *
  * Return: true when done, false when the stock ran out.
  */
@@ -192,19 +205,15 @@ bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level
 		if (!is_present(*e)) {
 			if (!v->stock.n)
 				return false;
-			npt->tables++;
 			WRITE_ONCE(*e, page_to_phys(v->stock.page[--v->stock.n]) | ops->table);
 		}
 		t = table(*e);
 	}
 	e = &t[slot_of(gfn, level)];
-	if (level == 1)
-		bits &= ~ops->large;
-	WRITE_ONCE(*e, (u64)pfn << PAGE_SHIFT | bits);
-	if (level == 1)
-		npt->pages_4k++;
-	else
-		npt->pages_2m++;
+	bits |= (u64)pfn << PAGE_SHIFT;
+	if (is_present(*e) && !((*e ^ bits) & ops->addr))
+		bits |= *e & ops->write;
+	WRITE_ONCE(*e, bits);
 	return true;
 }
 
@@ -215,15 +224,6 @@ bool lodge_npt_has_table(struct lodge_vcpu *v, gfn_t gfn)
 
 	lookup(&v->vm->npt, gfn, &level);
 	return level == 1;
-}
-
-static void forget(struct lodge_npt *npt, u64 *e, int level)
-{
-	WRITE_ONCE(*e, 0);
-	if (level == 1)
-		npt->pages_4k--;
-	else
-		npt->pages_2m--;
 }
 
 /* One bounded step of a zap: returns the frame to go on with. */
@@ -252,7 +252,6 @@ static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_h
 			if (!(gfn & (ENTRIES - 1)) && end - gfn >= ENTRIES) {
 				list_add(&virt_to_page(table(*e))->lru, dead);
 				WRITE_ONCE(*e, 0);
-				npt->tables--;
 				*any = true;
 				gfn += ENTRIES;
 				continue;
@@ -261,7 +260,7 @@ static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_h
 			level = 1;
 		}
 		if (is_present(*e)) {
-			forget(npt, e, level);
+			WRITE_ONCE(*e, 0);
 			*any = true;
 		}
 		gfn = next_at(gfn, level);
@@ -341,7 +340,7 @@ void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
 		for (budget = STEP; budget && start < end; budget--) {
 			e = lookup(npt, start, &level);
 			if (is_present(*e) && level > 1)
-				forget(npt, e, level);
+				WRITE_ONCE(*e, 0);
 			else if (is_present(*e))
 				WRITE_ONCE(*e, *e & ~lodge_ops->pte_ops->write);
 			start = next_at(start, level);
@@ -351,7 +350,7 @@ void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
 }
 
 /** lodge_npt_write_protect - the same with the flush: a slot's log is switched on */
-void lodge_npt_write_protect(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t start, gfn_t end)
+void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end)
 {
 	lodge_npt_protect_range(vm, start, end);
 	lodge_npt_flush(vm);
@@ -364,8 +363,8 @@ void lodge_npt_write_protect(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t
  * @end: behind the last one
  * @clear: forget it
  *
- * Context: does not sleep. A translation that a TLB still holds does not set the bit again: the answer is
- * a hint, as the kernel takes it.
+ * Context: does not sleep. A translation that a TLB still holds does not set the bit again: the
+ * answer is a hint, as the kernel takes it.
  */
 bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
 {

@@ -56,14 +56,21 @@ static void store_seg(const struct kvm_segment *k, int i)
 	vmwrite(segs[i].ar, ar);
 }
 
+static void load_cs(struct lodge_state *st)
+{
+	load_seg(&st->seg[SEG_CS], SEG_CS);
+	/* SS.DPL is CPL, also where SS is unusable (27.3.1.2). */
+	st->cpl = vmread(G_SS_AR) >> 5 & 3;
+}
+
 static void load_segs(struct lodge_state *st)
 {
 	int i;
 
 	for (i = 0; i < SEG_COUNT; i++)
-		load_seg(&st->seg[i], i);
-	/* SS.DPL is CPL, also where SS is unusable (27.3.1.2). */
-	st->cpl = vmread(G_SS_AR) >> 5 & 3;
+		if (i != SEG_CS)
+			load_seg(&st->seg[i], i);
+	load_cs(st);
 }
 
 static void load_cr(struct lodge_state *st)
@@ -136,8 +143,12 @@ static void load_groups(struct lodge_vcpu *v, u32 groups)
 		st->rflags = vmread(G_RFLAGS);
 	if (groups & LG_CR)
 		load_cr(st);
-	if (groups & LG_SEG)
+	if (groups & LG_SEG) {
 		load_segs(st);
+		groups |= LG_CS;
+	} else if (groups & LG_CS) {
+		load_cs(st);
+	}
 	if (groups & LG_TABLE) {
 		st->gdt.base = vmread(G_GDTR_BASE);
 		st->gdt.limit = vmread(G_GDTR_LIMIT);
