@@ -24,7 +24,7 @@
 enum {
 	REPORT_PORT = 0x3a0,
 	REPORT_DONE = 0x10000,
-	REPORT_ABORT = 0x10001,	/* a: line, b: value, c: text */
+	REPORT_ABORT = 0x10001,	/* a: line, b: value, c: text; see guest_abort() */
 	REPORT_TRAP = 0x10002,	/* a: vector, b: error code, c: rip */
 };
 
@@ -40,15 +40,24 @@ static inline void done(void)
 	report(REPORT_DONE, 0, 0, 0);
 }
 
+/* As report(), of a check that failed: R8 has the value that was wanted. */
+static inline void guest_abort(uint64_t line, uint64_t got, uint64_t want, const char *text)
+{
+	register uint64_t r8 asm("r8") = want;
+
+	asm volatile("outl %%eax, %%dx" : : "a"(REPORT_ABORT), "d"(REPORT_PORT), "D"(line),
+		     "S"(got), "b"(text), "r"(r8) : "memory");
+}
+
 /* A check in the guest; a failure ends the subtest. */
 #define GUEST_IS(a, b) do {								\
-	uint64_t got_ = (uint64_t)(a);							\
-	if (got_ != (uint64_t)(b))							\
-		report(REPORT_ABORT, __LINE__, got_, (uint64_t)(#a " == " #b));		\
+	uint64_t got_ = (uint64_t)(a), want_ = (uint64_t)(b);				\
+	if (got_ != want_)								\
+		guest_abort(__LINE__, got_, want_, #a " == " #b);			\
 } while (0)
 #define GUEST_TRUE(cond) do {								\
 	if (!(cond))									\
-		report(REPORT_ABORT, __LINE__, 0, (uint64_t)(#cond));			\
+		guest_abort(__LINE__, 0, 1, #cond);					\
 } while (0)
 
 #define MAKE_PORT(suffix, type, reg)							\

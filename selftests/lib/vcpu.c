@@ -244,8 +244,8 @@ static void fail_if_guest_failed(struct vcpu *v, const char *file, int line)
 		return;
 	r = get_regs(v);
 	if ((u32)r.rax == REPORT_ABORT)
-		test_fail(file, (int)r.rdi, "in the guest: not so: %s (left: 0x%llx)",
-			  (const char *)r.rbx, r.rsi);
+		test_fail(file, (int)r.rdi, "in the guest: not so: %s (0x%llx, 0x%llx)",
+			  (const char *)r.rbx, r.rsi, r.r8);
 	if ((u32)r.rax == REPORT_TRAP) {
 		dump_vcpu(v);
 		test_fail(file, line, "in the guest: vector %llu, error code 0x%llx, at 0x%llx",
