@@ -235,8 +235,13 @@ int vcpus_start(struct vm *vm)
 {
 	const struct sigaction action = { .sa_handler = kicked };
 	unsigned int i;
+	sigset_t kick;
 
+	/* Whoever started this program may have left it blocked or ignored. */
+	sigemptyset(&kick);
+	sigaddset(&kick, SIGUSR1);
 	sigaction(SIGUSR1, &action, NULL);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	for (i = 0; i < vm->ncpus; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
 
