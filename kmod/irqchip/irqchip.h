@@ -58,7 +58,6 @@ u8 lodge_lapic_get_tpr(struct lodge_vcpu *v);
 int lodge_lapic_pending(struct lodge_vcpu *v, u8 *threshold);
 void lodge_lapic_ack(struct lodge_vcpu *v, int vector);		/* IRR -> ISR at injection */
 void lodge_lapic_eoi(struct lodge_vcpu *v);			/* PV EOI, EOI fast paths */
-int lodge_lapic_in_service(struct lodge_vcpu *v);		/* highest vector in ISR, or -1 */
 bool lodge_lapic_accepts_extint(struct lodge_vcpu *v);		/* LINT0 is ExtINT and unmasked, or the APIC is off */
 u8 lodge_lapic_user_eoi(struct lodge_vcpu *v);			/* REQ_IOAPIC_EOI: the vector for KVM_EXIT_IOAPIC_EOI */
 lodge_vcpu_ioctl lodge_ioc_get_lapic, lodge_ioc_set_lapic;

@@ -184,11 +184,6 @@ void lodge_lapic_eoi(struct lodge_vcpu *v)
 	look_again(l);
 }
 
-int lodge_lapic_in_service(struct lodge_vcpu *v)
-{
-	return v->lapic->isr_top ?: -1;
-}
-
 u8 lodge_lapic_user_eoi(struct lodge_vcpu *v)
 {
 	return v->lapic->user_eoi;
