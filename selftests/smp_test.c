@@ -120,7 +120,7 @@ static void ipi_ap(void)
 	apic_write(APIC_LDR, 2 << 24);
 	on_vector[0x61] = just_eoi;
 	ap_ready = 1;
-	while (vector_count[0x61] < 4)
+	for (; vector_count[0x61] < 4; cli())
 		sti_hlt();
 	done();
 }
@@ -253,7 +253,7 @@ static void hlt_guest(void)
 	apic_enable();
 	on_vector[0x51] = just_eoi;
 	report(1, 0, 0, 0);
-	while (vector_count[0x51] < 20)
+	for (; vector_count[0x51] < 20; cli())
 		sti_hlt();
 	done();
 }
