@@ -125,14 +125,6 @@ struct kvm_userspace_memory_region2 {
 
 #include <linux/mm.h>
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
-#define lodge_pmd_leaf(pmd) pmd_leaf(pmd)
-#define lodge_pud_leaf(pud) pud_leaf(pud)
-#else
-#define lodge_pmd_leaf(pmd) pmd_large(pmd)
-#define lodge_pud_leaf(pud) pud_large(pud)
-#endif
-
 /* The mmu notifier's *_young() answers. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
 typedef bool lodge_young_t;

@@ -2,11 +2,11 @@
 /*
  * Second-level faults: from a guest frame to a host frame, by the VMM's own mapping.
  *
- * Fast, in the window: the slot comes from the vCPU's cache, the page from
- * get_user_pages_fast_only(), table pages from the vCPU's stock; nothing sleeps. Slow: the host
- * takes the fault first, as if the VMM had touched the page. What then is still not found the fast
- * way goes through get_user_pages_unlocked(), which knows why, or is a device mapping, which has no
- * struct page.
+ * Fast, in the window: the slot comes from the vCPU's cache, the page from the host's page tables
+ * themselves, table pages from the vCPU's stock; nothing sleeps. Slow: the host takes the fault
+ * first, as if the VMM had touched the page. What then is still not found the fast way goes
+ * through get_user_pages_unlocked(), which knows why, or is a device mapping, which has no struct
+ * page.
  *
  * No reference to the page is kept: the mmu notifier tells when it goes. The race with it: the
  * notifier's sequence is read before the page is looked up, and compared again under npt->lock
@@ -18,10 +18,7 @@
  *
  * Called by the vCPU's thread. Locks: npt->lock around the install.
  */
-#include <linux/hugetlb.h>
-#include <linux/io.h>
 #include <linux/mm.h>
-#include <linux/pagemap.h>
 #include <linux/pgtable.h>
 #include <linux/sched/signal.h>
 
@@ -35,7 +32,10 @@ struct fault {
 	bool may_write;		/* the slot allows it, and no log wants to hear of it first */
 	bool writable;		/* the host page is */
 	bool uncached;
+	bool held;		/* a reference to the page is ours */
+	u8 level;		/* 1 or 2: how large the host maps it */
 	kvm_pfn_t pfn;
+	struct page *page;	/* NULL: a device's memory */
 	unsigned long seq;
 };
 
@@ -45,6 +45,7 @@ static int begin(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 	f->slot = lodge_vcpu_slot(v, f->gfn);
 	f->write = access & ACC_WRITE;
 	f->uncached = false;
+	f->held = false;
 	if (!f->slot || (f->write && f->slot->flags & KVM_MEM_READONLY))
 		return MAP_MMIO;
 	f->hva = f->slot->hva + ((f->gfn - f->slot->base_gfn) << PAGE_SHIFT);
@@ -54,89 +55,91 @@ static int begin(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 	return MAP_DONE;
 }
 
-/* A writable page if it is one already; a read never breaks copy-on-write. */
-static struct page *page_fast(struct fault *f)
+/*
+ * What the host's page tables have at f->hva: false where this access would fault there. A read
+ * never breaks copy-on-write: the page is writable if it is so already. All levels have the same
+ * format (SDM 3, 4.5). The tables cannot be freed meanwhile: IRQs are off, and who frees them
+ * waits for that, by IPI or RCU, as for the kernel's own lockless walkers.
+ */
+static bool host_lookup(struct mm_struct *mm, struct fault *f)
 {
-	struct page *p;
+	const u64 user = _PAGE_PRESENT | _PAGE_USER;
+	int level = pgtable_l5_enabled() ? 5 : 4, shift = 3 + 9 * level;
+	const u64 *t = (const u64 *)mm->pgd;
+	u64 e, mask;
 
-	f->writable = f->may_write && get_user_pages_fast_only(f->hva, 1, FOLL_WRITE, &p) == 1;
-	if (f->writable || (!f->write && get_user_pages_fast_only(f->hva, 1, 0, &p) == 1))
-		return p;
-	return NULL;
+	for (;; level--, shift -= 9) {
+		e = READ_ONCE(t[f->hva >> shift & (PTRS_PER_PTE - 1)]);
+		if ((e & user) != user)
+			return false;
+		if (level == 1 || e & _PAGE_PSE)
+			break;
+		t = __va(e & PTE_PFN_MASK);
+	}
+	if (e & (_PAGE_SPECIAL | _PAGE_PKEY_MASK) || (f->write && !(e & _PAGE_RW)))
+		return false;
+	mask = BIT_ULL(shift) - 1;
+	f->pfn = ((e & PTE_PFN_MASK & ~mask) | (f->hva & mask)) >> PAGE_SHIFT;
+	f->writable = f->may_write && e & _PAGE_RW;
+	f->level = min(level, 2);
+	f->page = pfn_to_page(f->pfn);
+	return level == 1 || pfn_valid(f->pfn);
 }
 
 /*
- * The size at which the host maps an address: 2 where a PMD or PUD maps it. Called under npt->lock
- * after the sequence was compared: what is found is what the page was found through. The page
- * tables cannot be freed meanwhile: IRQs are off, and who frees them waits for that (by IPI or RCU).
+ * The page, if the host has it mapped; IRQs off. An anonymous one needs no reference: when the
+ * sequence still holds, under npt->lock, it is still mapped. Of other pages some are not for the
+ * kernel's eyes (memfd_secret): the kernel knows which.
  */
-static int host_level(struct mm_struct *mm, unsigned long hva)
+static bool find_page(struct mm_struct *mm, struct fault *f)
 {
-	pgd_t pgd = READ_ONCE(*pgd_offset(mm, hva));
-	p4d_t p4d;
-	pud_t pud;
-	pmd_t pmd;
+	struct page *p;
 
-	if (pgd_none(pgd))
-		return 1;
-	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
-	if (!p4d_present(p4d))
-		return 1;
-	pud = READ_ONCE(*pud_offset(&p4d, hva));
-	if (!pud_present(pud))
-		return 1;
-	if (lodge_pud_leaf(pud))
-		return 2;
-	pmd = READ_ONCE(*pmd_offset(&pud, hva));
-	return pmd_present(pmd) && lodge_pmd_leaf(pmd) ? 2 : 1;
+	if (!host_lookup(mm, f))
+		return false;
+	if (likely(PageAnon(f->page)))
+		return true;
+	if (get_user_pages_fast_only(f->hva, 1, f->writable ? FOLL_WRITE : 0, &p) != 1)
+		return false;
+	f->held = p == f->page;
+	if (!f->held)
+		put_page(p);
+	return f->held;
 }
 
-/* 2 where the slot, the host's page and what the notifier is doing allow a 2M leaf; else 1. */
-static int map_level(struct lodge_vcpu *v, const struct fault *f)
+/* The slot's limits for a 2M leaf; with a dirty log pages are mapped one by one. */
+static bool large_fits(const struct fault *f)
 {
 	const struct lodge_memslot *s = f->slot;
-	unsigned long hva = f->hva & ~((512ul << PAGE_SHIFT) - 1);
 	gfn_t first = f->gfn & ~511ull;
 
-	if (!lodge_npt_huge || s->dirty || f->uncached || (f->gfn ^ f->hva >> PAGE_SHIFT) & 511 ||
-	    first < s->base_gfn || first + 512 > s->base_gfn + s->npages)
-		return 1;
-	if (lodge_npt_has_table(v, f->gfn) || host_level(v->vm->mm, f->hva) == 1)
-		return 1;
-	return lodge_notify_stale(&v->vm->npt, f->seq, hva, hva + (512ul << PAGE_SHIFT)) ? 1 : 2;
+	return lodge_npt_huge && !s->dirty && !((f->gfn ^ f->hva >> PAGE_SHIFT) & 511) &&
+	       first >= s->base_gfn && first + 512 <= s->base_gfn + s->npages;
 }
 
-/* Under the lock: still true? Then write it. */
-static int install(struct lodge_vcpu *v, const struct fault *f)
+/* Under the lock: still true? Then write it, and drop the page. */
+static int install(struct lodge_vcpu *v, struct fault *f)
 {
 	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	u64 bits = (f->uncached ? ops->leaf_uc : ops->leaf) | (f->writable ? ops->write : 0);
+	int level = f->level == 2 && large_fits(f) ? 2 : 1;
+	unsigned long size = level == 2 ? PMD_SIZE : PAGE_SIZE, start = f->hva & ~(size - 1), flags;
 	struct lodge_npt *npt = &v->vm->npt;
-	u64 bits = f->uncached ? ops->leaf_uc : ops->leaf;
-	unsigned long flags;
 	bool done = true;
 
-	if (f->writable)
-		bits |= ops->write;
 	raw_spin_lock_irqsave(&npt->lock, flags);
-	if (likely(!lodge_notify_stale(npt, f->seq, f->hva, f->hva + PAGE_SIZE))) {
+	if (likely(!lodge_notify_stale(npt, f->seq, start, start + size))) {
 		if (f->write)
 			lodge_mark_dirty(f->slot, f->gfn);
-		if (map_level(v, f) == 2)
-			done = lodge_npt_install(v, f->gfn & ~511ull, f->pfn & ~511ull, 2,
-						 bits | ops->large);
-		else
-			done = lodge_npt_install(v, f->gfn, f->pfn, 1, bits);
+		/* What is mapped writable counts as dirty: nobody looks at the guest's bits later. */
+		if (f->writable && f->page && !PageDirty(f->page) && !PageReserved(f->page))
+			SetPageDirty(f->page);
+		done = lodge_npt_install(v, f->gfn, f->pfn, level, bits);
 	}	/* else: run again, fault again */
 	raw_spin_unlock_irqrestore(&npt->lock, flags);
+	if (f->held)
+		put_page(f->page);
 	return done ? MAP_DONE : MAP_RETRY;
-}
-
-/* What is mapped writable counts as dirty: nobody looks at the guest's dirty bits later. */
-static void release_page(struct page *p, bool writable)
-{
-	if (writable && !PageDirty(p) && !PageReserved(p))
-		SetPageDirty(p);
-	put_page(p);
 }
 
 /**
@@ -150,19 +153,12 @@ static void release_page(struct page *p, bool writable)
 int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 {
 	struct fault f;
-	struct page *p;
 	int ret;
 
 	ret = begin(v, &f, gpa, access);
 	if (ret != MAP_DONE)
 		return ret;
-	p = page_fast(&f);
-	if (!p)
-		return MAP_RETRY;
-	f.pfn = page_to_pfn(p);
-	ret = install(v, &f);
-	release_page(p, f.writable);
-	return ret;
+	return find_page(v->vm->mm, &f) ? install(v, &f) : MAP_RETRY;
 }
 
 /* A mapping without struct page (a device's memory): by the host's page tables. */
@@ -190,31 +186,38 @@ static int pfn_mapping(struct lodge_vcpu *v, struct fault *f)
 		ret = -EFAULT;
 	f->writable &= f->may_write;
 	f->uncached = !page_is_ram(f->pfn);
+	f->page = NULL;
+	f->level = 1;
 out:
 	mmap_read_unlock(mm);
 	return ret;
 }
 
-/* Fault the page in. 0 with *p; -EFAULT, -EHWPOISON, -EINTR. */
-static int page_slow(struct lodge_vcpu *v, struct fault *f, struct page **p)
+/* Fault the page in. 0, -EFAULT, -EHWPOISON, -EINTR. */
+static int page_slow(struct mm_struct *mm, struct fault *f)
 {
-	struct mm_struct *mm = v->vm->mm;
-	bool unlocked = false;
+	bool unlocked = false, found = false;
 	long n;
 
 	mmap_read_lock(mm);
 	n = fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
 	mmap_read_unlock(mm);
-	*p = n ? NULL : page_fast(f);
-	if (*p)
-		return 0;
-	n = get_user_pages_unlocked(f->hva, 1, p, FOLL_HWPOISON | (f->write ? FOLL_WRITE : 0));
-	if (n == 1) {
-		f->writable = f->write;
-		return 0;
+	if (!n) {
+		local_irq_disable();
+		found = find_page(mm, f);
+		local_irq_enable();
 	}
-	*p = NULL;
-	return n < 0 ? n : -EFAULT;
+	if (found)
+		return 0;
+	n = get_user_pages_unlocked(f->hva, 1, &f->page,
+				    FOLL_HWPOISON | (f->write ? FOLL_WRITE : 0));
+	if (n != 1)
+		return n < 0 ? n : -EFAULT;
+	f->held = true;
+	f->writable = f->write;
+	f->level = 1;
+	f->pfn = page_to_pfn(f->page);
+	return 0;
 }
 
 static void poisoned(unsigned long hva)
@@ -233,7 +236,6 @@ static void poisoned(unsigned long hva)
  */
 int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 {
-	struct page *p;
 	struct fault f;
 	int ret;
 
@@ -242,7 +244,7 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 	ret = begin(v, &f, gpa, access);
 	if (ret != MAP_DONE)
 		return ret;
-	ret = page_slow(v, &f, &p);
+	ret = page_slow(v->vm->mm, &f);
 	if (ret == -EHWPOISON) {
 		poisoned(f.hva);
 		return MAP_DONE;	/* the signal is seen before the next entry */
@@ -253,10 +255,6 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 		return MAP_DONE;
 	if (ret)
 		return ret == -EINTR || ret == -ERESTARTSYS ? -EINTR : -EFAULT;
-	if (p)
-		f.pfn = page_to_pfn(p);
-	ret = install(v, &f);
-	if (p)
-		release_page(p, f.writable);
-	return ret == MAP_RETRY ? MAP_DONE : ret;
+	install(v, &f);
+	return MAP_DONE;
 }

@@ -111,7 +111,6 @@ void lodge_npt_free(struct lodge_vm *vm);
 int lodge_npt_stock_fill(struct lodge_vcpu *v);				/* may sleep; -ENOMEM */
 void lodge_npt_stock_drain(struct lodge_vcpu *v);
 bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits);
-bool lodge_npt_has_table(struct lodge_vcpu *v, gfn_t gfn);
 bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead);
 void lodge_npt_free_dead(struct list_head *dead);
 void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end);

@@ -180,9 +180,9 @@ void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write)
 /**
  * lodge_npt_install - write a leaf; npt->lock held
  * @v: the vCPU whose stock gives table pages
- * @gfn: the frame; aligned to the level
- * @pfn: the host frame
- * @level: 1 (4K) or 2 (2M)
+ * @gfn: the frame, inside the slots
+ * @pfn: its host frame
+ * @level: 2 where all of its 2M may be mapped at once, else 1
  * @bits: the leaf's other bits
  *
  * A page that is there already keeps what it has: a fault only ever adds rights, so that no flush
@@ -192,38 +192,35 @@ void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write)
  */
 bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits)
 {
-	struct lodge_npt *npt = &v->vm->npt;
 	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
-	u64 *t = table(npt->root), *e;
-	int l;
+	struct lodge_npt *npt = &v->vm->npt;
+	int l = npt->levels, s = shift(l);
+	u64 at = npt->root, *e, old;
 
 	lockdep_assert_held(&npt->lock);
-	for (l = npt->levels; l > level; l--) {
-		e = &t[slot_of(gfn, l)];
-		if (is_present(*e) && is_leaf(*e, l))
-			return true;	/* a larger page is there: somebody was faster */
-		if (!is_present(*e)) {
+	for (;; l--, s -= 9) {
+		e = (u64 *)phys_to_virt(at) + (gfn >> s & (ENTRIES - 1));
+		old = *e;
+		if (old & ops->present) {
+			if (l == 1 || old & ops->large)
+				break;
+		} else {
+			if (l <= level)
+				break;
 			if (!v->stock.n)
 				return false;
-			WRITE_ONCE(*e, page_to_phys(v->stock.page[--v->stock.n]) | ops->table);
+			old = page_to_phys(v->stock.page[--v->stock.n]) | ops->table;
+			WRITE_ONCE(*e, old);
 		}
-		t = table(*e);
+		at = old & ops->addr;
 	}
-	e = &t[slot_of(gfn, level)];
-	bits |= (u64)pfn << PAGE_SHIFT;
-	if (is_present(*e) && !((*e ^ bits) & ops->addr))
-		bits |= *e & ops->write;
+	bits |= (pfn >> s << s) << PAGE_SHIFT;
+	if (l > 1)
+		bits |= ops->large;
+	if (old & ops->present && !((old ^ bits) & ops->addr))
+		bits |= old & ops->write;
 	WRITE_ONCE(*e, bits);
 	return true;
-}
-
-/** lodge_npt_has_table - gfn's 2M range is mapped by 4K pages; npt->lock held */
-bool lodge_npt_has_table(struct lodge_vcpu *v, gfn_t gfn)
-{
-	int level;
-
-	lookup(&v->vm->npt, gfn, &level);
-	return level == 1;
 }
 
 /* One bounded step of a zap: returns the frame to go on with. */
