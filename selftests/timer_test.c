@@ -136,7 +136,7 @@ TEST(apic_periodic, "APIC timer, periodic: ten times, with the divider, not earl
 
 static void deadline_guest(void)
 {
-	u64 target = rdtsc() + 20000000;
+	u64 target = rdtsc() + (1ull << 40);
 
 	apic_enable();
 	pics_off();
@@ -144,6 +144,8 @@ static void deadline_guest(void)
 	apic_write(APIC_LVTT, 0x40000 | TIMER);
 	wrmsr(0x6e0, target);
 	GUEST_IS(rdmsr(0x6e0), target);
+	target = rdtsc() + 20000000;
+	wrmsr(0x6e0, target);
 	sti_hlt();
 	GUEST_TRUE(rdtsc() >= target);
 	GUEST_IS(vector_count[TIMER], 1);
@@ -153,9 +155,9 @@ static void deadline_guest(void)
 	for (u64 i = 0; vector_count[TIMER] < 2; i++)
 		GUEST_TRUE(i < 100000000);
 	/* disarmed */
-	wrmsr(0x6e0, rdtsc() + 10000000);
+	wrmsr(0x6e0, rdtsc() + 100000000);
 	wrmsr(0x6e0, 0);
-	target = rdtsc() + 20000000;
+	target = rdtsc() + 120000000;
 	while (rdtsc() < target)
 		cpu_pause();
 	GUEST_IS(vector_count[TIMER], 2);

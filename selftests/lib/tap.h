@@ -62,18 +62,18 @@ __attribute__((format(printf, 1, 2))) void note(const char *fmt, ...);
 
 #define FAIL(...) test_fail(__FILE__, __LINE__, __VA_ARGS__)
 
-#define COMPARE(a, op, b) do {								\
+#define COMPARE(a, op, b, a_text, b_text) do {						\
 	u64 a_ = (u64)(a), b_ = (u64)(b);						\
 	count_check();									\
 	if (!(a_ op b_))								\
-		FAIL("%s is 0x%llx, wanted " #op " %s (0x%llx)", #a,			\
-		     (unsigned long long)a_, #b, (unsigned long long)b_);		\
+		FAIL("%s is 0x%llx, wanted " #op " %s (0x%llx)", a_text,		\
+		     (unsigned long long)a_, b_text, (unsigned long long)b_);		\
 } while (0)
 
-#define EQ(a, b) COMPARE(a, ==, b)
-#define NE(a, b) COMPARE(a, !=, b)
-#define GE(a, b) COMPARE(a, >=, b)
-#define LE(a, b) COMPARE(a, <=, b)
+#define EQ(a, b) COMPARE(a, ==, b, #a, #b)
+#define NE(a, b) COMPARE(a, !=, b, #a, #b)
+#define GE(a, b) COMPARE(a, >=, b, #a, #b)
+#define LE(a, b) COMPARE(a, <=, b, #a, #b)
 
 #define TRUE(cond) do {									\
 	count_check();									\
