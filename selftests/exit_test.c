@@ -148,9 +148,16 @@ static void cpuid_none_guest(void)
 
 TEST(cpuid_none, "a vCPU without KVM_SET_CPUID2 runs, in long mode too, and CPUID gives zeros")
 {
-	struct vcpu *v = vcpu_bare(vm_new(), 0);
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_bare(vm, 0), *model = vcpu_long(vm, 1, cpuid_none_guest);
+	struct kvm_regs r = get_regs(model);
+	struct kvm_sregs s = get_sregs(model);
 
-	vcpu_set_long(v, cpuid_none_guest, 0);
+	s.cr4 = 1 << 5;				/* PAE, LME, LMA: whatever else has a CPUID bit */
+	s.efer = 0x500;
+	s.apic_base = get_sregs(v).apic_base;
+	set_sregs(v, &s);
+	set_regs(v, &r);
 	DONE(v);
 }
 
