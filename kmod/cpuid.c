@@ -443,8 +443,12 @@ static void runtime_bits(struct lodge_vcpu *v, u32 leaf, u32 index, u32 *r)
 		if (v->st.cr4 & X86_CR4_PKE)
 			r[ECX] |= B1(4);
 	} else if (leaf == 0xd && index == 0) {
+		if (v->mode == MODE_WINDOW && lodge_fpu_xcr0_host())
+			lodge_fpu_reread_xcr0(v);
 		r[EBX] = v->fpu.size;
 	} else if (leaf == 0xd && index == 1 && r[EAX] & B1(1)) {
+		if (v->mode == MODE_WINDOW)
+			lodge_fpu_reread_xcr0(v);
 		r[EBX] = v->fpu.compact_size;
 	}
 }

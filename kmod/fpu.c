@@ -213,6 +213,23 @@ static void set_xcr0(struct lodge_vcpu *v, u64 val)
 }
 
 /**
+ * lodge_fpu_reread_xcr0 - note an XCR0 that the guest changed without an exit
+ * @v: the vCPU; window
+ *
+ * XSETBV exits by the manual (APM 2, 15.9); but a processor was seen that runs it without telling.
+ *
+ * Return: XCR0.
+ */
+u64 lodge_fpu_reread_xcr0(struct lodge_vcpu *v)
+{
+	u64 now = xgetbv0();
+
+	if (unlikely(now != v->fpu.xcr0))
+		set_xcr0(v, now);
+	return now;
+}
+
+/**
  * lodge_fpu_window_begin - XCR0 and PKRU to the guest's
  * @v: the vCPU; window, no host code that touches user memory until lodge_fpu_window_end()
  */
@@ -239,11 +256,8 @@ void lodge_fpu_window_end(struct lodge_vcpu *v)
 			wrpkru(v->fpu.host_pkru);
 	}
 	if (fpu_xcr0_host) {
-		u64 now = xgetbv0();
+		u64 now = lodge_fpu_reread_xcr0(v);
 
-		/* XSETBV exits; but a processor was seen that runs it without telling. */
-		if (unlikely(now != v->fpu.xcr0))
-			set_xcr0(v, now);
 		if (now != fpu_xcr0_host)
 			xsetbv0(fpu_xcr0_host);
 	}

@@ -563,6 +563,7 @@ void lodge_fpu_enter(struct lodge_vcpu *v);	/* preemptible -> not; loads the gue
 void lodge_fpu_exit(struct lodge_vcpu *v);
 void lodge_fpu_window_begin(struct lodge_vcpu *v);	/* XCR0, PKRU: IRQs off */
 void lodge_fpu_window_end(struct lodge_vcpu *v);
+u64 lodge_fpu_reread_xcr0(struct lodge_vcpu *v);
 u32 lodge_fpu_image_size(u64 xcr0, bool compact);	/* bytes */
 u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
 u32 lodge_fpu_size(void);		/* of the standard-format area */
