@@ -349,6 +349,20 @@ TEST(readonly, "a read-only slot: reads and execution from memory, writes are MM
 	EQ(guest_read(&b, 0x2000), 0xbeef);
 }
 
+TEST(two_vms, "two VMs and two vCPUs of one of them, in turns in one thread: each its own memory")
+{
+	struct box a = new_box(0x10000), b = new_box(0x10000), c = a;
+
+	c.v = vcpu_long(a.v->vm, 1, access_guest);
+	for (u64 i = 0; i < 100; i++) {
+		guest_write(&a, 0x3000, i);
+		guest_write(&b, 0x3000, i + 1000);
+		EQ(guest_read(&c, 0x3000), i);
+		EQ(guest_read(&b, 0x3000), i + 1000);
+		EQ(guest_read(&a, 0x3000), i);
+	}
+}
+
 /* ---- slots that change ---- */
 
 TEST(slot_delete, "a deleted slot's addresses are MMIO, a new slot there is memory again")

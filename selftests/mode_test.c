@@ -233,6 +233,97 @@ TEST(long_paging, "4-level paging: low and high halves, read-only pages, address
 	EQ(*(u64 *)(vm->mem + HIGH_SCRATCH + 0x18), 99);
 }
 
+static void nx_guest(void)
+{
+	u64 *pd = (u64 *)(PAGE_TABLES + 0x2000);
+
+	*(volatile u8 *)HIGH_SCRATCH = 0xc3;		/* RET */
+	((void (*)(void))HIGH_SCRATCH)();
+	pd[HIGH_SCRATCH >> 21] |= 1ull << 63;
+	asm volatile("invlpg (%0)" : : "r"((u64)HIGH_SCRATCH) : "memory");
+	TRAPS(14, "call *%0", : "r"((u64)HIGH_SCRATCH) : "memory");
+	GUEST_IS(last_error, 0x11);
+	GUEST_IS(read_cr2(), HIGH_SCRATCH);
+	done();
+}
+
+TEST(no_execute, "a page with NX can be read, but a jump to it raises #PF")
+{
+	DONE(vcpu_long(vm_new(), 0, nx_guest));
+}
+
+/* Page tables at SCRATCH map 512 GiB + n pages to one page, which changes. */
+static void tlb_guest(void)
+{
+	volatile u64 *p = (volatile u64 *)(1ull << 39);
+	volatile u64 *pte = (volatile u64 *)(SCRATCH + 0x2000);
+	u64 cr3 = read_cr3();
+
+	for (u64 i = 0; i < 64; i++) {
+		*pte = (HIGH_SCRATCH + (i % 16) * 0x1000) | 3;
+		if (i % 2)
+			asm volatile("invlpg (%0)" : : "r"(p) : "memory");
+		else
+			write_cr3(cr3);
+		GUEST_IS(*p, i % 16 + 100);
+		if (i % 5 == 0)
+			report(1, 0, 0, 0);
+		GUEST_IS(*p, i % 16 + 100);
+	}
+	*pte = 0;
+	asm volatile("invlpg (%0)" : : "r"(p) : "memory");
+	TRAPS(14, "mov (%0), %%rax", : "r"(p) : "rax", "memory");
+	done();
+}
+
+TEST(tlb, "the guest changes its own mappings: INVLPG and CR3 writes take effect at once")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, tlb_guest);
+	u64 *pml4 = (u64 *)(vm->mem + PAGE_TABLES), *pdpt = (u64 *)(vm->mem + SCRATCH);
+
+	pml4[1] = SCRATCH | 3;
+	pdpt[0] = (SCRATCH + 0x1000) | 3;
+	pdpt[512] = (SCRATCH + 0x2000) | 3;
+	for (u64 i = 0; i < 16; i++)
+		*(u64 *)(vm->mem + HIGH_SCRATCH + i * 0x1000) = i + 100;
+	for (int i = 0; i < 13; i++)
+		REPORT(v, 1);
+	DONE(v);
+}
+
+static void la57_guest(void)
+{
+	GUEST_IS(*(volatile u64 *)0x0001000000000010, 0x57);
+	TRAPS(14, "mov (%0), %%rax", : "r"(0x0002000000000000) : "rax", "memory");
+	TRAPS(13, "mov (%0), %%rax", : "r"(0x0200000000000000) : "rax", "memory");
+	done();
+}
+
+TEST(la57, "5-level paging")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, la57_guest);
+	struct kvm_cpuid_entry2 *seven = find_cpuid(supported_cpuid(), 7, 0);
+	struct kvm_sregs s = get_sregs(v);
+	u64 *pml5 = (u64 *)(vm->mem + SCRATCH), *pml4 = pml5 + 512, *pdpt = pml4 + 512;
+	u64 *pd = pdpt + 512;
+
+	if (!seven || !(seven->ecx & 1 << 16))
+		test_skip("no LA57");
+	pml5[0] = PAGE_TABLES | 7;
+	pml5[1] = (SCRATCH + 0x1000) | 7;
+	pml4[0] = (SCRATCH + 0x2000) | 7;
+	pdpt[0] = (SCRATCH + 0x3000) | 7;
+	pd[0] = HIGH_SCRATCH | 0x87;
+	*(u64 *)(vm->mem + HIGH_SCRATCH + 0x10) = 0x57;
+	s.cr3 = SCRATCH;
+	s.cr4 |= 1 << 12;
+	set_sregs(v, &s);
+	DONE(v);
+	EQ(get_sregs(v).cr4 >> 12 & 1, 1);
+}
+
 /* ---- the guest's own transitions: guest/modes.S ---- */
 
 extern const u8 modes[], modes_end[];

@@ -599,6 +599,22 @@ TEST(vapic_addr, "KVM_SET_VAPIC_ADDR 0 is taken with an irqchip, EINVAL without"
 	ERR(ioctl(new_vcpu()->fd, KVM_SET_VAPIC_ADDR, &a), EINVAL);
 }
 
+TEST(kvmclock_ctrl, "KVM_KVMCLOCK_CTRL without a clock page: EINVAL, or ENOTTY where its capability is 0")
+{
+	ERR(ioctl(new_vcpu()->fd, KVM_KVMCLOCK_CTRL, 0),
+	    check_cap(KVM_CAP_KVMCLOCK_CTRL) ? EINVAL : ENOTTY);
+}
+
+TEST(tsc_khz_set, "KVM_SET_TSC_KHZ to what it is already")
+{
+	struct vcpu *v = new_vcpu();
+	long khz = OK(ioctl(v->fd, KVM_GET_TSC_KHZ, 0));
+
+	OK(ioctl(v->fd, KVM_SET_TSC_KHZ, khz));
+	EQ(ioctl(v->fd, KVM_GET_TSC_KHZ, 0), khz);
+}
+
+
 TEST(run_argument, "KVM_RUN takes no argument")
 {
 	struct vcpu *v = new_vcpu();
