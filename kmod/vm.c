@@ -167,7 +167,7 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ KVM_SET_PIT2, 0, .fn.vm = lodge_ioc_set_pit2 },
 	{ KVM_REINJECT_CONTROL, .in = sizeof(struct kvm_reinject_control), .fn.vm = lodge_ioc_reinject },
 	{ KVM_IRQ_LINE, 0, .fn.vm = lodge_ioc_irq_line },
-	{ KVM_IRQ_LINE_STATUS, 0, .fn.vm = lodge_ioc_irq_line_status },
+	{ KVM_IRQ_LINE_STATUS, 0, .fn.vm = lodge_ioc_irq_line },
 	{ KVM_SET_GSI_ROUTING, IOC_TAIL, .fn.vm = lodge_ioc_set_gsi_routing },
 	{ KVM_SIGNAL_MSI, 0, .fn.vm = lodge_ioc_signal_msi },
 	{ KVM_IRQFD, 0, .fn.vm = lodge_ioc_irqfd },

@@ -51,7 +51,7 @@ struct lodge_ioapic {
 	struct hrtimer pause;		/* after STORM of them */
 };
 
-/* Send what a pin has to send. <0: masked, 0: merged or for nobody, >0: sent. */
+/* Send what a pin has to send. <0: masked, 0: refused or for nobody, >0: sent. */
 static int service(struct lodge_ioapic *io, int pin)
 {
 	u64 e = io->rte[pin];
@@ -95,7 +95,7 @@ static int set_line(struct lodge_ioapic *io, int pin, bool up)
  * @source: LODGE_IRQ_SOURCE_*
  * @level: up or down
  *
- * Return: <0 masked, 0 merged with one that waits or for nobody, >0 delivered.
+ * Return: <0 masked, 0 no edge, refused or for nobody, >0 delivered.
  */
 int lodge_ioapic_set_irq(struct lodge_vm *vm, int pin, int source, int level)
 {
@@ -144,11 +144,7 @@ static bool wants_eoi(const struct lodge_ioapic *io, int pin, u8 vector)
 	       (io->rte[pin] & RTE_LEVEL || io->notify & BIT(pin));
 }
 
-/**
- * lodge_ioapic_eoi - a LAPIC is done with a vector
- * @vm: the VM
- * @vector: one that lodge_ioapic_handles()
- */
+/** lodge_ioapic_eoi - a LAPIC is done with a vector that lodge_ioapic_handles(); any context */
 void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector)
 {
 	struct lodge_ioapic *io = vm->ioapic;
@@ -189,11 +185,7 @@ static void publish_vectors(struct lodge_ioapic *io)
 		WRITE_ONCE(io->vm->eoi_vectors[i], set[i]);
 }
 
-/**
- * lodge_ioapic_notify_pins - for which pins an EOI is wanted even of an edge
- * @vm: the VM
- * @pins: a bit for each
- */
+/** lodge_ioapic_notify_pins - for which pins (bits) an EOI is wanted even of an edge */
 void lodge_ioapic_notify_pins(struct lodge_vm *vm, u32 pins)
 {
 	struct lodge_ioapic *io = vm->ioapic;
@@ -288,9 +280,8 @@ static int ioapic_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, i
 
 /**
  * lodge_ioapic_create - make the IOAPIC, all pins masked
- * @vm: the VM, slots_lock held; lodge_irqchip_destroy() frees it
  *
- * Return: 0, -ENOMEM or -ENOSPC.
+ * slots_lock held. lodge_irqchip_destroy() frees it. Return: 0, -ENOMEM or -ENOSPC.
  */
 int lodge_ioapic_create(struct lodge_vm *vm)
 {
@@ -324,31 +315,22 @@ void lodge_ioapic_stop(struct lodge_vm *vm)
 		hrtimer_cancel(&vm->ioapic->pause);
 }
 
-/** lodge_ioapic_get - the KVM_GET_IRQCHIP half of the IOAPIC; an edge that was sent is not pending */
-void lodge_ioapic_get(struct lodge_vm *vm, struct kvm_ioapic_state *s)
+static void get_state(const struct lodge_ioapic *io, struct kvm_ioapic_state *s)
 {
-	struct lodge_ioapic *io = vm->ioapic;
-	unsigned long flags;
 	int i;
 
-	raw_spin_lock_irqsave(&io->lock, flags);
 	*s = (struct kvm_ioapic_state) {
 		.base_address = IOAPIC_BASE, .ioregsel = io->select, .id = io->id,
-		.irr = io->line & ~io->sent,
+		.irr = io->line & ~io->sent,	/* an edge that was sent is not pending */
 	};
 	for (i = 0; i < PINS; i++)
 		s->redirtbl[i].bits = io->rte[i];
-	raw_spin_unlock_irqrestore(&io->lock, flags);
 }
 
-/** lodge_ioapic_set - the KVM_SET_IRQCHIP half; pending pins rise again */
-void lodge_ioapic_set(struct lodge_vm *vm, const struct kvm_ioapic_state *s)
+static void set_state(struct lodge_ioapic *io, const struct kvm_ioapic_state *s)
 {
-	struct lodge_ioapic *io = vm->ioapic;
-	unsigned long flags;
 	int i;
 
-	raw_spin_lock_irqsave(&io->lock, flags);
 	io->select = s->ioregsel & 0xff;
 	io->id = s->id & 15;
 	io->line = io->sent = 0;
@@ -357,6 +339,19 @@ void lodge_ioapic_set(struct lodge_vm *vm, const struct kvm_ioapic_state *s)
 	publish_vectors(io);
 	for (i = 0; i < PINS; i++)
 		if (s->irr & BIT(i))
-			set_line(io, i, true);
+			set_line(io, i, true);	/* what was pending rises again */
+}
+
+/** lodge_ioapic_state - KVM_GET_IRQCHIP and KVM_SET_IRQCHIP of the IOAPIC */
+void lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set)
+{
+	struct lodge_ioapic *io = vm->ioapic;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&io->lock, flags);
+	if (set)
+		set_state(io, s);
+	else
+		get_state(io, s);
 	raw_spin_unlock_irqrestore(&io->lock, flags);
 }

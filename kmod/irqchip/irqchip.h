@@ -69,7 +69,7 @@ void lodge_lapic_tsc_changed(struct lodge_vcpu *v);		/* TSC offset moved: re-arm
 
 /* -- lapic_ipi.c: any context -- */
 int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m);	/* so many took it */
-bool lodge_lapic_set_irq(struct lodge_vcpu *v, u8 vector, bool level);	/* IRR, request, kick; false: was set already */
+void lodge_lapic_set_irq(struct lodge_vcpu *v, u8 vector, bool level);	/* IRR, request, kick */
 void lodge_lapic_take_events(struct lodge_vcpu *v);		/* vCPU thread: act on INIT, SIPI: mp_state, reset, CS:IP */
 
 /* -- pic.c: both 8259s -- */
@@ -78,8 +78,7 @@ void lodge_pic_remove(struct lodge_vm *vm);			/* undo that; slots_lock held */
 int lodge_pic_set_irq(struct lodge_vm *vm, int pin, int source, int level);	/* any context */
 bool lodge_pic_pending(struct lodge_vm *vm);			/* INTR is up; lockless */
 int lodge_pic_ack(struct lodge_vm *vm);				/* the vector; spurious 7 when it went away */
-void lodge_pic_get(struct lodge_vm *vm, int chip, struct kvm_pic_state *s);
-void lodge_pic_set(struct lodge_vm *vm, int chip, const struct kvm_pic_state *s);
+void lodge_pic_state(struct lodge_vm *vm, int chip, struct kvm_pic_state *s, bool set);
 
 /* -- ioapic.c -- */
 int lodge_ioapic_create(struct lodge_vm *vm);			/* slots_lock held */
@@ -87,8 +86,7 @@ void lodge_ioapic_stop(struct lodge_vm *vm);			/* its timer; before the vCPUs go
 int lodge_ioapic_set_irq(struct lodge_vm *vm, int pin, int source, int level);	/* any context */
 void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector);		/* any context */
 void lodge_ioapic_notify_pins(struct lodge_vm *vm, u32 pins);	/* edge pins whose EOI is wanted */
-void lodge_ioapic_get(struct lodge_vm *vm, struct kvm_ioapic_state *s);
-void lodge_ioapic_set(struct lodge_vm *vm, const struct kvm_ioapic_state *s);
+void lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set);
 /* A level pin uses the vector: its EOI must be told. Lockless. */
 static inline bool lodge_ioapic_handles(struct lodge_vm *vm, u8 vector)
 {
@@ -103,10 +101,10 @@ void lodge_pit_unmasked(struct lodge_vm *vm);			/* its pin was masked, or reset:
 
 /* -- route.c: GSIs -- */
 lodge_vm_ioctl lodge_ioc_create_irqchip, lodge_ioc_get_irqchip, lodge_ioc_set_irqchip;
-lodge_vm_ioctl lodge_ioc_set_gsi_routing, lodge_ioc_signal_msi, lodge_ioc_irq_line, lodge_ioc_irq_line_status;
+lodge_vm_ioctl lodge_ioc_set_gsi_routing, lodge_ioc_signal_msi, lodge_ioc_irq_line;
 int lodge_split_irqchip(struct lodge_vm *vm, u32 pins);		/* KVM_CAP_SPLIT_IRQCHIP; -EEXIST, -ENOMEM */
 void lodge_irqchip_destroy(struct lodge_vm *vm);		/* after the bus: frees PIC, IOAPIC, PIT, routes */
-/* Raise or lower a GSI. Any context. <0: no route or masked, 0: coalesced, >0: delivered to so many. */
+/* Raise or lower a GSI. Any context. <0: no route or masked, 0: no edge or refused, >0: delivered to so many. */
 int lodge_set_gsi(struct lodge_vm *vm, u32 gsi, int source, int level);
 int lodge_pulse_gsi(struct lodge_vm *vm, u32 gsi, int source);	/* raise, then lower */
 void lodge_routes_notify(struct lodge_vm *vm);			/* routes or PIT changed; slots_lock held */

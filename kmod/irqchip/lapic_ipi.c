@@ -79,17 +79,13 @@ static bool set_irr(struct lodge_lapic *l, u8 vector, bool level)
 /**
  * lodge_lapic_set_irq - a fixed interrupt for one vCPU
  * @v: the vCPU
- * @vector: 16..255
+ * @vector: 16..255; when it is waiting already, whoever set it kicks
  * @level: its trigger mode
- *
- * Return: false when the vector was waiting already; whoever set it kicks.
  */
-bool lodge_lapic_set_irq(struct lodge_vcpu *v, u8 vector, bool level)
+void lodge_lapic_set_irq(struct lodge_vcpu *v, u8 vector, bool level)
 {
-	if (!set_irr(v->lapic, vector, level))
-		return false;
-	lodge_request(v, REQ_EVENT);
-	return true;
+	if (set_irr(v->lapic, vector, level))
+		lodge_request(v, REQ_EVENT);
 }
 
 /* The same by the vCPU's own thread, which needs no kick. */
@@ -105,7 +101,7 @@ static void wake_for(struct lodge_vcpu *v, int event)
 	lodge_request(v, REQ_APIC_EVENTS);
 }
 
-/* One vCPU gets a message. 1: taken, 0: refused or merged with one that waits. */
+/* One vCPU gets a message. 1: taken, be it merged with one that waits; 0: refused. */
 static int accept(struct lodge_vcpu *v, const struct lodge_msg *m)
 {
 	struct lodge_lapic *l = v->lapic;
@@ -117,7 +113,8 @@ static int accept(struct lodge_vcpu *v, const struct lodge_msg *m)
 	case MSG_LOWEST:
 		if (m->vector < 16 || (m->level && !m->assert) || !lapic_sw_enabled(l))
 			return 0;
-		return lodge_lapic_set_irq(v, m->vector, m->level);
+		lodge_lapic_set_irq(v, m->vector, m->level);
+		return 1;
 	case MSG_NMI:
 		lodge_queue_nmi(v);
 		return 1;
@@ -166,7 +163,7 @@ static int deliver_lowest(struct lodge_vm *vm, struct lodge_vcpu *src, const str
  * @src: the sender, for shorthands; may be NULL without one
  * @m: the message
  *
- * Return: how many took it; 0 when it was merged or refused, or is for nobody.
+ * Return: how many took it; 0 when they refused or it is for nobody.
  */
 int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m)
 {

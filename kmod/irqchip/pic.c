@@ -371,9 +371,8 @@ static int pic_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int 
 
 /**
  * lodge_pic_create - make both chips
- * @vm: the VM, slots_lock held; lodge_irqchip_destroy() frees them
  *
- * Return: 0, -ENOMEM or -ENOSPC.
+ * slots_lock held. lodge_irqchip_destroy() frees them. Return: 0, -ENOMEM or -ENOSPC.
  */
 int lodge_pic_create(struct lodge_vm *vm)
 {
@@ -414,28 +413,24 @@ void lodge_pic_remove(struct lodge_vm *vm)
 	vm->pic = NULL;
 }
 
-/** lodge_pic_get - one chip for KVM_GET_IRQCHIP */
-void lodge_pic_get(struct lodge_vm *vm, int chip, struct kvm_pic_state *s)
+/** lodge_pic_state - KVM_GET_IRQCHIP and KVM_SET_IRQCHIP of one chip */
+void lodge_pic_state(struct lodge_vm *vm, int chip, struct kvm_pic_state *s, bool set)
 {
-	unsigned long flags = lock(vm->pic);
-
-	*s = vm->pic->chip[chip];
-	unlock(vm->pic, flags);
-}
-
-/** lodge_pic_set - one chip from KVM_SET_IRQCHIP */
-void lodge_pic_set(struct lodge_vm *vm, int chip, const struct kvm_pic_state *s)
-{
-	struct kvm_pic_state *c = &vm->pic->chip[chip];
-	unsigned long flags = lock(vm->pic);
+	struct lodge_pic *p = vm->pic;
+	unsigned long flags = lock(p);
+	struct kvm_pic_state *c = &p->chip[chip];
 	u8 mask = c->elcr_mask;
 
-	*c = *s;
-	c->elcr_mask = mask;
-	c->elcr &= mask;
-	c->priority_add &= 7;
-	c->irq_base &= 0xf8;
-	vm->pic->woken = true;
-	update(vm->pic);
-	unlock(vm->pic, flags);
+	if (set) {
+		*c = *s;
+		c->elcr_mask = mask;
+		c->elcr &= mask;
+		c->priority_add &= 7;
+		c->irq_base &= 0xf8;
+		p->woken = true;
+		update(p);
+	} else {
+		*s = *c;
+	}
+	unlock(p, flags);
 }

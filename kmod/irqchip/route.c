@@ -96,7 +96,7 @@ static int act_gsi(struct lodge_vm *vm, u32 gsi, int source, enum action what)
  * @level: up or down; an MSI is sent when it goes up
  *
  * Context: any.
- * Return: <0: no route, or masked; 0: merged with one that waits; >0: so many took it.
+ * Return: <0: no route, or masked; 0: no edge, or refused; >0: so many took it.
  */
 int lodge_set_gsi(struct lodge_vm *vm, u32 gsi, int source, int level)
 {
@@ -299,26 +299,21 @@ out:
 /* What a PC has: GSI n is pin n of the IOAPIC, and the first 16 are pins of the 8259s too. */
 static struct lodge_routes *default_routes(struct lodge_vm *vm)
 {
-	struct kvm_irq_routing_entry *e;
+	struct kvm_irq_routing_entry *e = kcalloc(CHIP_PINS + 16, sizeof(*e), GFP_KERNEL_ACCOUNT);
 	struct lodge_routes *r;
-	int i, n = 0;
+	int i;
 
-	e = kcalloc(CHIP_PINS + 16, sizeof(*e), GFP_KERNEL_ACCOUNT);
 	if (!e)
 		return ERR_PTR(-ENOMEM);
-	for (i = 0; i < CHIP_PINS; i++) {
-		e[n].gsi = i;
-		e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
-		e[n].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
-		e[n++].u.irqchip.pin = i;
-		if (i >= 16)
-			continue;
-		e[n].gsi = i;
-		e[n].type = KVM_IRQ_ROUTING_IRQCHIP;
-		e[n].u.irqchip.irqchip = i >> 3;	/* KVM_IRQCHIP_PIC_MASTER, _SLAVE */
-		e[n++].u.irqchip.pin = i & 7;
+	for (i = 0; i < CHIP_PINS + 16; i++) {
+		bool pic = i >= CHIP_PINS;
+
+		e[i].type = KVM_IRQ_ROUTING_IRQCHIP;
+		e[i].gsi = pic ? i - CHIP_PINS : i;
+		e[i].u.irqchip.irqchip = pic ? e[i].gsi >> 3 : KVM_IRQCHIP_IOAPIC;
+		e[i].u.irqchip.pin = pic ? e[i].gsi & 7 : i;
 	}
-	r = build(vm, e, n);
+	r = build(vm, e, CHIP_PINS + 16);
 	kfree(e);
 	return r;
 }
@@ -327,9 +322,6 @@ static struct lodge_routes *default_routes(struct lodge_vm *vm)
 
 /**
  * lodge_ioc_create_irqchip - KVM_CREATE_IRQCHIP: both 8259s, the IOAPIC, a LAPIC for each vCPU to come
- * @vm: the VM
- * @buf: unused
- * @arg: unused
  *
  * Return: 0, -EEXIST, -EINVAL when there are vCPUs, -ENOMEM, -ENOSPC.
  */
@@ -402,50 +394,41 @@ void lodge_irqchip_destroy(struct lodge_vm *vm)
 	kvfree(rcu_dereference_protected(vm->routes, 1));
 }
 
-static bool full(struct lodge_vm *vm)
+static int chip_state(struct lodge_vm *vm, struct kvm_irqchip *c, bool set)
 {
-	return vm->irqchip == IRQCHIP_FULL;
+	int ret = -ENXIO;
+
+	mutex_lock(&vm->slots_lock);
+	if (vm->irqchip == IRQCHIP_FULL) {
+		ret = c->chip_id >= KVM_NR_IRQCHIPS ? -EINVAL : 0;
+		if (!ret && c->chip_id == KVM_IRQCHIP_IOAPIC)
+			lodge_ioapic_state(vm, &c->chip.ioapic, set);
+		else if (!ret)
+			lodge_pic_state(vm, c->chip_id & 1, &c->chip.pic, set);
+	}
+	mutex_unlock(&vm->slots_lock);
+	return ret;
 }
 
 /** lodge_ioc_get_irqchip - KVM_GET_IRQCHIP; -ENXIO without one, -EINVAL for another chip */
 int lodge_ioc_get_irqchip(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
-	struct kvm_irqchip *c = buf;
-	int ret = -ENXIO;
-
-	mutex_lock(&vm->slots_lock);
-	if (full(vm)) {
-		ret = c->chip_id >= KVM_NR_IRQCHIPS ? -EINVAL : 0;
-		memset(&c->chip, 0, sizeof(c->chip));
-		if (!ret && c->chip_id == KVM_IRQCHIP_IOAPIC)
-			lodge_ioapic_get(vm, &c->chip.ioapic);
-		else if (!ret)
-			lodge_pic_get(vm, c->chip_id & 1, &c->chip.pic);
-	}
-	mutex_unlock(&vm->slots_lock);
-	return ret;
+	memset(&((struct kvm_irqchip *)buf)->chip, 0, sizeof(((struct kvm_irqchip *)buf)->chip));
+	return chip_state(vm, buf, false);
 }
 
 /** lodge_ioc_set_irqchip - KVM_SET_IRQCHIP; errors as KVM_GET_IRQCHIP's */
 int lodge_ioc_set_irqchip(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
-	const struct kvm_irqchip *c = buf;
-	int ret = -ENXIO;
-
-	mutex_lock(&vm->slots_lock);
-	if (full(vm)) {
-		ret = c->chip_id >= KVM_NR_IRQCHIPS ? -EINVAL : 0;
-		if (!ret && c->chip_id == KVM_IRQCHIP_IOAPIC)
-			lodge_ioapic_set(vm, &c->chip.ioapic);
-		else if (!ret)
-			lodge_pic_set(vm, c->chip_id & 1, &c->chip.pic);
-	}
-	mutex_unlock(&vm->slots_lock);
-	return ret;
+	return chip_state(vm, buf, true);
 }
 
-/** lodge_ioc_irq_line_status - KVM_IRQ_LINE_STATUS: what came of it goes into status; -ENXIO without an irqchip */
-int lodge_ioc_irq_line_status(struct lodge_vm *vm, void *buf, unsigned long arg)
+/**
+ * lodge_ioc_irq_line - KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS (struct kvm_irq_level)
+ *
+ * What lodge_set_gsi() says goes into status. -ENXIO without an irqchip.
+ */
+int lodge_ioc_irq_line(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	struct kvm_irq_level *l = buf;
 
@@ -455,27 +438,17 @@ int lodge_ioc_irq_line_status(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return 0;
 }
 
-/** lodge_ioc_irq_line - KVM_IRQ_LINE */
-int lodge_ioc_irq_line(struct lodge_vm *vm, void *buf, unsigned long arg)
-{
-	return lodge_ioc_irq_line_status(vm, buf, arg);
-}
-
 /**
- * lodge_ioc_signal_msi - KVM_SIGNAL_MSI
- * @vm: the VM
- * @buf: struct kvm_msi
- * @arg: unused
+ * lodge_ioc_signal_msi - KVM_SIGNAL_MSI (struct kvm_msi)
  *
- * Return: how many took it; 0 when it was merged or refused, or is for nobody; -EINVAL.
+ * Return: how many took it; 0 when they refused or it is for nobody; -EINVAL.
  */
 int lodge_ioc_signal_msi(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct kvm_msi *msi = buf;
-	struct lodge_msg m;
+	struct lodge_msg m = decode_msi(msi->address_lo, msi->data);
 
 	if (vm->irqchip == IRQCHIP_NONE || msi->flags)
 		return -EINVAL;
-	m = decode_msi(msi->address_lo, msi->data);
 	return lodge_lapic_deliver(vm, NULL, &m);
 }
