@@ -37,9 +37,10 @@ struct lodge_lapic {
 	u64 ns_mult;			/* [c] ns = (TSC cycles * this) >> 32 */
 };
 
+/* The mask keeps an offset that the guest chose in bounds, mispredicted branches or not. */
 static inline u32 lapic_get(const struct lodge_lapic *l, u32 off)
 {
-	return READ_ONCE(l->regs[off >> 2]);
+	return READ_ONCE(l->regs[(off & 0x3f0) >> 2]);
 }
 
 static inline void lapic_put(struct lodge_lapic *l, u32 off, u32 val)

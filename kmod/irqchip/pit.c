@@ -196,7 +196,7 @@ static void write_control(struct lodge_pit *p, u8 val)
 		}
 		return;
 	}
-	c = &p->ch[val >> 6];
+	c = &p->ch[array_index_nospec(val >> 6, 3)];
 	if (!(val & 0x30)) {
 		latch_count(c);
 		return;

@@ -133,10 +133,10 @@ void lodge_ack_notify(struct lodge_vm *vm, int chip, int pin)
 
 /* -- the table -- */
 
-/* One entry of userspace's, checked. */
+/* One entry of userspace's, checked but for its GSI. */
 static int parse(struct lodge_vm *vm, const struct kvm_irq_routing_entry *u, struct route *e)
 {
-	if (u->gsi >= LODGE_MAX_GSI || u->flags)
+	if (u->flags)
 		return -EINVAL;
 	if (u->type == KVM_IRQ_ROUTING_MSI) {
 		e->msi = true;
@@ -147,8 +147,8 @@ static int parse(struct lodge_vm *vm, const struct kvm_irq_routing_entry *u, str
 	    u->u.irqchip.irqchip >= KVM_NR_IRQCHIPS ||
 	    u->u.irqchip.pin >= (u->u.irqchip.irqchip == KVM_IRQCHIP_IOAPIC ? CHIP_PINS : 8))
 		return -EINVAL;
-	e->chip = u->u.irqchip.irqchip;
-	e->pin = u->u.irqchip.pin;
+	e->chip = array_index_nospec(u->u.irqchip.irqchip, KVM_NR_IRQCHIPS);
+	e->pin = array_index_nospec(u->u.irqchip.pin, CHIP_PINS);
 	return 0;
 }
 
@@ -161,17 +161,18 @@ static bool clash(const struct route *a, const struct route *b)
 static int place(struct lodge_vm *vm, struct lodge_routes *r, u16 *fill,
 		 const struct kvm_irq_routing_entry *u)
 {
+	u32 gsi = array_index_nospec(u->gsi, LODGE_MAX_GSI), i;
 	struct route e = { 0 };
-	int ret = parse(vm, u, &e), i;
+	int ret = parse(vm, u, &e);
 
 	if (ret)
 		return ret;
-	for (i = r->first[u->gsi]; i < fill[u->gsi]; i++)
+	for (i = r->first[gsi]; i < fill[gsi]; i++)
 		if (clash(&e, &r->e[i]))
 			return -EINVAL;
-	r->e[fill[u->gsi]++] = e;
+	r->e[fill[gsi]++] = e;
 	if (!e.msi)
-		r->gsi[e.chip][e.pin] = u->gsi;
+		r->gsi[e.chip][e.pin] = gsi;
 	return 0;
 }
 
@@ -190,7 +191,7 @@ static struct lodge_routes *build(struct lodge_vm *vm, const struct kvm_irq_rout
 	for (i = 0; i < n; i++) {
 		if (u[i].gsi >= LODGE_MAX_GSI)
 			goto err;
-		r->first[u[i].gsi + 1]++;
+		r->first[array_index_nospec(u[i].gsi, LODGE_MAX_GSI) + 1]++;
 	}
 	for (i = 0; i < LODGE_MAX_GSI; i++) {
 		r->first[i + 1] += r->first[i];
