@@ -265,6 +265,16 @@ static enum lodge_next handle_hlt_slow(struct lodge_vcpu *v)
 	return handle_hlt(v) == NEXT_USER ? NEXT_USER : NEXT_ENTER;
 }
 
+/* MMIO will be decoded outside the window, where the bytes are dearer to get. */
+static void keep_bytes(struct lodge_vcpu *v)
+{
+	struct lodge_walk_fault f;
+
+	if (!v->exit.fault.nbytes && !(v->exit.fault.access & ACC_FETCH) &&
+	    lodge_fetch(v, v->exit.fault.bytes, 15, &f, true) == 15)
+		v->exit.fault.nbytes = 15;
+}
+
 static enum lodge_next handle_fault_fast(struct lodge_vcpu *v)
 {
 	u64 gpa = v->exit.fault.gpa;
@@ -279,6 +289,8 @@ static enum lodge_next handle_fault_fast(struct lodge_vcpu *v)
 		v->stat.pf_fixed++;
 		return NEXT_ENTER;
 	}
+	if (ret == MAP_MMIO && !v->exit.fault.walk)
+		keep_bytes(v);
 	return NEXT_HANDLE;
 }
 

@@ -138,7 +138,7 @@ static int read_entry(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64
 {
 	*e = 0;
 	if (w->atomic) {
-		void *p = lodge_npt_peek(v, gpa, false);
+		void *p = lodge_npt_peek(v, gpa);
 
 		if (!p)
 			return -EAGAIN;
@@ -395,7 +395,7 @@ static u32 fetch_access(const struct lodge_vcpu *v)
 	return ACC_FETCH | (v->st.cpl == 3 ? ACC_USER : 0);
 }
 
-/* The kept walk, if it would still go the same way. Rights are not looked at: the CPU ran code there. */
+/* The kept walk, if it would still go the same way. As to rights: the CPU has just run code there. */
 static const u8 *kept_page(struct lodge_vcpu *v, u64 lin)
 {
 	const struct lodge_code_page *c = &v->code;
@@ -411,7 +411,7 @@ static const u8 *kept_page(struct lodge_vcpu *v, u64 lin)
 	return c->page;
 }
 
-/* Kernel address of the page at lin, by a walk that is kept. 0, 1: fault in *f, -EAGAIN, -EFAULT. */
+/* Kernel address of the page at lin; the walk is kept. 0, 1: fault in *f, -EAGAIN, -EFAULT. */
 static int find_page(struct lodge_vcpu *v, u64 lin, const u8 **page, struct lodge_walk_fault *f)
 {
 	struct lodge_code_page *c = &v->code;
@@ -426,7 +426,7 @@ static int find_page(struct lodge_vcpu *v, u64 lin, const u8 **page, struct lodg
 	ret = translate(v, &w, lin & PAGE_MASK, fetch_access(v), &gpa, f);
 	if (ret)
 		return ret;
-	*page = lodge_npt_peek(v, gpa, false);
+	*page = lodge_npt_peek(v, gpa);
 	if (!*page)
 		return -EAGAIN;
 	c->page = *page;

@@ -95,47 +95,53 @@ struct lodge_walk_fault {
 };
 
 /* memslot.c */
-int lodge_set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r);	/* takes slots_lock */
 int lodge_ioc_set_region(struct lodge_vm *vm, void *buf, unsigned long arg);
 int lodge_ioc_set_region2(struct lodge_vm *vm, void *buf, unsigned long arg);
 int lodge_ioc_get_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg);
 int lodge_slots_init(struct lodge_vm *vm);
 void lodge_slots_free(struct lodge_vm *vm);
-struct lodge_memslot *lodge_slot(struct lodge_vm *vm, gfn_t gfn);	/* srcu held */
-struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn);	/* the same, through the vCPU's cache */
-void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);		/* any context */
+/* srcu held, or in the window */
+struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn);
+void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);	/* any context */
 
 /* npt.c */
 int lodge_npt_init(struct lodge_vm *vm);
 void lodge_npt_free(struct lodge_vm *vm);
-int lodge_npt_stock_fill(struct lodge_vcpu *v);				/* may sleep; -ENOMEM */
+int lodge_npt_stock_fill(struct lodge_vcpu *v);		/* may sleep; -ENOMEM */
 void lodge_npt_stock_drain(struct lodge_vcpu *v);
 bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits);
 bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead);
 void lodge_npt_free_dead(struct list_head *dead);
+void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* both, and a flush */
 void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end);
-bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear);
-void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write);	/* IRQs off: kernel address of a mapped page's byte, or NULL */
-
-/* fault.c */
-int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);	/* may sleep; enum lodge_map or errno */
-int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);	/* window; enum lodge_map */
-
-void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush */
 void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush */
-void lodge_npt_flush(struct lodge_vm *vm);				/* bump gen, wait for windows to end */
+bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear);
+void lodge_npt_flush(struct lodge_vm *vm);		/* bump gen, wait for windows to end */
+void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa);	/* IRQs off */
+
+/* fault.c: enum lodge_map or an errno; the first may sleep, the second is for the window */
+int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);
+int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);
 
 /* notifier.c */
-bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start, unsigned long end);
-int lodge_notifier_init(struct lodge_vm *vm);				/* mmu notifier; takes mmap_lock */
+bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start,
+			unsigned long end);
+int lodge_notifier_init(struct lodge_vm *vm);		/* takes mmap_lock */
 void lodge_notifier_exit(struct lodge_vm *vm);
 
-/* gwalk.c. Addresses are linear. srcu held; "atomic" ones work with IRQs off and may fail with -EAGAIN. */
-int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len);	/* -EFAULT: no slot */
+/*
+ * gwalk.c: addresses are linear, srcu is held. "atomic": in the window, and may answer -EAGAIN.
+ * Walks return 0, 1 (the guest's fault, in *f), -EFAULT (no memory there).
+ */
+int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len);
 int lodge_write_gpa(struct lodge_vcpu *v, gpa_t gpa, const void *buf, int len);
-int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa, struct lodge_walk_fault *f, bool atomic);	/* 0, 1: fault in *f, -EAGAIN, -EFAULT */
-int lodge_read_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access, struct lodge_walk_fault *f);
-int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32 access, struct lodge_walk_fault *f);
-int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault *f, bool atomic);	/* bytes at CS:RIP; count > 0, 0: fault in *f, -EAGAIN */
+int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa,
+		     struct lodge_walk_fault *f, bool atomic);
+int lodge_read_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access,
+		   struct lodge_walk_fault *f);
+int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32 access,
+		    struct lodge_walk_fault *f);
+/* Bytes at CS:RIP: how many, or 0 with the guest's fault in *f, or an errno. */
+int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault *f, bool atomic);
 int lodge_ioc_translate(struct lodge_vcpu *v, void *buf, unsigned long arg);
 #endif

@@ -79,27 +79,14 @@ static struct lodge_memslot *find(const struct lodge_memslots *t, gfn_t gfn)
 }
 
 /**
- * lodge_slot - the slot of a guest frame
- * @vm: the VM; vm->srcu held, or IRQs off in the window
- * @gfn: the frame
- *
- * Return: the slot or NULL.
- */
-struct lodge_memslot *lodge_slot(struct lodge_vm *vm, gfn_t gfn)
-{
-	struct lodge_memslot *s = find(rcu_dereference_check(vm->slots, irqs_disabled() ||
-							     srcu_read_lock_held(&vm->srcu)), gfn);
-
-	return s && !READ_ONCE(s->invalid) ? s : NULL;
-}
-
-/**
- * lodge_vcpu_slot - the same through the vCPU's cache of the last answer
- * @v: the vCPU, in its thread
+ * lodge_vcpu_slot - the slot of a guest frame, through the vCPU's cache of the last answer
+ * @v: the vCPU, in its thread; vm->srcu held, or in the window
  * @gfn: the frame
  *
  * The cached pointer is used only while the table it came from is the current one: by generation,
  * for a freed table's address may come back.
+ *
+ * Return: the slot or NULL.
  */
 struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn)
 {
@@ -279,15 +266,7 @@ static int set_locked(struct lodge_vm *vm, const struct kvm_userspace_memory_reg
 	return ret;
 }
 
-/**
- * lodge_set_region - create, delete, move or change a slot
- * @vm: the VM
- * @r: as KVM_SET_USER_MEMORY_REGION
- *
- * Context: may sleep; takes slots_lock.
- * Return: 0, -EINVAL, -EEXIST (overlap), -ENOMEM.
- */
-int lodge_set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r)
+static int set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r)
 {
 	int ret = check_region(vm, r);
 
@@ -299,10 +278,18 @@ int lodge_set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_regi
 	return ret;
 }
 
-/** lodge_ioc_set_region - KVM_SET_USER_MEMORY_REGION */
+/**
+ * lodge_ioc_set_region - KVM_SET_USER_MEMORY_REGION: create, delete, move or change a slot
+ * @vm: the VM
+ * @buf: struct kvm_userspace_memory_region
+ * @arg: unused
+ *
+ * Context: may sleep; takes slots_lock.
+ * Return: 0, -EINVAL, -EEXIST (overlap), -ENOMEM.
+ */
 int lodge_ioc_set_region(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
-	return lodge_set_region(vm, buf);
+	return set_region(vm, buf);
 }
 
 /**
@@ -318,7 +305,7 @@ int lodge_ioc_set_region2(struct lodge_vm *vm, void *buf, unsigned long arg)
 		.memory_size = r2->memory_size, .userspace_addr = r2->userspace_addr,
 	};
 
-	return lodge_set_region(vm, &r);
+	return set_region(vm, &r);
 }
 
 /* Take the bits of a logged slot into out, and the writability of their pages. */

@@ -41,7 +41,7 @@ bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long 
 typedef bool (*range_fn)(struct lodge_vm *vm, gfn_t start, gfn_t end, void *arg);
 
 /* Call fn for every range of frames that user addresses start..end back. */
-static bool for_each_range(struct lodge_vm *vm, unsigned long start, unsigned long end,
+static bool with_ranges(struct lodge_vm *vm, unsigned long start, unsigned long end,
 			   range_fn fn, void *arg)
 {
 	struct lodge_memslots *t;
@@ -73,7 +73,7 @@ static void zap_hva(struct lodge_vm *vm, unsigned long start, unsigned long end)
 {
 	LIST_HEAD(dead);
 
-	if (for_each_range(vm, start, end, unmap, &dead))
+	if (with_ranges(vm, start, end, unmap, &dead))
 		lodge_npt_flush(vm);
 	lodge_npt_free_dead(&dead);
 }
@@ -115,7 +115,7 @@ static bool age(struct lodge_vm *vm, gfn_t start, gfn_t end, void *clear)
 
 static bool young(struct mmu_notifier *mn, unsigned long start, unsigned long end, bool clear)
 {
-	return for_each_range(to_vm(mn), start, end, age, &clear);
+	return with_ranges(to_vm(mn), start, end, age, &clear);
 }
 
 static lodge_young_t clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,

@@ -154,13 +154,12 @@ static u64 *lookup(const struct lodge_npt *npt, gfn_t gfn, int *level)
 /**
  * lodge_npt_peek - the kernel's address of guest memory that is mapped
  * @v: the vCPU
- * @gpa: the byte
- * @write: it will be written
+ * @gpa: the byte, to read
  *
  * Context: IRQs off; the result is good until they come on (or the window ends).
  * Return: the address, NULL when it is not mapped (so) or not ordinary memory.
  */
-void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write)
+void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa)
 {
 	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
 	const struct lodge_npt *npt = &v->vm->npt;
@@ -170,8 +169,7 @@ void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa, bool write)
 	if (gpa >> lodge_npt_gpa_bits(npt))
 		return NULL;
 	lookup_value(npt, gpa >> PAGE_SHIFT, &level, &e);
-	if (!(e & ops->present) || (write && !(e & ops->write)) ||
-	    (e & (ops->leaf | ops->leaf_uc)) != ops->leaf)
+	if (!(e & ops->present) || (e & (ops->leaf | ops->leaf_uc)) != ops->leaf)
 		return NULL;
 	mask = (PAGE_SIZE << shift(level)) - 1;
 	return phys_to_virt((e & ops->addr & ~mask) | (gpa & mask));

@@ -115,39 +115,46 @@ TEST(dirty_on_off, "dirty logging switched on and off under a writing vCPU")
 			FAIL("page %d differs from its copy and is not in the log", i);
 }
 
-/* Pages that the kernel may take from those just given back must keep what is put into them. */
-static void check_bystander(void)
+static u8 *huge_aligned(size_t size, int advice)
 {
-	u8 *p = mmap(NULL, 64 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	u8 *p = (u8 *)(((u64)host_pages(size + HUGE) + HUGE - 1) & ~(HUGE - 1ul));
 
-	TRUE(p != MAP_FAILED);
-	memset(p, 0x5a, 64 * 4096);
+	OK(madvise(p, size, advice));
+	return p;
+}
+
+/* Pages that the kernel may take from those just given back keep what is put into them. */
+static void check_bystander(u8 *p)
+{
+	memset(p, 0x5a, HUGE);
 	usleep(2000);
-	for (int i = 0; i < 64 * 4096; i += 8)
-		if (*(u64 *)(p + i) != 0x5a5a5a5a5a5a5a5a)
+	for (int i = 0; i < HUGE; i += 4096)
+		if (*(u64 *)(p + i) != 0x5a5a5a5a5a5a5a5a ||
+		    *(u64 *)(p + i + 4088) != 0x5a5a5a5a5a5a5a5a)
 			FAIL("the guest wrote into a page that it has no more");
-	OK(munmap(p, 64 * 4096));
+	OK(madvise(p, HUGE, MADV_DONTNEED));
 }
 
 static void churn(int advice)
 {
-	u8 *raw = host_pages(3 * HUGE), *mem = (u8 *)(((u64)raw + HUGE - 1) & ~(HUGE - 1ul));
+	u8 *mem = huge_aligned(2 * HUGE, advice), *bystander = huge_aligned(HUGE, advice);
 	struct race r;
 
-	OK(madvise(mem, 2 * HUGE, advice));
 	memset(mem, 1, 2 * HUGE);
 	r = start(mem, 2 * HUGE, 0);
 	for (int i = 0; i < ROUNDS; i++) {
-		u64 at = (i * 37 % 960) * 4096, len = i % 10 == 0 ? HUGE : 0x20000;
+		u64 at = (i * 37 % 960) * 4096, len = i % 2 ? 0x20000 : HUGE;
 
-		if (i % 10 == 0)
+		if (len == HUGE)
 			at &= HUGE;
-		switch (i % 4) {
+		switch (i % 6) {
 		case 0:
 		case 1:
+		case 2:
 			OK(madvise(mem + at, len, MADV_DONTNEED));
 			break;
-		case 2:
+		case 3:
+		case 4:
 			OK(mprotect(mem + at, len, PROT_READ));
 			OK(mprotect(mem + at, len, PROT_READ | PROT_WRITE));
 			break;
@@ -156,7 +163,7 @@ static void churn(int advice)
 			TRUE(mmap(mem + at, 0x3000, PROT_READ | PROT_WRITE,
 				  MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == mem + at);
 		}
-		check_bystander();
+		check_bystander(bystander);
 	}
 	finish(&r);
 }
