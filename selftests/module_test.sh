@@ -16,7 +16,13 @@ number=0 failed=0
 ok() { number=$((number + 1)); echo "ok $number - $1"; }
 not_ok() { number=$((number + 1)); failed=1; echo "not ok $number - $1"; }
 skip() { number=$((number + 1)); echo "ok $number - $1 # SKIP $2"; }
-check() { if [ "$1" -eq 0 ]; then ok "$2"; else not_ok "$2"; fi; }
+# check TEXT COMMAND...: the command has to succeed
+check() {
+	text=$1
+	shift
+	if "$@"; then ok "$text"; else not_ok "$text"; fi
+}
+fails() { if "$@"; then return 1; fi; }
 loaded() { grep -q '^lodge ' /proc/modules; }
 unload() { if loaded; then rmmod lodge; fi; }
 # node NAME FILE: FILE becomes the node of that misc device, whatever /dev has
@@ -71,9 +77,8 @@ unload
 refused='a CPU without virtualization: insmod fails, with one line in the log that says why'
 if ! grep -q -w -E 'svm|vmx' /proc/cpuinfo; then
 	echo "1..2"
-	message=$(insmod "$ko" 2>&1)
 	# insmod may try twice, by either system call
-	if [ $? -ne 0 ] && ! loaded && [ "$(log_since "$start" | said)" -eq 1 ] &&
+	if ! message=$(insmod "$ko" 2>&1) && ! loaded && [ "$(log_since "$start" | said)" -eq 1 ] &&
 	   echo "$message" | grep -q -i -E 'no such device|not supported|invalid'; then
 		ok "$refused"
 	else
@@ -81,9 +86,7 @@ if ! grep -q -w -E 'svm|vmx' /proc/cpuinfo; then
 		echo "# insmod said: $message"
 		log_since "$start" | sed 's/^/# /'
 	fi
-	complaints
-	[ $? -ne 0 ]
-	check $? "the host's log is clean"
+	check "the host's log is clean" fails complaints
 	exit $failed
 fi
 
@@ -95,9 +98,12 @@ while [ $i -lt 100 ]; do
 	{ insmod "$ko" && rmmod lodge; } || { result=1; break; }
 	i=$((i + 1))
 done
-check $result "loaded and unloaded 100 times"
+check "loaded and unloaded 100 times" [ $result -eq 0 ]
 
-kvm=$(ls /sys/module | grep -E '^kvm_(amd|intel)$' | head -n 1)
+kvm=''
+for name in kvm_amd kvm_intel; do
+	[ ! -e "/sys/module/$name" ] || kvm=$name
+done
 if [ -z "$kvm" ]; then
 	for what in "beside KVM: the module loads" "while KVM holds the CPU: KVM_CREATE_VM gives EBUSY" \
 		"and one line in the log says what to do" "works once KVM has let go"; do
@@ -108,18 +114,17 @@ else
 	hold "$kvm_dev"
 	kvm_holder=$holder
 	mark=$(log_lines)
-	load
-	check $? "beside KVM: the module loads"
-	hold "$dev"
-	[ $? -ne 0 ] && grep -q 'KVM_CREATE_VM: EBUSY' "$tmp/hold"
-	check $? "while KVM holds the CPU: KVM_CREATE_VM gives EBUSY"
-	[ "$(log_since "$mark" | grep -i kvm | said)" -eq 1 ]
-	check $? "and one line in the log says what to do"
+	check "beside KVM: the module loads" load
+	fails hold "$dev"
+	check "while KVM holds the CPU: KVM_CREATE_VM gives EBUSY" \
+		grep -q 'KVM_CREATE_VM: EBUSY' "$tmp/hold"
+	check "and one line in the log says what to do" \
+		[ "$(log_since "$mark" | grep -i kvm | said)" -eq 1 ]
 	log_since "$mark" | grep 'lodge: ' | sed 's/^/# /'
 	holder=$kvm_holder
 	let_go
-	rmmod "$kvm" && one_run
-	check $? "works once KVM has let go"
+	rmmod "$kvm"
+	check "works once KVM has let go" one_run
 	unload
 fi
 
@@ -128,25 +133,18 @@ while [ $i -lt 10 ]; do
 	{ load && one_run && rmmod lodge; } || { result=1; break; }
 	i=$((i + 1))
 done
-check $result "loaded, a guest run, unloaded, 10 times"
+check "loaded, a guest run, unloaded, 10 times" [ $result -eq 0 ]
 
 load
-insmod "$ko" 2>/dev/null
-[ $? -ne 0 ]
-check $? "loading twice is refused"
+check "loading twice is refused" fails insmod "$ko" 2>/dev/null
 
-hold "$dev"
-result=$?
-rmmod lodge 2>/dev/null
-[ $? -ne 0 ] && loaded && [ $result -eq 0 ]
-check $? "unloading while a VM runs is refused"
+held() { hold "$dev" && fails rmmod lodge 2>/dev/null && loaded; }
+gone() { rmmod lodge && fails loaded; }
+check "unloading while a VM runs is refused" held
 let_go
-rmmod lodge && ! loaded
-check $? "and works when it is gone"
+check "and works when it is gone" gone
 
-complaints
-[ $? -ne 0 ]
-check $? "the host's log is clean"
+check "the host's log is clean" fails complaints
 if [ $was_loaded = yes ]; then
 	insmod "$ko"
 fi

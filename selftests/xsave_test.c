@@ -22,8 +22,11 @@ void fx_store(void *to);
 long sse_syscall(long nr, long a, long b, long c, const void *load, void *store);
 long avx_syscall(long nr, long a, long b, long c, const void *load, void *store);
 
-enum { X87 = 1, SSE = 2, AVX = 4, AVX512 = 0xe0, PKRU = 0x200, CR4_OSXSAVE = 1 << 18,
-       CR4_PKE = 1 << 22, VECTOR_BYTES = 2112 };
+enum {
+	X87 = 1, SSE = 2, AVX = 4, AVX512 = 0xe0, PKRU = 0x200,
+	CR4_OSXSAVE = 1 << 18, CR4_PKE = 1 << 22,
+	VECTOR_BYTES = 2112,
+};
 
 static u8 loaded[VECTOR_BYTES] __attribute__((aligned(64)));
 static u8 stored[VECTOR_BYTES] __attribute__((aligned(64)));
