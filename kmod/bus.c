@@ -222,6 +222,7 @@ static int coalesced_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr
 		slot->len = len;
 		memcpy(slot->data, val, len);
 		slot->pio = c->bus == BUS_PIO;
+		/* Userspace reads last, then the slots below it. */
 		smp_store_release(&ring->last, (last + 1) % RING_SLOTS);
 		ret = 0;
 	}

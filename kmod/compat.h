@@ -127,9 +127,9 @@ struct kvm_userspace_memory_region2 {
 
 /* The mmu notifier's *_young() answers. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
-typedef bool lodge_young_t;
+#define lodge_young_t bool
 #else
-typedef int lodge_young_t;
+#define lodge_young_t int
 #endif
 
 /* The host frame of an address in a VM_PFNMAP mapping; mmap_lock held. 0, or an errno. */

@@ -461,11 +461,12 @@ static enum lodge_next handle_xsetbv(struct lodge_vcpu *v)
 	lodge_need(v, LG_CR | LG_SEG);
 	if (!(v->st.cr4 & X86_CR4_OSXSAVE)) {
 		lodge_queue_exception(v, X86_TRAP_UD);
-	} else if (v->st.cpl || (u32)v->regs[R_CX] || lodge_set_xcr0(v, val)) {
-		lodge_queue_exception(v, X86_TRAP_GP);
-	} else {
-		lodge_advance_rip(v, lodge_rip(v) + len);
+		return NEXT_ENTER;
 	}
+	if (v->st.cpl || (u32)v->regs[R_CX] || lodge_set_xcr0(v, val))
+		lodge_queue_exception(v, X86_TRAP_GP);
+	else
+		lodge_advance_rip(v, lodge_rip(v) + len);
 	return NEXT_ENTER;
 }
 

@@ -33,6 +33,7 @@ void lodge_dr_touch(struct lodge_vcpu *v);
 void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6);
 void lodge_host_machine_check(void);
 u64 lodge_host_spec_ctrl(void);
+extern const u16 lodge_verw_sel;
 
 /* xfer.c */
 void lodge_ct_enter(void);

@@ -467,6 +467,7 @@ static inline bool lodge_take_request(struct lodge_vcpu *v, enum lodge_request r
 	if (!test_bit(r, &v->requests))
 		return false;
 	clear_bit(r, &v->requests);
+	/* What is asked for is read after the request is taken: a later one is not lost. */
 	smp_mb__after_atomic();
 	return true;
 }
@@ -475,11 +476,17 @@ static inline struct lodge_vcpu *lodge_vcpu_get(struct lodge_vm *vm, int i)
 {
 	return vm->vcpus[array_index_nospec(i, LODGE_MAX_VCPUS)];
 }
+static inline int lodge_nvcpus(struct lodge_vm *vm)
+{
+	/* Pairs with the store in vcpu.c: a vCPU that counts is complete. */
+	return smp_load_acquire(&vm->nvcpus);
+}
 #define lodge_for_each_vcpu(i, v, vm) \
-	for ((i) = 0; (i) < smp_load_acquire(&(vm)->nvcpus) && ((v) = lodge_vcpu_get(vm, i), 1); (i)++)
+	for ((i) = 0; (i) < lodge_nvcpus(vm) && ((v) = lodge_vcpu_get(vm, i), 1); (i)++)
 struct lodge_vcpu *lodge_vcpu_by_id(struct lodge_vm *vm, u32 id);
 
-/* main.c, host.c */
+/* main.c, dev.c, host.c */
+extern const struct file_operations lodge_dev_fops;
 int lodge_host_get(void);		/* first VM: switch virtualization on everywhere; -EBUSY */
 void lodge_host_put(void);
 bool lodge_host_enter(struct lodge_vcpu *v);	/* IRQs off; false: not on this CPU any more */
@@ -598,7 +605,7 @@ int lodge_set_xcr0(struct lodge_vcpu *v, u64 val);	/* fpu.c: 0, or 1: #GP */
 bool lodge_cr4_valid(struct lodge_vcpu *v, u64 cr4);
 bool lodge_efer_valid(struct lodge_vcpu *v, u64 efer);
 void lodge_sync_regs_out(struct lodge_vcpu *v);		/* kvm_run.s for kvm_valid_regs */
-int lodge_sync_regs_in(struct lodge_vcpu *v);
+int lodge_sync_regs_in(struct lodge_vcpu *v, u64 dirty);
 
 /* cpuid.c */
 lodge_vcpu_ioctl lodge_set_cpuid2, lodge_get_cpuid2;	/* IOC_TAIL */

@@ -24,8 +24,6 @@ static char *node = "lodge";
 module_param(node, charp, 0444);
 MODULE_PARM_DESC(node, "Name of the device node: lodge (default), or kvm to take /dev/kvm's number where kvm.ko is not loaded");
 
-extern const struct file_operations lodge_dev_fops;
-
 static struct miscdevice lodge_misc = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "lodge",

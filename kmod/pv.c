@@ -120,8 +120,10 @@ void lodge_pv_clock_update(struct lodge_vcpu *v)
 	t.version = v->pv.clock_version | 1;
 	if (lodge_write_gpa(v, gpa, &t.version, sizeof(t.version)))
 		return;
+	/* The guest sees an odd version before any of the new values ... */
 	smp_wmb();
 	lodge_write_gpa(v, gpa, &t, sizeof(t));
+	/* ... and all of them before the even one. */
 	smp_wmb();
 	v->pv.clock_version = ++t.version;
 	lodge_write_gpa(v, gpa, &t.version, sizeof(t.version));

@@ -121,16 +121,6 @@ bool lodge_vcpu_runnable(struct lodge_vcpu *v)
 	       (v->vm->pic && lodge_pic_pending(v->vm) && lodge_lapic_accepts_extint(v));
 }
 
-static void srcu_out(struct lodge_vcpu *v)
-{
-	srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
-}
-
-static void srcu_in(struct lodge_vcpu *v)
-{
-	v->srcu_idx = srcu_read_lock(&v->vm->srcu);
-}
-
 /* HLT, or waiting for INIT and SIPI: sleep until there is something to do or a signal. */
 static void block(struct lodge_vcpu *v)
 {
@@ -188,9 +178,9 @@ static int service(struct lodge_vcpu *v)
 	if (unlikely(READ_ONCE(v->vm->dead)))
 		return -EIO;
 	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS)) {
-		srcu_in(v);
+		v->srcu_idx = srcu_read_lock(&v->vm->srcu);
 		next = serve_slow(v);
-		srcu_out(v);
+		srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
 		if (next != NEXT_ENTER)
 			return next;
 	}
@@ -289,9 +279,9 @@ static int run_loop(struct lodge_vcpu *v)
 		if (next == NEXT_ENTER)
 			next = window(v);
 		if (next == NEXT_HANDLE) {
-			srcu_in(v);
+			v->srcu_idx = srcu_read_lock(&v->vm->srcu);
 			next = lodge_exit_slow[v->exit.kind](v);
-			srcu_out(v);
+			srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
 		}
 		if (next == NEXT_USER)
 			return 0;
@@ -315,25 +305,23 @@ static void publish(struct lodge_vcpu *v)
 		lodge_sync_regs_out(v);
 }
 
-/* Values that userspace may hand in with KVM_RUN. */
+/* Values that userspace may hand in with KVM_RUN. The page is shared: each is read once. */
 static int take_in(struct lodge_vcpu *v)
 {
 	struct kvm_run *run = v->run;
+	u64 dirty = READ_ONCE(run->kvm_dirty_regs);
 
-	if (unlikely(READ_ONCE(run->kvm_valid_regs) & ~(u64)LODGE_SYNC_REGS) ||
-	    unlikely(READ_ONCE(run->kvm_dirty_regs) & ~(u64)LODGE_SYNC_REGS))
+	if (unlikely((READ_ONCE(run->kvm_valid_regs) | dirty) & ~(u64)LODGE_SYNC_REGS))
 		return -EINVAL;
-	if (unlikely(run->kvm_dirty_regs)) {
-		int ret = lodge_sync_regs_in(v);
+	if (unlikely(dirty)) {
+		int ret = lodge_sync_regs_in(v, dirty);
 
 		if (ret)
 			return ret;
 	}
-	if (v->user_pic && READ_ONCE(run->request_interrupt_window))
+	if (unlikely(READ_ONCE(run->request_interrupt_window)))
 		lodge_set_request(v, REQ_EVENT);
-	if (unlikely(run->request_interrupt_window))
-		lodge_set_request(v, REQ_EVENT);
-	if (!v->lapic && v->cr8 != (READ_ONCE(run->cr8) & 15))
+	if (!v->lapic)
 		v->cr8 = READ_ONCE(run->cr8) & 15;
 	return 0;
 }
@@ -343,8 +331,8 @@ static int take_in(struct lodge_vcpu *v)
  * @v: the vCPU, mutex held
  *
  * Return: 0 with v->run filled in; -EINTR on a signal or immediate_exit; -EAGAIN when the vCPU
- * waits for INIT or SIPI and was woken for nothing; -EFAULT for memory the VMM does not have mapped; -EIO once the VM is dead; -EBUSY
- * where virtualization is off on this CPU.
+ * waits for INIT or SIPI and was woken for nothing; -EFAULT for memory that the VMM does not have
+ * mapped; -EIO once the VM is dead; -EBUSY where virtualization is off on this CPU.
  */
 int lodge_vcpu_run(struct lodge_vcpu *v)
 {
@@ -360,9 +348,9 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 	v->ran = true;
 	if (complete) {
 		v->complete = NULL;
-		srcu_in(v);
+		v->srcu_idx = srcu_read_lock(&v->vm->srcu);
 		ret = complete(v);
-		srcu_out(v);
+		srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
 		if (ret == NEXT_USER || ret < 0) {
 			ret = ret == NEXT_USER ? 0 : ret;
 			goto published;

@@ -455,19 +455,19 @@ int lodge_set_mp_state(struct lodge_vcpu *v, void *buf, unsigned long arg)
 void lodge_sync_regs_out(struct lodge_vcpu *v)
 {
 	struct kvm_sync_regs *s = &v->run->s.regs;
+	u64 valid = READ_ONCE(v->run->kvm_valid_regs);
 
-	if (v->run->kvm_valid_regs & KVM_SYNC_X86_REGS)
+	if (valid & KVM_SYNC_X86_REGS)
 		lodge_get_regs(v, &s->regs, 0);
-	if (v->run->kvm_valid_regs & KVM_SYNC_X86_SREGS)
+	if (valid & KVM_SYNC_X86_SREGS)
 		lodge_get_sregs(v, &s->sregs, 0);
-	if (v->run->kvm_valid_regs & KVM_SYNC_X86_EVENTS)
+	if (valid & KVM_SYNC_X86_EVENTS)
 		lodge_get_events(v, &s->events, 0);
 }
 
-/** lodge_sync_regs_in - what run->kvm_dirty_regs says userspace changed; copied before it is checked */
-int lodge_sync_regs_in(struct lodge_vcpu *v)
+/** lodge_sync_regs_in - what userspace says it changed; copied before it is checked */
+int lodge_sync_regs_in(struct lodge_vcpu *v, u64 dirty)
 {
-	u64 dirty = READ_ONCE(v->run->kvm_dirty_regs);
 	union {
 		struct kvm_regs regs;
 		struct kvm_sregs sregs;

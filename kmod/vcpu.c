@@ -363,6 +363,7 @@ static int vcpu_install(struct lodge_vcpu *v)
 	kref_get(&v->vm->kref);
 	v->idx = v->vm->nvcpus;
 	v->vm->vcpus[v->idx] = v;
+	/* Pairs with lodge_for_each_vcpu(): other threads find it by the count. */
 	smp_store_release(&v->vm->nvcpus, v->idx + 1);
 	fd_install(fd, file);
 	return fd;

@@ -4,6 +4,9 @@
 # Loading and unloading the module $LODGE_KO: again and again, while a VM lives, beside KVM, and on
 # a CPU that cannot run it. To be run as root on a machine that may lose the module at any time.
 # Which cases there are depends on the machine: KVM is looked at where its modules are loaded.
+#
+# Functions are what check() and fails() call:
+# shellcheck disable=SC2317
 
 ko=${LODGE_KO:-}
 here=$(dirname "$0")
