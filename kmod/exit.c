@@ -75,11 +75,14 @@ int lodge_code_bits(struct lodge_vcpu *v)
  * lodge_insn_len - length of the instruction that just exited
  * @v: the vCPU
  * @kind: what it must be
+ * @next: set where it is not found: what the handler returns
  *
- * Return: 1 to 15; -EAGAIN in the window when its bytes are not at hand; 0 when the bytes are something else
- * (the guest changed them under our feet) or cannot be fetched: a #PF may have been queued.
+ * Context: in the window or outside. Without the hardware's help the bytes are fetched, which may
+ * have to be done outside, or find that another vCPU has written something else there: the guest
+ * then runs that.
+ * Return: 1 to 15; 0: see *@next.
  */
-int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind)
+int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next)
 {
 	struct lodge_walk_fault f;
 	u8 bytes[15];
@@ -88,14 +91,14 @@ int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind)
 	if (likely(v->exit.len))
 		return v->exit.len;
 	n = lodge_fetch(v, bytes, sizeof(bytes), &f, v->mode == MODE_WINDOW);
-	if (n < 0)
-		return n;
-	if (n == 0) {
-		lodge_queue_walk_fault(v, &f);
-		return 0;
+	if (n > 0) {
+		*next = NEXT_ENTER;
+		return max(lodge_insn_skip_len(bytes, n, lodge_code_bits(v), kind), 0);
 	}
-	n = lodge_insn_skip_len(bytes, n, lodge_code_bits(v), kind);
-	return n > 0 ? n : 0;
+	*next = n == -EAGAIN ? NEXT_HANDLE : n < 0 ? n : NEXT_ENTER;
+	if (n == 0)
+		lodge_queue_walk_fault(v, &f);
+	return 0;
 }
 
 /**
@@ -125,24 +128,23 @@ void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
  * lodge_skip_insn - step over the instruction that just exited
  * @v: the vCPU
  * @kind: what it must be
+ * @next: what the handler returns: NEXT_ENTER where it is stepped over
  *
- * Return: NEXT_ENTER, or NEXT_HANDLE when it has to be tried again outside the window: nothing has
- * changed then. When the bytes turn out to be something else the guest just runs them.
+ * Return: false when it is not there any more, or has to be looked for outside the window.
  */
-enum lodge_next lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind)
+bool lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next)
 {
-	int len = lodge_insn_len(v, kind);
+	int len = lodge_insn_len(v, kind, next);
 	u64 rip;
 
-	if (unlikely(len == -EAGAIN))
-		return NEXT_HANDLE;
-	if (unlikely(len <= 0))
-		return NEXT_ENTER;
+	if (unlikely(!len))
+		return false;
 	rip = lodge_rip(v) + len;
 	if (unlikely(rip >> 32) && lodge_code_bits(v) != 64)
 		rip = (u32)rip;
 	lodge_advance_rip(v, rip);
-	return NEXT_ENTER;
+	*next = NEXT_ENTER;
+	return true;
 }
 
 /* -- handlers -- */
@@ -177,9 +179,9 @@ static enum lodge_next handle_extint(struct lodge_vcpu *v)
 static enum lodge_next handle_cpuid(struct lodge_vcpu *v)
 {
 	u32 a = v->regs[R_AX], c = v->regs[R_CX], b, d;
-	enum lodge_next next = lodge_skip_insn(v, LODGE_SKIP_CPUID);
+	enum lodge_next next;
 
-	if (next != NEXT_ENTER)
+	if (!lodge_skip_insn(v, LODGE_SKIP_CPUID, &next))
 		return next;
 	lodge_cpuid(v, &a, &b, &c, &d);
 	v->regs[R_AX] = a;
@@ -202,12 +204,13 @@ static enum lodge_next handle_msr(struct lodge_vcpu *v)
 {
 	bool window = v->mode == MODE_WINDOW, write = v->exit.msr.write;
 	u32 index = v->regs[R_CX];
+	enum lodge_next next;
 	int len, ret;
 	u64 val;
 
-	len = lodge_insn_len(v, LODGE_SKIP_MSR);
-	if (len <= 0)
-		return len == -EAGAIN ? NEXT_HANDLE : NEXT_ENTER;
+	len = lodge_insn_len(v, LODGE_SKIP_MSR, &next);
+	if (unlikely(!len))
+		return next;
 	if (write) {
 		val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
 		ret = lodge_msr_write(v, index, val, false, window);
@@ -244,9 +247,9 @@ static enum lodge_next handle_io_slow(struct lodge_vcpu *v)
 
 static enum lodge_next handle_hlt(struct lodge_vcpu *v)
 {
-	enum lodge_next next = lodge_skip_insn(v, LODGE_SKIP_HLT);
+	enum lodge_next next;
 
-	if (next != NEXT_ENTER)
+	if (!lodge_skip_insn(v, LODGE_SKIP_HLT, &next))
 		return next;
 	v->stat.halt_exits++;
 	if (!v->lapic) {
@@ -318,10 +321,10 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 
 static enum lodge_next handle_hypercall(struct lodge_vcpu *v)
 {
-	enum lodge_next next = lodge_skip_insn(v, LODGE_SKIP_VMCALL);
+	enum lodge_next next;
 	u64 mask = ~0ull;
 
-	if (next != NEXT_ENTER)
+	if (!lodge_skip_insn(v, LODGE_SKIP_VMCALL, &next))
 		return next;
 	v->stat.hypercalls++;
 	if (lodge_code_bits(v) != 64)
@@ -335,11 +338,10 @@ static enum lodge_next handle_hypercall(struct lodge_vcpu *v)
 /* A spinning vCPU gives way to whoever holds the lock it spins on. */
 static enum lodge_next handle_pause(struct lodge_vcpu *v)
 {
-	enum lodge_next next = lodge_skip_insn(v, LODGE_SKIP_PAUSE);
+	enum lodge_next next;
 
-	if (v->mode == MODE_WINDOW)
-		return NEXT_HANDLE;
-	yield();
+	if (lodge_skip_insn(v, LODGE_SKIP_PAUSE, &next))
+		yield();
 	return next;
 }
 
@@ -454,10 +456,11 @@ static enum lodge_next handle_exception(struct lodge_vcpu *v)
 static enum lodge_next handle_xsetbv(struct lodge_vcpu *v)
 {
 	u64 val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
-	int len = lodge_insn_len(v, LODGE_SKIP_XSETBV);
+	enum lodge_next next;
+	int len = lodge_insn_len(v, LODGE_SKIP_XSETBV, &next);
 
-	if (len <= 0)
-		return len == -EAGAIN ? NEXT_HANDLE : NEXT_ENTER;
+	if (!len)
+		return next;
 	lodge_need(v, LG_CR | LG_SEG);
 	if (!(v->st.cr4 & X86_CR4_OSXSAVE)) {
 		lodge_queue_exception(v, X86_TRAP_UD);
@@ -473,7 +476,10 @@ static enum lodge_next handle_xsetbv(struct lodge_vcpu *v)
 /* Memory is write-back and coherent, whatever the guest thinks: nothing to do. */
 static enum lodge_next handle_cache(struct lodge_vcpu *v)
 {
-	return lodge_skip_insn(v, LODGE_SKIP_CACHE);
+	enum lodge_next next;
+
+	lodge_skip_insn(v, LODGE_SKIP_CACHE, &next);
+	return next;
 }
 
 static enum lodge_next handle_ud(struct lodge_vcpu *v)

@@ -69,6 +69,7 @@ enum lodge_next {
 	NEXT_ENTER,		/* go (back) into the guest */
 	NEXT_HANDLE,		/* v->exit wants its slow handler, outside the window */
 	NEXT_USER,		/* v->run is filled in: return to userspace */
+	NEXT_ERRNO = -MAX_ERRNO,/* and above, below 0: what KVM_RUN fails with */
 };
 
 /* Index into v->regs[]: the hardware's encoding order. */
@@ -522,8 +523,8 @@ void lodge_guest_timing_exit(void);
 extern enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v);
 extern enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v);
 enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror);	/* fills run */
-int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind);	/* may be in the window; <= 0: not found */
-enum lodge_next lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind);	/* advance RIP; NEXT_HANDLE: retry outside */
+int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
+bool lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
 void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip);	/* also ends the interrupt shadow, raises TF's #DB */
 
 /* event.c */

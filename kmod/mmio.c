@@ -222,10 +222,15 @@ static int access_all(struct lodge_vcpu *v)
 	return 0;
 }
 
+/* A component whose bit is clear is zero, whatever the area holds. */
 static u8 *xmm(struct lodge_vcpu *v)
 {
-	v->fpu.area->header.xfeatures |= XFEATURE_MASK_SSE;
-	return (u8 *)v->fpu.area->i387.xmm_space + 16 * v->mmio.insn.reg;
+	struct xregs_state *area = v->fpu.area;
+
+	if (!(area->header.xfeatures & XFEATURE_MASK_SSE))
+		memset(area->i387.xmm_space, 0, sizeof(area->i387.xmm_space));
+	area->header.xfeatures |= XFEATURE_MASK_SSE;
+	return (u8 *)area->i387.xmm_space + 16 * v->mmio.insn.reg;
 }
 
 /* SSE moves: outside the window the registers lie in the XSAVE area. A short load clears the rest. */
@@ -307,6 +312,16 @@ enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v, u64 gpa)
 	}
 	memset(m, 0, sizeof(*m));
 	ret = lodge_decode(bytes, n, lodge_code_bits(v), &m->insn);
+	if (ret == -LODGE_DECODE_TRUNCATED) {
+		/* The hardware gives no bytes of a second page. */
+		n = lodge_fetch(v, bytes, 15, &f, false);
+		if (n < 0)
+			return n;
+		ret = lodge_decode(bytes, n, lodge_code_bits(v), &m->insn);
+		/* Not there any more: running the instruction says what the guest gets for it. */
+		if (ret == -LODGE_DECODE_TRUNCATED)
+			return NEXT_ENTER;
+	}
 	if (ret == -LODGE_DECODE_INVALID) {
 		lodge_queue_exception(v, X86_TRAP_UD);
 		return NEXT_ENTER;

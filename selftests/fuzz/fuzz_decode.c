@@ -136,6 +136,7 @@ static void check_others(const u8 *code, unsigned int n, int bits)
 	u8 *copy = malloc(n ?: 1);
 	struct lodge_strio s;
 	int kind, ret;
+	u8 gpr = 0;
 
 	memcpy(copy, code, n);
 	for (kind = LODGE_SKIP_CPUID; kind <= LODGE_SKIP_INT; kind++) {
@@ -146,6 +147,8 @@ static void check_others(const u8 *code, unsigned int n, int bits)
 	ret = lodge_decode_strio(copy, n, bits, &s);
 	if (!ret)
 		MUST(power_of_2(s.addr_size, 2, 8) && s.seg < 6);
+	ret = lodge_decode_mov_cr(copy, n, bits, &gpr);
+	MUST(ret <= LODGE_MAX_INSN && ret <= (int)n && ret != 0 && gpr < 16);
 	free(copy);
 }
 

@@ -202,6 +202,10 @@ extern volatile uint64_t last_error;
 extern char trap_stubs[];	/* 256 of them, STUB_SIZE apart */
 enum { STUB_SIZE = 16 };
 void guest_trap(struct frame *f);
+extern struct frame last_frames[];	/* for who looks for an error */
+extern volatile uint32_t frames, qemu_duplicates;
+extern volatile bool host_is_qemu;
+enum { LAST_FRAMES = 8 };
 
 /*
  * Runs one instruction, which has to raise this vector: TRAPS(13, "rdmsr", "=a"(lo) : "c"(nr)).

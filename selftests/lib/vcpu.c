@@ -235,6 +235,19 @@ void dump_vcpu(struct vcpu *v)
 	     s.cr4, s.efer);
 }
 
+static void dump_frames(struct vcpu *v)
+{
+	u32 n = GUEST(v->vm, frames), i;
+
+	note("%u traps and interrupts%s, %u of them QEMU's duplicates; the last:", n, host_is_qemu ? " on QEMU" : "",
+	     GUEST(v->vm, qemu_duplicates));
+	for (i = n < LAST_FRAMES ? 0 : n - LAST_FRAMES; i < n; i++) {
+		struct frame *f = &(&GUEST(v->vm, last_frames[0]))[i % LAST_FRAMES];
+
+		note("  vector %lx at rip %lx flags %lx", f->vector, f->rip, f->flags);
+	}
+}
+
 /* What the guest says went wrong with it, if that is what this exit is. */
 static void fail_if_guest_failed(struct vcpu *v, const char *file, int line)
 {
@@ -243,9 +256,11 @@ static void fail_if_guest_failed(struct vcpu *v, const char *file, int line)
 	if (v->run->exit_reason != KVM_EXIT_IO || v->run->io.port != REPORT_PORT)
 		return;
 	r = get_regs(v);
-	if ((u32)r.rax == REPORT_ABORT)
+	if ((u32)r.rax == REPORT_ABORT) {
+		dump_frames(v);
 		test_fail(file, (int)r.rdi, "in the guest: not so: %s (0x%llx, 0x%llx)",
 			  (const char *)r.rbx, r.rsi, r.r8);
+	}
 	if ((u32)r.rax == REPORT_TRAP) {
 		dump_vcpu(v);
 		test_fail(file, line, "in the guest: vector %llu, error code 0x%llx, at 0x%llx",

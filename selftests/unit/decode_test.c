@@ -302,6 +302,25 @@ TEST(skip_len, "the length of intercepted instructions, with any prefixes")
 	EQ(lodge_insn_skip_len((const u8[]) { 0x48, 0x0f, 0xa2 }, 3, 32, LODGE_SKIP_CPUID), UNKNOWN);
 }
 
+TEST(mov_cr, "the source and the length of MOV to a control register")
+{
+	static const u8 plain[] = { 0x0f, 0x22, 0xe0 }, r12[] = { 0x41, 0x0f, 0x22, 0xe4 };
+	static const u8 from[] = { 0x0f, 0x20, 0xe0 }, mod0[] = { 0x66, 0x67, 0x0f, 0x22, 0x23 };
+	unsigned int n;
+	u8 gpr = 99;
+
+	EQ(lodge_decode_mov_cr(plain, 3, 64, &gpr), 3);
+	EQ(gpr, 0);
+	EQ(lodge_decode_mov_cr(r12, 4, 64, &gpr), 4);
+	EQ(gpr, 12);
+	EQ(lodge_decode_mov_cr(r12, 4, 32, &gpr), UNKNOWN);	/* INC ECX there */
+	EQ(lodge_decode_mov_cr(from, 3, 64, &gpr), UNKNOWN);
+	EQ(lodge_decode_mov_cr(mod0, 5, 16, &gpr), 5);	/* ModRM.mod plays no part */
+	EQ(gpr, 3);
+	for (n = 0; n < 4; n++)
+		EQ(lodge_decode_mov_cr(r12, n, 64, &gpr), TRUNCATED);
+}
+
 static struct lodge_strio strio;
 
 static int decode_strio(int bits, const u8 *bytes, unsigned int n)
