@@ -194,8 +194,9 @@ static u64 reserved_bits(struct lodge_vcpu *v, const struct walk *w, int level, 
 		return level == 2 && e & PT_PS && v->st.cr4 & X86_CR4_PSE ? BIT_ULL(21) : 0;
 	if (!w->nx)
 		r |= PT_NX;
+	/* A PDPTE's low bits are the processor's to check, at MOV to CR3; QEMU (7.2) sets A there. */
 	if (w->pae)
-		r |= level == 3 ? BIT_ULL(63) | GENMASK_ULL(62, 52) | 0x1e6 : GENMASK_ULL(62, 52);
+		r |= GENMASK_ULL(62, 52) | (level == 3 ? PT_NX : 0);
 	if (level >= 4 || (level == 3 && !w->pae && !v->cpuid.has_1g))
 		r |= PT_PS;
 	if (e & PT_PS && (level == 2 || (level == 3 && !w->pae)))
@@ -270,7 +271,11 @@ static int walk(struct lodge_vcpu *v, struct walk *w, u64 gva, u32 access, gpa_t
 	for (level = w->levels; ; level--) {
 		at = table + ((gva >> (12 + w->bits * (level - 1))) &
 			      (level == 3 && w->pae ? 3 : (1u << w->bits) - 1)) * w->size;
-		ret = read_entry(v, w, at, &e);
+		ret = 0;
+		if (w->pae && level == 3 && lodge_ops->pdptes)
+			e = v->st.pdpte[gva >> 30 & 3];
+		else
+			ret = read_entry(v, w, at, &e);
 		if (ret)
 			return ret;
 		if (!(e & PT_P))

@@ -427,6 +427,7 @@ struct lodge_ops {
 	bool (*nmi_blocked)(struct lodge_vcpu *v);
 	void (*set_nmi_blocked)(struct lodge_vcpu *v, bool blocked);
 	const struct lodge_pte_ops *pte_ops;
+	bool pdptes;			/* the processor holds a PAE guest's PDPTEs: v->st.pdpte */
 	int (*npt_levels)(void);	/* of the second-level tables: 4 or 5 */
 	void (*prepare)(struct lodge_vcpu *v);	/* before the window, may sleep; may be NULL */
 };
