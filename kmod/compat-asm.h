@@ -5,12 +5,20 @@
  *
  * LODGE_FILL_RSB:           no return of the host may consume what the guest left in the RSB
  * LODGE_UNTRAIN_RET:        Retbleed and SRSO; clobbers what a call may
+ * LODGE_ENDBR:              where a VM exit lands
  * LODGE_CLEAR_CPU_BUFFERS:  stale data in the CPU's buffers (TSA); keeps registers, clobbers ZF
  */
 #ifndef LODGE_COMPAT_ASM_H
 #define LODGE_COMPAT_ASM_H
 
 #include <asm/cpufeatures.h>
+
+#ifdef X86_FEATURE_IBT
+#include <asm/ibt.h>
+#define LODGE_ENDBR ENDBR
+#else
+#define LODGE_ENDBR
+#endif
 
 #ifdef X86_FEATURE_RSB_VMEXIT
 #define LODGE_FILL_RSB FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT

@@ -27,6 +27,27 @@ static __always_inline void lodge_wrmsr(u32 msr, u64 val)
 	asm volatile("wrmsr" : : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
 }
 
+/*
+ * CR4.VMXE for good, the kernel's copy of CR4 included; IRQs off. false where modules cannot reach that
+ * copy (Kbuild looks): whoever sets the bit has to clear it before interrupts come on.
+ */
+#ifdef LODGE_HAVE_CR4
+#include <asm/tlbflush.h>
+static inline bool lodge_cr4_keep_vmxe(bool on)
+{
+	if (on)
+		cr4_set_bits_irqsoff(X86_CR4_VMXE);
+	else
+		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
+	return true;
+}
+#else
+static inline bool lodge_cr4_keep_vmxe(bool on)
+{
+	return false;
+}
+#endif
+
 /* A syscore's callbacks got an argument when it got a data pointer (Kbuild looks: stable kernels have it too). */
 #ifdef LODGE_HAVE_SYSCORE_DATA
 #define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\

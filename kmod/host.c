@@ -32,6 +32,9 @@
 
 DEFINE_PER_CPU(struct lodge_host_cpu, lodge_host_cpu);
 
+/* VERW's operand for the entry code: any writable data segment does (Intel SDM, MD_CLEAR). */
+const u16 lodge_verw_sel __used = __KERNEL_DS;
+
 static DEFINE_MUTEX(host_mutex);
 static int host_users;			/* [host_mutex] VMs */
 static bool host_down;			/* reboot has begun: nobody enters any more */
@@ -195,20 +198,27 @@ void lodge_host_exit(void)
  * security domains.
  *
  * Context: IRQs off, until lodge_host_leave().
- * Return: false when virtualization is off here (hotplug, reboot).
+ * Return: 0; -EAGAIN when lodge_ops->prepare() has to be called first; -EBUSY when virtualization is
+ * off here (hotplug, reboot) or somebody else's.
  */
-bool lodge_host_enter(struct lodge_vcpu *v)
+int lodge_host_enter(struct lodge_vcpu *v)
 {
 	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+	int ret;
 
 	if (unlikely(!h->enabled))
-		return false;
+		return -EBUSY;
+	if (lodge_ops->hold) {
+		ret = lodge_ops->hold(v);
+		if (unlikely(ret))
+			return ret;
+	}
 	if (h->last_uid != v->uid) {
 		if (boot_cpu_has(LODGE_FEATURE_IBPB) && h->last_uid)
 			lodge_wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 		h->last_uid = v->uid;
 	}
-	return true;
+	return 0;
 }
 
 /**
@@ -219,6 +229,8 @@ bool lodge_host_enter(struct lodge_vcpu *v)
  */
 void lodge_host_leave(struct lodge_vcpu *v)
 {
+	if (lodge_ops->release)
+		lodge_ops->release(v);
 	lodge_vmscape_exit();
 }
 

@@ -429,7 +429,10 @@ struct lodge_ops {
 	const struct lodge_pte_ops *pte_ops;
 	bool pdptes;			/* the processor holds a PAE guest's PDPTEs: v->st.pdpte */
 	int (*npt_levels)(void);	/* of the second-level tables: 4 or 5 */
-	void (*prepare)(struct lodge_vcpu *v);	/* before the window, may sleep; may be NULL */
+	/* Where more than "switched on" is needed for a window; NULL otherwise. */
+	void (*prepare)(struct lodge_vcpu *v);	/* before it, IRQs on */
+	int (*hold)(struct lodge_vcpu *v);	/* IRQs off: 0; -EAGAIN: prepare() again; -EBUSY */
+	void (*release)(struct lodge_vcpu *v);	/* IRQs off */
 };
 
 extern const struct lodge_ops *lodge_ops;	/* chosen once at load */
@@ -491,7 +494,7 @@ struct lodge_vcpu *lodge_vcpu_by_id(struct lodge_vm *vm, u32 id);
 extern const struct file_operations lodge_dev_fops;
 int lodge_host_get(void);		/* first VM: switch virtualization on everywhere; -EBUSY */
 void lodge_host_put(void);
-bool lodge_host_enter(struct lodge_vcpu *v);	/* IRQs off; false: not on this CPU any more */
+int lodge_host_enter(struct lodge_vcpu *v);	/* IRQs off; 0, -EAGAIN, -EBUSY */
 void lodge_host_leave(struct lodge_vcpu *v);
 int lodge_host_init(void);
 void lodge_host_exit(void);

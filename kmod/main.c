@@ -40,6 +40,11 @@ static int __init probe(void)
 	case X86_VENDOR_HYGON:
 		lodge_ops = &lodge_svm_ops;
 		break;
+	case X86_VENDOR_INTEL:
+	case X86_VENDOR_CENTAUR:
+	case X86_VENDOR_ZHAOXIN:
+		lodge_ops = &lodge_vmx_ops;
+		break;
 	default:
 		pr_err("lodge: no virtualization extension that Lodge knows on this processor\n");
 		return -ENODEV;

@@ -220,8 +220,10 @@ static void window_close(struct lodge_vcpu *v)
 /* The way in and out with interrupts off; exits that need not sleep are finished in here. */
 static int window(struct lodge_vcpu *v)
 {
-	int next = NEXT_ENTER, cpu;
+	int next = NEXT_ENTER, cpu, ret;
 
+	if (lodge_ops->prepare)
+		lodge_ops->prepare(v);
 	lodge_fpu_enter(v);
 	local_irq_disable();
 	cpu = smp_processor_id();
@@ -231,8 +233,9 @@ static int window(struct lodge_vcpu *v)
 	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS) || lodge_xfer_pending() ||
 	    unlikely(lodge_immediate_exit(v->run)))
 		goto out;
-	if (unlikely(!lodge_host_enter(v))) {
-		next = -EBUSY;
+	ret = lodge_host_enter(v);
+	if (unlikely(ret)) {
+		next = ret == -EAGAIN ? NEXT_ENTER : ret;
 		goto out;
 	}
 	lodge_guest_timing_enter();

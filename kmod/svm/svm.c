@@ -29,9 +29,6 @@
 struct svm_caps svm_caps __ro_after_init;
 DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
 
-/* VERW's operand for the entry code: any writable data segment does (Intel SDM, MD_CLEAR). */
-const u16 lodge_verw_sel __used = __KERNEL_DS;
-
 static void read_caps(void)
 {
 	struct lodge_cpuid_regs c = lodge_host_cpuid(0x8000000a, 0);
@@ -201,7 +198,8 @@ static void svm_window_begin(struct lodge_vcpu *v)
 	}
 	if (!svm_caps.clean)
 		b->clean = 0;
-	if (lodge_dr_enter(v, b->dr7))
+	lodge_need(v, LG_DR);
+	if (lodge_dr_enter(v, v->st.dr7))
 		b->dr_icpt = 0;
 	else
 		b->dr_icpt = 0x008f000f;	/* DR0-3, and writes of DR7 that would arm them */

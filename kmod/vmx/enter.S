@@ -76,15 +76,12 @@ SYM_FUNC_START(vmx_enter)
 	jnz	3f
 	LODGE_CLEAR_CPU_BUFFERS
 	vmlaunch
-	jmp	4f
+	jbe	4f
+	jmp	vmx_exit_label		/* as if: success ends there, by HOST_RIP */
 3:
 	LODGE_CLEAR_CPU_BUFFERS
 	vmresume
-4:
-	/* It failed: the flags say how, no register has changed. */
-	pushf
-	pop	%rax
-	jmp	5f
+	jbe	4f
 
 SYM_INNER_LABEL(vmx_exit_label, SYM_L_GLOBAL)
 	LODGE_ENDBR
@@ -146,4 +143,9 @@ SYM_INNER_LABEL(vmx_exit_label, SYM_L_GLOBAL)
 	pop	%r15
 	pop	%rbp
 	RET
+4:
+	/* It failed: the flags say how, no register has changed. */
+	pushf
+	pop	%rax
+	jmp	5b
 SYM_FUNC_END(vmx_enter)

@@ -12,6 +12,9 @@
  *
  * Called with vcpu->mutex held. No other lock.
  */
+#include <linux/percpu.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
 
@@ -44,8 +47,13 @@ static void store_seg(const struct kvm_segment *k, int i)
 	u32 ar = (k->type & 15) | (k->s & 1) << 4 | (k->dpl & 3) << 5 | 1 << 7 |
 		 (k->avl & 1) << 12 | (k->l & 1) << 13 | (k->db & 1) << 14 | (k->g & 1) << 15;
 
+	/* With a bit 11:0 clear G must be 0, with one of 31:20 set it must be 1. */
+	if (k->limit >> 20)
+		ar |= 1 << 15;
+	else if (~k->limit & 0xfff)
+		ar &= ~(1u << 15);
 	if (i == SEG_TR)
-		ar = (ar & ~15u) | 11;
+		ar = (ar & ~0x1001fu) | (k->type == 3 || k->type == 1 ? 3 : 11);
 	else if (k->unusable || !k->present)
 		ar = AR_UNUSABLE;
 	else if (i <= SEG_GS)
@@ -81,6 +89,13 @@ static void load_cr(struct lodge_state *st)
 	st->cr4 = (vmread(G_CR4) & ~mask4) | (vmread(CR4_SHADOW) & mask4);
 	st->cr3 = vmread(G_CR3);
 	st->efer = vmread(G_EFER);
+	/* The processor loads them at MOV to CR3, which does not exit. */
+	if (lodge_pae(st)) {
+		st->pdpte[0] = vmread(G_PDPTE0);
+		st->pdpte[1] = vmread(G_PDPTE1);
+		st->pdpte[2] = vmread(G_PDPTE2);
+		st->pdpte[3] = vmread(G_PDPTE3);
+	}
 }
 
 static void store_cr(struct vmx_vcpu *vx, const struct lodge_state *st)
@@ -130,7 +145,23 @@ static void store_misc(const struct lodge_state *st)
 	vmwrite(G_INTERRUPTIBILITY, block);
 }
 
-/* VM entry checks that blocking by STI goes with IF, and a pending single step with TF (27.3.1.5). */
+/* VM entry wants blocking by STI to go with IF, and a pending single step with TF (27.3.1.5). */
+static void store_pending_debug(struct lodge_vcpu *v)
+{
+	u64 pending = vmread(G_PENDING_DEBUG) & ~(u64)DR_STEP;
+	u32 block = vmread(G_INTERRUPTIBILITY);
+
+	lodge_need(v, LG_RFLAGS);
+	if (block & BLOCK_STI && !(v->st.rflags & X86_EFLAGS_IF)) {
+		block &= ~(u32)BLOCK_STI;
+		vmwrite(G_INTERRUPTIBILITY, block);
+	}
+	if (block & (BLOCK_STI | BLOCK_MOV_SS) && v->st.rflags & X86_EFLAGS_TF &&
+	    !(vmread(G_DEBUGCTL) & DEBUGCTLMSR_BTF))
+		pending |= DR_STEP;
+	vmwrite(G_PENDING_DEBUG, pending);
+}
+
 static void load_groups(struct lodge_vcpu *v, u32 groups)
 {
 	struct lodge_state *st = &v->st;
@@ -155,13 +186,22 @@ static void load_groups(struct lodge_vcpu *v, u32 groups)
 		st->idt.base = vmread(G_IDTR_BASE);
 		st->idt.limit = vmread(G_IDTR_LIMIT);
 	}
-	if (groups & LG_SYSCALL) {	/* STAR .. KERNEL_GS_BASE are kept in v->st by the window */
+	if (groups & LG_SYSCALL) {	/* STAR to SFMASK exit when they are written */
+		if (v->mode == MODE_WINDOW)
+			st->kernel_gs_base = lodge_rdmsr(MSR_KERNEL_GS_BASE);
 		st->sysenter_cs = vmread(G_SYSENTER_CS);
 		st->sysenter_esp = vmread(G_SYSENTER_ESP);
 		st->sysenter_eip = vmread(G_SYSENTER_EIP);
 	}
-	if (groups & LG_DR)
+	if (groups & LG_DR) {
 		st->dr7 = vmread(G_DR7);
+		if (v->dr_live) {
+			unsigned long dr6;
+
+			get_debugreg(dr6, 6);
+			st->dr6 = dr6;
+		}
+	}
 	if (groups & LG_MISC)
 		load_misc(st);
 	v->avail |= groups;
@@ -191,14 +231,21 @@ static void store_groups(struct lodge_vcpu *v)
 		vmwrite(G_IDTR_LIMIT, st->idt.limit);
 	}
 	if (d & LG_SYSCALL) {
+		vmx_syscall_msrs(to_vmx(v));
+		lodge_wrmsr(MSR_KERNEL_GS_BASE, st->kernel_gs_base);
 		vmwrite(G_SYSENTER_CS, st->sysenter_cs);
 		vmwrite(G_SYSENTER_ESP, st->sysenter_esp);
 		vmwrite(G_SYSENTER_EIP, st->sysenter_eip);
 	}
-	if (d & LG_DR)
+	if (d & LG_DR) {
 		vmwrite(G_DR7, st->dr7);
+		if (v->dr_live)
+			set_debugreg((unsigned long)st->dr6, 6);
+	}
 	if (d & LG_MISC)
 		store_misc(st);
+	if (d & (LG_MISC | LG_RFLAGS))
+		store_pending_debug(v);
 	v->dirty = 0;
 }
 
@@ -215,7 +262,10 @@ void vmx_state_load(struct lodge_vcpu *v, u32 groups)
 		load_groups(v, groups);
 		return;
 	}
-	flags = vmx_get(to_vmx(v));
+	if (!vmx_get(to_vmx(v), &flags)) {
+		v->avail |= groups;
+		return;
+	}
 	load_groups(v, groups);
 	vmx_put(to_vmx(v), flags);
 }

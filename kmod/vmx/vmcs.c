@@ -12,6 +12,7 @@
  * Called with vcpu->mutex held; set_windows/set_tpr/set_event inside the window. No other lock.
  */
 #include <linux/gfp.h>
+#include <linux/idr.h>
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <asm/msr-index.h>
@@ -23,8 +24,6 @@
 #define CR0_GUEST (X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_WP | X86_CR0_AM)
 #define CR4_GUEST (X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | \
 		   X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
-
-extern const char vmx_exit_label[];
 
 static void msr_pass(struct vmx_vcpu *vx, u32 msr, bool read, bool write)
 {
@@ -44,7 +43,7 @@ static void msr_pass(struct vmx_vcpu *vx, u32 msr, bool read, bool write)
 
 static void msr_bitmap_init(struct vmx_vcpu *vx)
 {
-	static const u32 pass[] = {
+	static const u32 pass[] = {	/* the VMCS or the window switches them */
 		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS,
 		MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
 	};
@@ -69,10 +68,13 @@ void vmx_set_intercepts(struct lodge_vcpu *v)
 		exc |= BIT(X86_TRAP_BP);
 	msr_pass(vx, MSR_IA32_SPEC_CTRL, v->spec_live, v->spec_live);
 	msr_pass(vx, MSR_IA32_PRED_CMD, false, v->cpuid.has_pred_cmd);
-	flags = vmx_get(vx);
+	if (!vmx_get(vx, &flags))
+		return;
 	vmwrite(EXCEPTION_BITMAP, exc);
 	vmx_put(vx, flags);
 }
+
+static DEFINE_IDA(vpids);
 
 /**
  * vmx_vcpu_init - allocate a VMCS and the pages it points to
@@ -83,6 +85,7 @@ void vmx_set_intercepts(struct lodge_vcpu *v)
 int vmx_vcpu_init(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
+	int vpid;
 
 	vx->loaded_cpu = -1;
 	vx->vmcs = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
@@ -92,20 +95,44 @@ int vmx_vcpu_init(struct lodge_vcpu *v)
 		return -ENOMEM;
 	*(u32 *)page_address(vx->vmcs) = vmx_caps.revision;
 	msr_bitmap_init(vx);
+	/* When they have run out this vCPU does without: the processor then flushes at each entry. */
+	vpid = vmx_caps.vpid ? ida_alloc_range(&vpids, 1, 0xffff, GFP_KERNEL) : 0;
+	vx->vpid = max(vpid, 0);
 	return 0;
+}
+
+/**
+ * vmx_vcpu_free - free what vmx_vcpu_init() allocated
+ * @v: the vCPU; it never enters again
+ */
+void vmx_vcpu_free(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+
+	vmx_forget(vx);
+	if (vx->vpid)
+		ida_free(&vpids, vx->vpid);
+	if (vx->vmcs)
+		__free_page(vx->vmcs);
+	if (vx->vapic)
+		__free_page(vx->vapic);
+	free_page((unsigned long)vx->msr_bitmap);
 }
 
 /* What the guest's state does not change and no CPU owns. */
 static void write_controls(struct vmx_vcpu *vx)
 {
 	struct lodge_vcpu *v = &vx->v;
-	const struct vmx_vm *vm = v->vm->vendor;
+	const struct lodge_npt *npt = &v->vm->npt;
 
 	vx->proc = vmx_caps.proc;
+	/* Without an in-kernel LAPIC userspace has to know of every write of CR8. */
+	if (!v->lapic || !vmx_caps.tpr_shadow)
+		vx->proc = (vx->proc & ~(u32)PROC_TPR_SHADOW) | PROC_CR8_LOAD | PROC_CR8_STORE;
 	vx->entry = vmx_caps.entry;
 	vmwrite(PIN_CTLS, vmx_caps.pin);
 	vmwrite(PROC_CTLS, vx->proc);
-	vmwrite(PROC_CTLS2, vmx_caps.proc2);
+	vmwrite(PROC_CTLS2, vmx_caps.proc2 & ~(u32)(vx->vpid ? 0 : PROC2_VPID));
 	vmwrite(EXIT_CTLS, vmx_caps.exit);
 	vmwrite(ENTRY_CTLS, vx->entry);
 	vmwrite(PF_ERROR_MASK, 0);
@@ -117,15 +144,16 @@ static void write_controls(struct vmx_vcpu *vx)
 	vmwrite(ENTRY_INTR_INFO, 0);
 	vmwrite(LINK_POINTER, ~0ull);
 	vmwrite(MSR_BITMAP, __pa(vx->msr_bitmap));
-	vmwrite(EPT_POINTER, vm->eptp);
+	/* write-back, the depth of the walk, accessed and dirty bits: 25.6.11 */
+	vmwrite(EPT_POINTER, npt->root | (npt->levels - 1) << 3 | 6 | (vmx_caps.ept_ad ? EPTP_AD : 0));
 	vmwrite(CR0_MASK, ~(u64)CR0_GUEST);
 	vmwrite(CR4_MASK, ~(u64)CR4_GUEST);
 	vmwrite(G_ACTIVITY, 0);
 	vmwrite(G_INTERRUPTIBILITY, 0);
 	vmwrite(G_PENDING_DEBUG, 0);
-	if (vmx_caps.vpid)
+	if (vx->vpid)
 		vmwrite(VPID, vx->vpid);
-	if (vmx_caps.tpr_shadow) {
+	if (vx->proc & PROC_TPR_SHADOW) {
 		vmwrite(VAPIC_PAGE, page_to_phys(vx->vapic));
 		vmwrite(TPR_THRESHOLD, 0);
 	}
@@ -160,8 +188,10 @@ static void write_host(void)
 void vmx_vcpu_reset(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
-	unsigned long flags = vmx_get(vx);
+	unsigned long flags;
 
+	if (!vmx_get(vx, &flags))
+		return;
 	write_controls(vx);
 	write_host();
 	vx->host_rsp = vx->host_cr3 = vx->host_cr4 = 0;
@@ -179,8 +209,10 @@ void vmx_vcpu_reset(struct lodge_vcpu *v)
 void vmx_set_tsc_offset(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
-	unsigned long flags = vmx_get(vx);
+	unsigned long flags;
 
+	if (!vmx_get(vx, &flags))
+		return;
 	vmwrite(TSC_OFFSET, v->tsc_offset);
 	vmx_put(vx, flags);
 }
@@ -215,9 +247,24 @@ void vmx_set_tpr(struct lodge_vcpu *v, u8 threshold)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
 
-	/* The entry fails when the threshold is above TPR's class (27.2.1.1): it never is, TPR holds it back. */
-	if (vmx_caps.tpr_shadow)
+	/* An entry with a threshold above TPR's class fails (27.2.1.1). */
+	if (vx->proc & PROC_TPR_SHADOW)
 		vmwrite(TPR_THRESHOLD, min_t(u8, threshold, vx->tpr & 15));
+}
+
+/**
+ * vmx_set_dr_exits - whether accesses of debug registers exit
+ * @vx: the vCPU; window
+ * @on: they do
+ */
+void vmx_set_dr_exits(struct vmx_vcpu *vx, bool on)
+{
+	u32 proc = on ? vx->proc | PROC_MOV_DR : vx->proc & ~(u32)PROC_MOV_DR;
+
+	if (proc != vx->proc) {
+		vx->proc = proc;
+		vmwrite(PROC_CTLS, proc);
+	}
 }
 
 /**
@@ -249,9 +296,12 @@ void vmx_set_event(struct lodge_vcpu *v)
 bool vmx_nmi_blocked(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
-	unsigned long flags = vmx_get(vx);
-	bool blocked = vmread(G_INTERRUPTIBILITY) & BLOCK_NMI;
+	unsigned long flags;
+	bool blocked;
 
+	if (!vmx_get(vx, &flags))
+		return true;
+	blocked = vmread(G_INTERRUPTIBILITY) & BLOCK_NMI;
 	vmx_put(vx, flags);
 	return blocked;
 }
@@ -264,9 +314,12 @@ bool vmx_nmi_blocked(struct lodge_vcpu *v)
 void vmx_set_nmi_blocked(struct lodge_vcpu *v, bool blocked)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
-	unsigned long flags = vmx_get(vx);
-	u32 block = vmread(G_INTERRUPTIBILITY);
+	unsigned long flags;
+	u32 block;
 
+	if (!vmx_get(vx, &flags))
+		return;
+	block = vmread(G_INTERRUPTIBILITY);
 	vmwrite(G_INTERRUPTIBILITY, blocked ? block | BLOCK_NMI : block & ~(u32)BLOCK_NMI);
 	vmx_put(vx, flags);
 }

@@ -12,8 +12,8 @@ struct vmx_caps {
 	u32 pin, proc, proc2, exit, entry;	/* the controls every VMCS begins with */
 	u64 ept;				/* IA32_VMX_EPT_VPID_CAP */
 	u64 cr0_fixed, cr4_fixed;		/* bits that must be 1 in VMX operation */
-	bool vpid, ept_ad, ept_2m, invept_one, tpr_shadow, ple, perf_ctrl, wbinvd_exit;
-	bool spec_ctrl, tsc_aux, l1tf;
+	bool vpid, ept_ad, tpr_shadow, ple, perf_ctrl, ins_info;
+	bool spec_ctrl, tsc_aux, flush_l1d;
 };
 extern struct vmx_caps vmx_caps __ro_after_init;
 
@@ -24,14 +24,18 @@ struct vmx_spec {
 /* One of these per CPU; touched on that CPU with IRQs off. */
 struct vmx_cpu {
 	struct page *vmxon;		/* the VMXON region */
+	bool kept;			/* in VMX operation all the time, by us */
 	struct vmx_vcpu *current_vmcs;	/* what VMPTRLD loaded last */
-	u64 tsc_aux;
-	u64 star, lstar, cstar, sfmask;	/* the host's, constant per CPU */
+	struct list_head loaded;	/* vCPUs whose VMCS this CPU may hold in its caches */
+	u64 tsc_aux, star, lstar, cstar, sfmask;	/* the host's, constant per CPU */
 };
 DECLARE_PER_CPU(struct vmx_cpu, vmx_cpu);
 
-struct vmx_vm {
-	u64 eptp;
+/* What a VM exit leaves wrong in the host, as it was when the window began. */
+struct vmx_host {
+	struct desc_ptr gdt;
+	u64 kernel_gs, debugctl, cr4;
+	u16 fs, gs, ds, es, ldt;
 };
 
 struct vmx_vcpu {
@@ -39,22 +43,18 @@ struct vmx_vcpu {
 	struct page *vmcs;
 	struct page *vapic;		/* virtual-APIC page: TPR only */
 	u8 *msr_bitmap;			/* 4 KiB */
-	int loaded_cpu;			/* whose VMCS cache holds it; -1: cleared */
+	struct list_head on_cpu;	/* vmx_cpu.loaded */
+	int loaded_cpu;			/* whose caches hold the VMCS; -1: it is in memory */
 	bool launched;
-	u16 vpid;
+	bool borrowed;			/* this CPU is in VMX operation for the moment only */
+	u16 vpid;			/* 0: none was left */
 	u32 proc;			/* PROC_CTLS as written */
 	u32 entry;			/* ENTRY_CTLS as written */
-	u64 host_rsp;			/* H_RSP as written */
-	u64 host_cr3, host_cr4;		/* as written */
-	u64 exit_qual;
-	u32 idt_info;			/* IDT-vectoring information of the last exit */
-	u32 entry_failed;		/* VM-instruction error, 0 when it entered */
+	u64 host_rsp, host_cr3, host_cr4;	/* as written */
+	u64 idt_info;			/* IDT-vectoring information of the last exit */
 	struct vmx_spec spec;
-	struct desc_ptr host_gdt, host_idt;
-	u64 host_kernel_gs;
-	u16 host_fs_sel, host_gs_sel, host_ds_sel, host_es_sel;
+	struct vmx_host host;
 	bool syscall_live;		/* this window runs with the guest's STAR .. SFMASK */
-	bool kernel_gs_live;
 	u8 tpr;				/* in the virtual-APIC page as last synchronised */
 };
 
@@ -63,8 +63,9 @@ static inline struct vmx_vcpu *to_vmx(struct lodge_vcpu *v)
 	return container_of(v, struct vmx_vcpu, v);
 }
 
-/* enter.S: 0, or RFLAGS' CF or ZF when VMLAUNCH or VMRESUME failed */
+/* enter.S: 0, or the RFLAGS of a VMLAUNCH or VMRESUME that failed */
 u64 vmx_enter(u64 *regs, bool launched, struct vmx_spec *spec, u64 *host_rsp);
+extern const char vmx_exit_label[];
 
 /* vmcs.c */
 int vmx_vcpu_init(struct lodge_vcpu *v);
@@ -75,6 +76,7 @@ void vmx_set_windows(struct lodge_vcpu *v, bool irq, bool nmi);
 void vmx_set_tpr(struct lodge_vcpu *v, u8 threshold);
 void vmx_set_event(struct lodge_vcpu *v);
 void vmx_set_tsc_offset(struct lodge_vcpu *v);
+void vmx_set_dr_exits(struct vmx_vcpu *vx, bool on);
 bool vmx_nmi_blocked(struct lodge_vcpu *v);
 void vmx_set_nmi_blocked(struct lodge_vcpu *v, bool blocked);
 int vmx_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
@@ -83,10 +85,31 @@ int vmx_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
 void vmx_state_load(struct lodge_vcpu *v, u32 groups);
 void vmx_state_store(struct lodge_vcpu *v);
 
+/* vmx.c */
+void vmx_syscall_msrs(struct vmx_vcpu *vx);
+
 /* exit.c */
 void vmx_decode(struct vmx_vcpu *vx, u32 reason);
 
-/* vmx.c: make the VMCS current outside the window; IRQs are off in between */
-unsigned long vmx_get(struct vmx_vcpu *vx);
+/* caps.c */
+int vmx_probe_caps(void);
+
+/* host.c: VMX operation, and whose VMCS is current */
+void vmx_on(void *unused);
+void vmx_off(void *unused);
+void vmx_forget(struct vmx_vcpu *vx);
+int vmx_hold(struct lodge_vcpu *v);
+void vmx_release(struct lodge_vcpu *v);
+void vmx_prepare(struct lodge_vcpu *v);
+bool vmx_get(struct vmx_vcpu *vx, unsigned long *flags);
 void vmx_put(struct vmx_vcpu *vx, unsigned long flags);
+void vmx_host_save(struct vmx_vcpu *vx);
+void vmx_host_restore(struct vmx_vcpu *vx);
+
+/* check.c: the rule of SDM 3, chapter 27, that the current VMCS breaks */
+#ifdef CONFIG_LODGE_DEBUG
+void vmx_check(struct vmx_vcpu *vx);
+#else
+static inline void vmx_check(struct vmx_vcpu *vx) { }
+#endif
 #endif

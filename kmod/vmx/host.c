@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * VMX operation on a CPU, whose VMCS is current there, and the host state that a VM exit does
+ * not bring back.
+ *
+ * Two ways to be in VMX operation. Where the kernel lets modules change CR4 together with its shadow
+ * ("kept"), VMXON happens once and lasts while VMs exist; a VMCS then stays in the caches of the CPU
+ * it ran on last, and the CPU that wants it next has it cleared there first, by IPI. Elsewhere,
+ * and on a CPU that is on its way out, VMX operation is borrowed: on and off again with interrupts
+ * off, CR4 put back before they come on, the VMCS cleared. Outside a window vmx_get() and vmx_put() do
+ * the same for the few accesses that need a VMCS, so that nothing else here has to know which way it is.
+ *
+ * An exit brings back what the VMCS's host area holds and no more (SDM 3, 28.5): limits of the GDT
+ * and TSS are set to fixed values, DS, ES, FS, GS and LDTR are nulled, DEBUGCTL is cleared.
+ * All of these are put right once, when the window ends.
+ *
+ * Per-CPU data: its own CPU, IRQs off. v->loaded_cpu is written by that CPU; the vCPU's thread, the only
+ * one that loads it, reads it. No locks.
+ */
+#include <linux/io.h>
+#include <linux/percpu.h>
+#include <linux/smp.h>
+#include <asm/desc.h>
+#include <asm/msr-index.h>
+#include <asm/segment.h>
+#include <asm/special_insns.h>
+
+#include "../host.h"
+#include "vmx.h"
+
+DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
+
+static void write_cr4(u64 val)
+{
+	asm volatile("mov %0, %%cr4" : : "r" (val) : "memory");
+}
+
+/* VMXON, VMCLEAR, VMPTRLD; true when the processor refuses. */
+#define VMX_OP(name)						\
+static bool op_##name(u64 pa)					\
+{								\
+	bool failed;						\
+								\
+	asm volatile(#name " %1\n\tsetna %0"			\
+		     : "=q" (failed) : "m" (pa) : "cc", "memory");	\
+	return failed;						\
+}
+VMX_OP(vmxon)
+VMX_OP(vmclear)
+VMX_OP(vmptrld)
+
+static void invalidate_all(void)
+{
+	struct {
+		u64 id, addr;
+	} none = { 0, 0 };
+
+	asm volatile("invept %0, %1" : : "m" (none), "r" (2ul) : "cc", "memory");
+	if (vmx_caps.vpid)
+		asm volatile("invvpid %0, %1" : : "m" (none), "r" (2ul) : "cc", "memory");
+}
+
+/* The VMCS back to memory. On the CPU that holds it, in VMX operation. */
+static void clear_here(void *vcpu)
+{
+	struct vmx_vcpu *vx = vcpu;
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+
+	if (vx->loaded_cpu != smp_processor_id())
+		return;		/* the CPU went down meanwhile and took it out */
+	op_vmclear(page_to_phys(vx->vmcs));
+	if (c->current_vmcs == vx)
+		c->current_vmcs = NULL;
+	list_del(&vx->on_cpu);
+	vx->launched = false;
+	smp_store_release(&vx->loaded_cpu, -1);	/* pairs with vmx_prepare() */
+}
+
+static void make_current(struct vmx_vcpu *vx)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+
+	if (vx->loaded_cpu < 0) {
+		/* The first VMCLEAR gives the region its form; a later one does no harm. */
+		op_vmclear(page_to_phys(vx->vmcs));
+		list_add(&vx->on_cpu, &c->loaded);
+		vx->loaded_cpu = smp_processor_id();
+	}
+	if (c->current_vmcs != vx) {
+		op_vmptrld(page_to_phys(vx->vmcs));
+		c->current_vmcs = vx;
+	}
+}
+
+/**
+ * vmx_on - this CPU into VMX operation for as long as VMs live, where the kernel allows it
+ * @unused: for on_each_cpu()
+ *
+ * Context: IRQs off; CR4.VMXE is clear.
+ */
+void vmx_on(void *unused)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+
+	if (!lodge_cr4_keep_vmxe(true))
+		return;
+	c->kept = !op_vmxon(page_to_phys(c->vmxon));
+	if (c->kept)
+		invalidate_all();
+	else
+		lodge_cr4_keep_vmxe(false);
+}
+
+/**
+ * vmx_off - undo vmx_on(): every VMCS to memory, VMXOFF
+ * @unused: for on_each_cpu()
+ *
+ * Context: IRQs off.
+ */
+void vmx_off(void *unused)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	struct vmx_vcpu *vx, *next;
+
+	if (!c->kept)
+		return;
+	list_for_each_entry_safe(vx, next, &c->loaded, on_cpu)
+		clear_here(vx);
+	asm volatile("vmxoff" : : : "cc", "memory");
+	c->kept = false;
+	lodge_cr4_keep_vmxe(false);
+}
+
+/* 0; -EBUSY when somebody else has it. */
+static int borrow(struct vmx_vcpu *vx)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	u64 cr4 = __read_cr4();
+
+	if (cr4 & X86_CR4_VMXE)
+		return -EBUSY;
+	vx->host.cr4 = cr4;
+	write_cr4(cr4 | X86_CR4_VMXE);
+	if (op_vmxon(page_to_phys(c->vmxon))) {
+		write_cr4(cr4);
+		return -EBUSY;
+	}
+	vx->borrowed = true;
+	return 0;
+}
+
+static void give_back(struct vmx_vcpu *vx)
+{
+	clear_here(vx);
+	asm volatile("vmxoff" : : : "cc", "memory");
+	write_cr4(vx->host.cr4);
+	vx->borrowed = false;
+}
+
+/**
+ * vmx_prepare - where the VMCS is in another CPU's caches, have it cleared there
+ * @v: the vCPU, in its thread
+ *
+ * Context: IRQs on. Only this thread loads the VMCS, so it stays cleared until vmx_hold() or
+ * vmx_get(), wherever the thread goes meanwhile.
+ */
+void vmx_prepare(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	int cpu = smp_load_acquire(&vx->loaded_cpu);	/* pairs with clear_here() */
+
+	if (cpu >= 0 && cpu != raw_smp_processor_id())
+		smp_call_function_single(cpu, clear_here, vx, 1);
+}
+
+/**
+ * vmx_forget - the VMCS out of every CPU's caches: its page is to be freed
+ * @vx: the vCPU; nobody runs it any more
+ *
+ * Context: IRQs on.
+ */
+void vmx_forget(struct vmx_vcpu *vx)
+{
+	int cpu = smp_load_acquire(&vx->loaded_cpu);	/* pairs with clear_here() */
+
+	if (cpu >= 0)
+		smp_call_function_single(cpu, clear_here, vx, 1);
+}
+
+/**
+ * vmx_hold - VMX operation for a window, the VMCS current
+ * @v: the vCPU
+ *
+ * Context: IRQs off.
+ * Return: 0; -EAGAIN when vmx_prepare() has to be called; -EBUSY when another hypervisor has the CPU.
+ */
+int vmx_hold(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	int ret;
+
+	if (unlikely(vx->loaded_cpu >= 0 && vx->loaded_cpu != smp_processor_id()))
+		return -EAGAIN;
+	if (!this_cpu_read(vmx_cpu.kept)) {
+		ret = borrow(vx);
+		if (ret)
+			return ret;
+	}
+	make_current(vx);
+	return 0;
+}
+
+/**
+ * vmx_release - end what vmx_hold() began
+ * @v: the vCPU
+ *
+ * Context: IRQs off.
+ */
+void vmx_release(struct lodge_vcpu *v)
+{
+	if (to_vmx(v)->borrowed)
+		give_back(to_vmx(v));
+}
+
+/**
+ * vmx_get - make a vCPU's VMCS current, in or outside the window
+ * @vx: the vCPU, in its thread or before anyone runs it
+ * @flags: for vmx_put()
+ *
+ * Return: false where another hypervisor has taken VMX meanwhile, which only a kernel that keeps
+ * CR4 from modules lets happen: the VM cannot go on.
+ */
+bool vmx_get(struct vmx_vcpu *vx, unsigned long *flags)
+{
+	int ret;
+
+	*flags = 0;
+	if (vx->v.mode == MODE_WINDOW)
+		return true;
+	do {
+		vmx_prepare(&vx->v);
+		local_irq_save(*flags);
+		ret = vmx_hold(&vx->v);
+		if (ret)
+			local_irq_restore(*flags);
+	} while (ret == -EAGAIN);
+	if (ret)
+		lodge_vm_kill(vx->v.vm, "another hypervisor has taken VMX");
+	return !ret;
+}
+
+/**
+ * vmx_put - end what vmx_get() began
+ * @vx: the vCPU
+ * @flags: from vmx_get()
+ */
+void vmx_put(struct vmx_vcpu *vx, unsigned long flags)
+{
+	if (vx->v.mode == MODE_WINDOW)
+		return;
+	vmx_release(&vx->v);
+	local_irq_restore(flags);
+}
+
+/* -- what an exit does not bring back -- */
+
+static u64 tss_base(const struct desc_ptr *gdt)
+{
+	const struct desc_struct *d = (void *)(gdt->address + GDT_ENTRY_TSS * 8);
+
+	return d->base0 | (u64)d->base1 << 16 | (u64)d->base2 << 24 | (u64)*(u32 *)(d + 1) << 32;
+}
+
+/* The host fields that depend on the CPU. */
+static void write_cpu_fields(struct vmx_vcpu *vx)
+{
+	struct desc_ptr idt;
+
+	store_idt(&idt);
+	vmwrite(H_GDTR_BASE, vx->host.gdt.address);
+	vmwrite(H_IDTR_BASE, idt.address);
+	vmwrite(H_TR_BASE, tss_base(&vx->host.gdt));
+	vmwrite(H_GS_BASE, lodge_rdmsr(MSR_GS_BASE));
+	vmwrite(H_SYSENTER_CS, (u32)lodge_rdmsr(MSR_IA32_SYSENTER_CS));
+	vmwrite(H_SYSENTER_ESP, lodge_rdmsr(MSR_IA32_SYSENTER_ESP));
+	vmwrite(H_SYSENTER_EIP, lodge_rdmsr(MSR_IA32_SYSENTER_EIP));
+}
+
+/**
+ * vmx_host_save - take down what vmx_host_restore() puts back, fill in the VMCS's host area
+ * @vx: the vCPU; window, VMCS current
+ */
+void vmx_host_save(struct vmx_vcpu *vx)
+{
+	struct vmx_host *h = &vx->host;
+	u64 cr3 = __read_cr3(), cr4 = __read_cr4();
+
+	native_store_gdt(&h->gdt);
+	if (vx->v.moved)
+		write_cpu_fields(vx);
+	savesegment(fs, h->fs);
+	savesegment(gs, h->gs);
+	savesegment(ds, h->ds);
+	savesegment(es, h->es);
+	store_ldt(h->ldt);
+	vmwrite(H_FS_BASE, lodge_rdmsr(MSR_FS_BASE));
+	h->kernel_gs = lodge_rdmsr(MSR_KERNEL_GS_BASE);
+	h->debugctl = lodge_rdmsr(MSR_IA32_DEBUGCTLMSR);
+	if (vmx_caps.perf_ctrl)
+		vmwrite(H_PERF_GLOBAL_CTRL, lodge_rdmsr(MSR_CORE_PERF_GLOBAL_CTRL));
+	if (cr3 != vx->host_cr3) {
+		vx->host_cr3 = cr3;
+		vmwrite(H_CR3, cr3);
+	}
+	if (cr4 != vx->host_cr4) {
+		vx->host_cr4 = cr4;
+		vmwrite(H_CR4, cr4);
+	}
+}
+
+/**
+ * vmx_host_restore - the host's tables, segments and MSRs as they were when the window began
+ * @vx: the vCPU; window
+ */
+void vmx_host_restore(struct vmx_vcpu *vx)
+{
+	struct vmx_host *h = &vx->host;
+
+	native_load_gdt(&h->gdt);
+	invalidate_tss_limit();
+	if (unlikely(h->ldt))
+		asm volatile("lldt %0" : : "m" (h->ldt));
+	if (unlikely(h->ds | h->es)) {
+		loadsegment(ds, h->ds);
+		loadsegment(es, h->es);
+	}
+	if (unlikely(h->fs)) {
+		u64 base = lodge_rdmsr(MSR_FS_BASE);
+
+		loadsegment(fs, h->fs);
+		lodge_wrmsr(MSR_FS_BASE, base);
+	}
+	if (unlikely(h->gs))
+		load_gs_index(h->gs);
+	lodge_wrmsr(MSR_KERNEL_GS_BASE, h->kernel_gs);
+	if (unlikely(h->debugctl))
+		lodge_wrmsr(MSR_IA32_DEBUGCTLMSR, h->debugctl);
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The VT-x back end: probe, VMX on and off on a CPU, the window's beginning and end, and the entry
+ * itself.
+ *
+ * Translations are tagged by VPID (linear and combined) and by EPT pointer (guest-physical). A vCPU that
+ * comes to another CPU than the last, or finds that second-level translations were taken away since its last
+ * entry, invalidates both for itself: what others left under the same EPT pointer goes with it, and those
+ * compare generations themselves before they enter (SDM 3, 29.4.3).
+ *
+ * STAR, LSTAR, CSTAR and SFMASK are the host's between windows. In a window they are the guest's if
+ * its EFER.SCE is set, each written only where it differs: no list in the VMCS is walked at every exit.
+ * KERNEL_GS_BASE is always switched, because SWAPGS cannot be intercepted.
+ *
+ * Per-CPU data is touched on its CPU with interrupts off. No locks.
+ */
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/percpu.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
+#include <asm/msr-index.h>
+
+#include "../host.h"
+#include "../irqchip/irqchip.h"
+#include "vmx.h"
+
+#define APIC_TPR	0x80	/* in the virtual-APIC page */
+
+static struct lodge_pte_ops vmx_pte_ops __ro_after_init = {
+	/* SDM 3, 29.3.2; PAT is ignored: memory is write-back whatever the guest thinks. */
+	.present	= EPT_R | EPT_W | EPT_X,
+	.table		= EPT_R | EPT_W | EPT_X,
+	.leaf		= EPT_R | EPT_X | EPT_WB | EPT_IGNORE_PAT,
+	.leaf_uc	= EPT_R | EPT_X | EPT_IGNORE_PAT,
+	.write		= EPT_W,
+	.large		= EPT_LARGE,
+	.accessed	= EPT_A,
+	.dirty		= EPT_D,
+	.addr		= GENMASK_ULL(51, 12),
+};
+
+static void vmx_remove(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct vmx_cpu *c = per_cpu_ptr(&vmx_cpu, cpu);
+
+		if (c->vmxon)
+			__free_page(c->vmxon);
+		c->vmxon = NULL;
+	}
+}
+
+static int __init vmx_probe(void)
+{
+	int cpu, ret = vmx_probe_caps();
+
+	if (ret)
+		return ret;
+	if (!vmx_caps.ept_ad)
+		vmx_pte_ops.accessed = vmx_pte_ops.dirty = 0;
+	for_each_possible_cpu(cpu) {
+		struct vmx_cpu *c = per_cpu_ptr(&vmx_cpu, cpu);
+
+		INIT_LIST_HEAD(&c->loaded);
+		c->vmxon = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		if (!c->vmxon)
+			return -ENOMEM;		/* the caller runs vmx_remove() */
+		*(u32 *)page_address(c->vmxon) = vmx_caps.revision;
+	}
+	return 0;
+}
+
+static bool vmx_cpu_busy(void)
+{
+	return __read_cr4() & X86_CR4_VMXE;
+}
+
+static int vmx_cpu_enable(void)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+
+	vmx_on(NULL);
+	if (vmx_caps.tsc_aux)
+		c->tsc_aux = lodge_rdmsr(MSR_TSC_AUX);
+	c->star = lodge_rdmsr(MSR_STAR);
+	c->lstar = lodge_rdmsr(MSR_LSTAR);
+	c->cstar = lodge_rdmsr(MSR_CSTAR);
+	c->sfmask = lodge_rdmsr(MSR_SYSCALL_MASK);
+	return 0;
+}
+
+static void vmx_cpu_disable(void)
+{
+	vmx_off(NULL);
+}
+
+static int vmx_vm_init(struct lodge_vm *vm)
+{
+	return 0;
+}
+
+static void vmx_vm_free(struct lodge_vm *vm)
+{
+}
+
+/* INVVPID and INVEPT of one context; the whole of them where the processor has no finer kind. */
+static void flush_linear(struct vmx_vcpu *vx)
+{
+	struct {
+		u64 vpid, addr;
+	} one = { vx->vpid, 0 };
+
+	if (vx->vpid)
+		asm volatile("invvpid %0, %1" : : "m" (one), "r" (1ul) : "cc", "memory");
+}
+
+static void flush_guest(struct vmx_vcpu *vx)
+{
+	struct {
+		u64 eptp, none;
+	} one = { vmread(EPT_POINTER), 0 };
+	unsigned long kind = vmx_caps.ept & EPTCAP_INVEPT_ONE ? 1 : 2;
+
+	vx->v.stat.tlb_flush++;
+	asm volatile("invept %0, %1" : : "m" (one), "r" (kind) : "cc", "memory");
+	flush_linear(vx);
+}
+
+static void swap_msr(u32 msr, u64 have, u64 want)
+{
+	if (have != want)
+		lodge_wrmsr(msr, want);
+}
+
+/**
+ * vmx_syscall_msrs - the guest's SYSCALL registers have changed in this window
+ * @vx: the vCPU; window
+ */
+void vmx_syscall_msrs(struct vmx_vcpu *vx)
+{
+	const struct lodge_state *st = &vx->v.st;
+
+	lodge_wrmsr(MSR_STAR, st->star);
+	lodge_wrmsr(MSR_LSTAR, st->lstar);
+	lodge_wrmsr(MSR_CSTAR, st->cstar);
+	lodge_wrmsr(MSR_SYSCALL_MASK, st->sfmask);
+	vx->syscall_live = true;
+}
+
+static void syscall_in(struct vmx_vcpu *vx)
+{
+	const struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	const struct lodge_state *st = &vx->v.st;
+
+	lodge_wrmsr(MSR_KERNEL_GS_BASE, st->kernel_gs_base);
+	lodge_need(&vx->v, LG_CR);
+	vx->syscall_live = st->efer & EFER_SCE;
+	if (!vx->syscall_live)
+		return;
+	swap_msr(MSR_STAR, c->star, st->star);
+	swap_msr(MSR_LSTAR, c->lstar, st->lstar);
+	swap_msr(MSR_CSTAR, c->cstar, st->cstar);
+	swap_msr(MSR_SYSCALL_MASK, c->sfmask, st->sfmask);
+}
+
+static void syscall_out(struct vmx_vcpu *vx)
+{
+	const struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	struct lodge_state *st = &vx->v.st;
+
+	if (!(vx->v.dirty & LG_SYSCALL))
+		st->kernel_gs_base = lodge_rdmsr(MSR_KERNEL_GS_BASE);
+	if (!vx->syscall_live)
+		return;
+	swap_msr(MSR_STAR, st->star, c->star);
+	swap_msr(MSR_LSTAR, st->lstar, c->lstar);
+	swap_msr(MSR_CSTAR, st->cstar, c->cstar);
+	swap_msr(MSR_SYSCALL_MASK, st->sfmask, c->sfmask);
+}
+
+static void vmx_window_begin(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	u64 gen = READ_ONCE(v->vm->npt.gen);
+
+	vmx_host_save(vx);
+	if (v->moved || v->npt_gen != gen) {
+		lodge_take_request(v, REQ_TLB);
+		v->npt_gen = gen;
+		flush_guest(vx);
+	}
+	lodge_need(v, LG_DR);
+	if (lodge_dr_enter(v, v->st.dr7))
+		set_debugreg((unsigned long)v->st.dr6, 6);
+	vmx_set_dr_exits(vx, !v->dr_live);
+	syscall_in(vx);
+	if (vmx_caps.tsc_aux && v->tsc_aux != c->tsc_aux)
+		lodge_wrmsr(MSR_TSC_AUX, v->tsc_aux);
+	if (vmx_caps.spec_ctrl) {
+		vx->spec.guest = v->spec_ctrl;
+		vx->spec.host = lodge_host_spec_ctrl();
+	}
+	/* What the host touched since the guest last ran must not be found in the L1 cache (L1TF). */
+	if (vmx_caps.flush_l1d)
+		lodge_wrmsr(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+}
+
+static void vmx_window_end(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	unsigned long dr6 = DR6_RESERVED;
+
+	if (vmx_caps.tsc_aux && v->tsc_aux != c->tsc_aux)
+		lodge_wrmsr(MSR_TSC_AUX, c->tsc_aux);
+	if (v->spec_live)
+		v->spec_ctrl = vx->spec.guest;
+	syscall_out(vx);
+	if (unlikely(v->dr_live)) {
+		get_debugreg(dr6, 6);
+		if (!(v->dirty & LG_DR))
+			v->st.dr6 = dr6;
+	}
+	lodge_dr_leave(v, dr6);
+	vmx_host_restore(vx);
+}
+
+/* CR8 lives in the virtual-APIC page; the LAPIC's TPR is the truth between entries. */
+static void tpr_in(struct vmx_vcpu *vx)
+{
+	u8 tpr = lodge_lapic_get_tpr(&vx->v);
+
+	if (tpr != vx->tpr) {
+		*((u8 *)page_address(vx->vapic) + APIC_TPR) = tpr << 4;
+		vx->tpr = tpr;
+	}
+}
+
+static void tpr_out(struct vmx_vcpu *vx)
+{
+	u8 tpr = *((u8 *)page_address(vx->vapic) + APIC_TPR) >> 4;
+
+	if (tpr == vx->tpr)
+		return;
+	vx->tpr = tpr;
+	lodge_lapic_set_tpr(&vx->v, tpr);
+}
+
+/* The entry did not happen. VM-instruction error 7 or 8 (SDM 3, 31.4): a field that is wrong. */
+static void failed_entry(struct vmx_vcpu *vx, u64 rflags)
+{
+	struct lodge_exit *x = &vx->v.exit;
+
+	x->kind = EXIT_FAIL_ENTRY;
+	x->reason = rflags & X86_EFLAGS_ZF ? vmread(INSN_ERROR) : ~0u;
+	x->info1 = x->info2 = 0;
+	vmx_check(vx);
+}
+
+static void vmx_run(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+	bool tpr = vx->proc & PROC_TPR_SHADOW;
+	u64 failed;
+
+	if (tpr)
+		tpr_in(vx);
+	if (unlikely(lodge_take_request(v, REQ_TLB)))
+		flush_linear(vx);
+	/* CR2 is nobody's: the host's own is read at its page faults only. */
+	if (unlikely(v->st.cr2 != read_cr2()))
+		asm volatile("mov %0, %%cr2" : : "r" (v->st.cr2) : "memory");
+	lodge_context_enter();
+	failed = vmx_enter(v->regs, vx->launched, v->spec_live ? &vx->spec : NULL, &vx->host_rsp);
+	lodge_context_exit();
+	v->st.cr2 = read_cr2();
+	v->avail = 0;
+	lodge_need(v, LG_RIP | LG_RSP | LG_RFLAGS);
+	if (unlikely(failed)) {
+		failed_entry(vx, failed);
+		return;
+	}
+	vx->launched = true;
+	if (tpr)
+		tpr_out(vx);
+	vmx_decode(vx, vmread(EXIT_REASON));
+}
+
+/* Four levels reach 48 bits; five are of use where the processor has wider addresses. */
+static int vmx_npt_levels(void)
+{
+	return vmx_caps.ept & EPTCAP_WALK5 && boot_cpu_data.x86_phys_bits > 48 ? 5 : 4;
+}
+
+const struct lodge_ops lodge_vmx_ops = {
+	.name = "vmx",
+	.vcpu_size = sizeof(struct vmx_vcpu),
+	.probe = vmx_probe,
+	.remove = vmx_remove,
+	.cpu_busy = vmx_cpu_busy,
+	.cpu_enable = vmx_cpu_enable,
+	.cpu_disable = vmx_cpu_disable,
+	.vm_init = vmx_vm_init,
+	.vm_free = vmx_vm_free,
+	.vcpu_init = vmx_vcpu_init,
+	.vcpu_free = vmx_vcpu_free,
+	.vcpu_reset = vmx_vcpu_reset,
+	.prepare = vmx_prepare,
+	.hold = vmx_hold,
+	.release = vmx_release,
+	.window_begin = vmx_window_begin,
+	.window_end = vmx_window_end,
+	.run = vmx_run,
+	.set_event = vmx_set_event,
+	.set_windows = vmx_set_windows,
+	.set_tpr = vmx_set_tpr,
+	.state_load = vmx_state_load,
+	.state_store = vmx_state_store,
+	.set_intercepts = vmx_set_intercepts,
+	.set_tsc_offset = vmx_set_tsc_offset,
+	.msr = vmx_msr,
+	.nmi_blocked = vmx_nmi_blocked,
+	.set_nmi_blocked = vmx_set_nmi_blocked,
+	.pte_ops = &vmx_pte_ops,
+	.pdptes = true,
+	.npt_levels = vmx_npt_levels,
+};
