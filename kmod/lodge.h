@@ -346,6 +346,7 @@ struct lodge_vcpu {
 	bool spec_live;			/* [v] the guest uses SPEC_CTRL: no exit for it */
 	bool dr_live;			/* [v] DR0-3 hold the guest's values in this window */
 	int srcu_idx;			/* [v] */
+	u64 __percpu *tlb_seen;		/* tlb_check.c */
 };
 
 struct lodge_vm {

@@ -49,6 +49,7 @@ struct lodge_npt {
 	u64 root;			/* physical address of the top table [c] */
 	int levels;			/* 4 or 5 [c] */
 	u64 gen;			/* [n] written: bumped when a translation was taken away */
+	u64 cleared, settled;		/* [n] tlb_check.c */
 	unsigned long notify_seq;	/* [n] host mappings changed */
 	int notify_count;		/* [n] invalidations under way */
 	unsigned long notify_start, notify_end;	/* [n] hull of the ranges under way, user addresses */
@@ -144,4 +145,23 @@ int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32
 /* Bytes at CS:RIP: how many, or 0 with the guest's fault in *f, or an errno. */
 int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault *f, bool atomic);
 int lodge_ioc_translate(struct lodge_vcpu *v, void *buf, unsigned long arg);
+
+/* tlb_check.c */
+#ifdef CONFIG_LODGE_DEBUG
+void lodge_tlb_cleared(struct lodge_npt *npt);
+u64 lodge_tlb_number(struct lodge_npt *npt);
+void lodge_tlb_settled(struct lodge_npt *npt, u64 number);
+void lodge_tlb_flushed(struct lodge_vcpu *v);
+void lodge_tlb_enter(struct lodge_vcpu *v);
+int lodge_tlb_create(struct lodge_vcpu *v);
+void lodge_tlb_destroy(struct lodge_vcpu *v);
+#else
+static inline void lodge_tlb_cleared(struct lodge_npt *npt) { }
+static inline u64 lodge_tlb_number(struct lodge_npt *npt) { return 0; }
+static inline void lodge_tlb_settled(struct lodge_npt *npt, u64 number) { }
+static inline void lodge_tlb_flushed(struct lodge_vcpu *v) { }
+static inline void lodge_tlb_enter(struct lodge_vcpu *v) { }
+static inline int lodge_tlb_create(struct lodge_vcpu *v) { return 0; }
+static inline void lodge_tlb_destroy(struct lodge_vcpu *v) { }
+#endif
 #endif

@@ -119,11 +119,14 @@ void lodge_npt_stock_drain(struct lodge_vcpu *v)
 void lodge_npt_flush(struct lodge_vm *vm)
 {
 	unsigned long flags;
+	u64 number;
 
 	raw_spin_lock_irqsave(&vm->npt.lock, flags);
+	number = lodge_tlb_number(&vm->npt);
 	WRITE_ONCE(vm->npt.gen, vm->npt.gen + 1);
 	raw_spin_unlock_irqrestore(&vm->npt.lock, flags);
 	lodge_kick_all_sync(vm);
+	lodge_tlb_settled(&vm->npt, number);
 }
 
 /* The entry for gfn at the lowest level that exists, its value and its level. */
@@ -221,6 +224,13 @@ bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level
 	return true;
 }
 
+/* Take rights away; npt->lock held. The caller sees to the flush. */
+static void weaken(struct lodge_npt *npt, u64 *e, u64 val)
+{
+	WRITE_ONCE(*e, val);
+	lodge_tlb_cleared(npt);
+}
+
 /* One bounded step of a zap: returns the frame to go on with. */
 static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_head *dead,
 		      bool *any)
@@ -246,7 +256,7 @@ static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_h
 			/* All of a 4K table: out with the table itself. */
 			if (!(gfn & (ENTRIES - 1)) && end - gfn >= ENTRIES) {
 				list_add(&virt_to_page(table(*e))->lru, dead);
-				WRITE_ONCE(*e, 0);
+				weaken(npt, e, 0);
 				*any = true;
 				gfn += ENTRIES;
 				continue;
@@ -255,7 +265,7 @@ static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_h
 			level = 1;
 		}
 		if (is_present(*e)) {
-			WRITE_ONCE(*e, 0);
+			weaken(npt, e, 0);
 			*any = true;
 		}
 		gfn = next_at(gfn, level);
@@ -335,9 +345,9 @@ void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
 		for (budget = STEP; budget && start < end; budget--) {
 			e = lookup(npt, start, &level);
 			if (is_present(*e) && level > 1)
-				WRITE_ONCE(*e, 0);
+				weaken(npt, e, 0);
 			else if (is_present(*e))
-				WRITE_ONCE(*e, *e & ~lodge_ops->pte_ops->write);
+				weaken(npt, e, *e & ~lodge_ops->pte_ops->write);
 			start = next_at(start, level);
 		}
 		raw_spin_unlock_irqrestore(&npt->lock, flags);

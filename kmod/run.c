@@ -246,6 +246,7 @@ static int window(struct lodge_vcpu *v)
 			lodge_evaluate_events(v);
 		if (v->dirty)
 			lodge_ops->state_store(v);
+		lodge_tlb_enter(v);
 		trace_kvm_entry(v->idx, v->st.rip);
 		lodge_ops->run(v);
 		v->stat.exits++;

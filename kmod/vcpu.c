@@ -105,6 +105,7 @@ void lodge_vcpu_destroy(struct lodge_vcpu *v)
 	lodge_npt_stock_drain(v);
 	lodge_ops->vcpu_free(v);
 	lodge_fpu_destroy(v);
+	lodge_tlb_destroy(v);
 	lodge_xfer_free(v->xfer);
 	kvfree(v->cpuid_ent);
 	put_pid(v->pid);
@@ -314,7 +315,9 @@ static int vcpu_init(struct lodge_vcpu *v)
 	v->xfer = lodge_xfer_alloc(v->run);
 	if (!v->xfer)
 		return ret;
-	ret = lodge_fpu_create(v);
+	ret = lodge_tlb_create(v);
+	if (!ret)
+		ret = lodge_fpu_create(v);
 	if (!ret)
 		ret = lodge_ops->vcpu_init(v);
 	if (!ret)

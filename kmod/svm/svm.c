@@ -189,10 +189,12 @@ static void svm_window_begin(struct lodge_vcpu *v)
 	}
 	if (sv->asid_gen != sc->asid_gen) {
 		new_asid(sv, sc);
+		lodge_tlb_flushed(v);
 		v->npt_gen = gen;
 		lodge_take_request(v, REQ_TLB);
 	} else if (v->npt_gen != gen) {
 		flush_guest(sv, sc);
+		lodge_tlb_flushed(v);
 		v->npt_gen = gen;
 		lodge_take_request(v, REQ_TLB);
 	}

@@ -192,6 +192,7 @@ static void vmx_window_begin(struct lodge_vcpu *v)
 	if (v->moved || v->npt_gen != gen) {
 		lodge_take_request(v, REQ_TLB);
 		v->npt_gen = gen;
+		lodge_tlb_flushed(v);
 		flush_guest(vx);
 	}
 	lodge_need(v, LG_DR);
