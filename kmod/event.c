@@ -17,6 +17,7 @@
 #include <linux/percpu.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
+#include <asm/kvm_para.h>
 
 #include "lodge.h"
 #include "irqchip/irqchip.h"
@@ -192,6 +193,8 @@ static void choose_irq(struct lodge_vcpu *v, int vector)
 		return;
 	v->inject = (struct lodge_event) { .type = EVENT_INTR, .vector = vector };
 	v->stat.irq_injections++;
+	if (unlikely(v->pv.eoi_msr & KVM_MSR_ENABLED) && v->lapic)
+		lodge_pv_eoi_offer(v, vector);
 	trace_kvm_inj_virq(vector);
 }
 

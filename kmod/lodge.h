@@ -218,10 +218,9 @@ enum lodge_request {
 	REQ_NMI,			/* v->nmi_queued grew */
 	REQ_APIC_EVENTS,		/* INIT or SIPI waits in the LAPIC */
 	REQ_CLOCK,			/* rewrite the kvmclock page */
-	REQ_STEAL,			/* update the steal-time record */
+	REQ_PV_EOI,			/* settle an EOI that the window could not */
 	REQ_IOAPIC_EOI,			/* tell userspace of an EOI: KVM_EXIT_IOAPIC_EOI */
 	REQ_TRIPLE_FAULT,
-	REQ_UNHALT,			/* woken by another vCPU (PV unhalt) */
 };
 
 /* Where a vCPU is, v->mode. */
@@ -245,10 +244,11 @@ struct lodge_cpuid_cache {		/* what the hot paths need of the guest's CPUID [v] 
 struct lodge_pv {			/* pv.c, all [v] */
 	u64 clock_msr;			/* MSR_KVM_SYSTEM_TIME as written */
 	u64 wall_msr;
-	u64 steal_msr, eoi_msr, poll_msr;
+	u64 steal_msr, eoi_msr;
 	u64 steal_last;
 	u32 clock_version;
-	bool eoi_pending;
+	bool eoi_pending;		/* the guest may end the vector in service silently */
+	bool unhalt;			/* [a] KVM_HC_KICK_CPU: the next HLT does not halt */
 };
 
 struct lodge_fpu {			/* fpu.c [v] */
@@ -633,6 +633,10 @@ int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val);	/* 1: not mine
 int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val);
 void lodge_pv_clock_update(struct lodge_vcpu *v);	/* REQ_CLOCK: may sleep */
 u64 lodge_pv_hypercall(struct lodge_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3);
+void lodge_pv_eoi_offer(struct lodge_vcpu *v, u8 vector);	/* window */
+void lodge_pv_eoi_sync(struct lodge_vcpu *v);			/* window */
+void lodge_pv_eoi_settle(struct lodge_vcpu *v);
+void lodge_pv_steal_update(struct lodge_vcpu *v);
 lodge_vm_ioctl lodge_get_clock, lodge_set_clock;
 void lodge_pv_clock_init(struct lodge_vm *vm);
 void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */

@@ -118,6 +118,7 @@ void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end);
 void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush */
 bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear);
 void lodge_npt_flush(struct lodge_vm *vm);		/* bump gen, wait for windows to end */
+void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa);
 void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa);	/* IRQs off */
 
 /* fault.c: enum lodge_map or an errno; the first may sleep, the second is for the window */

@@ -77,6 +77,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_KVM_WALL_CLOCK), .kind = PV, LISTED },
 	{ ONE(MSR_KVM_SYSTEM_TIME), .kind = PV, LISTED },
 	{ .first = MSR_KVM_WALL_CLOCK_NEW, .last = MSR_KVM_SYSTEM_TIME_NEW, .kind = PV, LISTED },
+	{ .first = MSR_KVM_STEAL_TIME, .last = MSR_KVM_PV_EOI_EN, .kind = PV, LISTED },
 	{ ONE(MSR_EFER), .kind = SPECIAL, .special = S_EFER, LISTED },
 	{ ONE(MSR_STAR), .kind = SYSCALL, .off = SF(star), .mask = ALL_BITS, LISTED },
 	{ ONE(MSR_LSTAR), .kind = ADDR, .off = SF(lstar), LISTED },

@@ -154,6 +154,22 @@ static u64 *lookup(const struct lodge_npt *npt, gfn_t gfn, int *level)
 	return lookup_value(npt, gfn, level, &val);
 }
 
+/* The kernel's address of a byte of guest memory whose leaf has the bits. */
+static void *reach(const struct lodge_npt *npt, gpa_t gpa, u64 bits)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	u64 e, mask;
+	int level;
+
+	if (gpa >> lodge_npt_gpa_bits(npt))
+		return NULL;
+	lookup_value(npt, gpa >> PAGE_SHIFT, &level, &e);
+	if (!(e & ops->present) || (e & (ops->leaf | ops->leaf_uc | bits)) != (ops->leaf | bits))
+		return NULL;
+	mask = (PAGE_SIZE << shift(level)) - 1;
+	return phys_to_virt((e & ops->addr & ~mask) | (gpa & mask));
+}
+
 /**
  * lodge_npt_peek - the kernel's address of guest memory that is mapped
  * @v: the vCPU
@@ -164,18 +180,13 @@ static u64 *lookup(const struct lodge_npt *npt, gfn_t gfn, int *level)
  */
 void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa)
 {
-	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
-	const struct lodge_npt *npt = &v->vm->npt;
-	u64 e, mask;
-	int level;
+	return reach(&v->vm->npt, gpa, 0);
+}
 
-	if (gpa >> lodge_npt_gpa_bits(npt))
-		return NULL;
-	lookup_value(npt, gpa >> PAGE_SHIFT, &level, &e);
-	if (!(e & ops->present) || (e & (ops->leaf | ops->leaf_uc)) != ops->leaf)
-		return NULL;
-	mask = (PAGE_SIZE << shift(level)) - 1;
-	return phys_to_virt((e & ops->addr & ~mask) | (gpa & mask));
+/** lodge_npt_poke - the same to write: as the guest would, by a leaf that lets it and is logged already */
+void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa)
+{
+	return reach(&v->vm->npt, gpa, lodge_ops->pte_ops->write);
 }
 
 /**

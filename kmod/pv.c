@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM's paravirtual interface: kvmclock, the TSC, hypercalls.
+ * KVM's paravirtual interface: its MSRs, kvmclock, and the TSC; pv_calls.c has the rest.
  *
  * The VM has one pair (host TSC, nanoseconds). Every vCPU's page is computed from it and the vCPU's own
  * TSC offset, so all of them show the same time, and the flag that says so (PVCLOCK_TSC_STABLE_BIT) lets a guest
@@ -13,6 +13,7 @@
  */
 #include <linux/math64.h>
 #include <linux/ktime.h>
+#include <linux/sched.h>
 #include <linux/timekeeping.h>
 #include <asm/kvm_para.h>
 #include <asm/pvclock-abi.h>
@@ -22,14 +23,14 @@
 #include "irqchip/irqchip.h"
 
 #define CLOCK_ENABLED	1ull
-#define LODGE_ENOSYS	1000	/* KVM_ENOSYS, KVM_EPERM */
-#define LODGE_EPERM	1
 
 /** lodge_pv_features - what pv.c has, as 0x40000001.EAX says it */
 u32 lodge_pv_features(void)
 {
 	return BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
-	       BIT(KVM_FEATURE_NOP_IO_DELAY) |
+	       BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_STEAL_TIME) |
+	       BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) |
+	       BIT(KVM_FEATURE_PV_SEND_IPI) |
 	       (check_tsc_unstable() ? 0 : BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT));
 }
 
@@ -148,6 +149,12 @@ int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val)
 	case MSR_KVM_WALL_CLOCK_NEW:
 		*val = v->pv.wall_msr;
 		return 0;
+	case MSR_KVM_STEAL_TIME:
+		*val = v->pv.steal_msr;
+		return 0;
+	case MSR_KVM_PV_EOI_EN:
+		*val = v->pv.eoi_msr;
+		return 0;
 	}
 	return 1;
 }
@@ -173,25 +180,19 @@ int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val)
 		v->pv.wall_msr = val;
 		write_wall_clock(v, val);
 		return 0;
+	case MSR_KVM_STEAL_TIME:
+		if (val & KVM_STEAL_RESERVED_MASK)
+			return 1;
+		v->pv.steal_msr = val;
+		v->pv.steal_last = current->sched_info.run_delay;
+		return 0;
+	case MSR_KVM_PV_EOI_EN:
+		if (val & 2)
+			return 1;
+		v->pv.eoi_msr = val;
+		return 0;
 	}
 	return 1;
-}
-
-/**
- * lodge_pv_hypercall - VMCALL or VMMCALL
- * @v: the vCPU
- * @nr: which: none yet
- * @a0: argument
- * @a1: argument
- * @a2: argument
- * @a3: argument
- *
- * Return: RAX: -KVM_EPERM outside ring 0, -KVM_ENOSYS.
- */
-u64 lodge_pv_hypercall(struct lodge_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3)
-{
-	lodge_need(v, LG_SEG);
-	return v->st.cpl ? -LODGE_EPERM : -LODGE_ENOSYS;
 }
 
 /** lodge_get_clock - KVM_GET_CLOCK */

@@ -17,6 +17,7 @@
  */
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
+#include <asm/kvm_para.h>
 
 #include "host.h"
 #include "irqchip/irqchip.h"
@@ -107,11 +108,11 @@ bool lodge_vcpu_runnable(struct lodge_vcpu *v)
 	u8 threshold;
 
 	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) ||
-	    test_bit(REQ_UNHALT, &v->requests) || READ_ONCE(v->vm->dead))
+	    READ_ONCE(v->vm->dead))
 		return true;
 	if (v->mp_state != KVM_MP_STATE_HALTED)
 		return false;
-	if (v->nmi_pending || test_bit(REQ_NMI, &v->requests) || v->pending_exc.type)
+	if (READ_ONCE(v->pv.unhalt) || v->nmi_pending || test_bit(REQ_NMI, &v->requests) || v->pending_exc.type)
 		return true;
 	if (!lodge_irq_allowed(v))
 		return false;
@@ -149,8 +150,8 @@ static int serve_slow(struct lodge_vcpu *v)
 		lodge_lapic_take_events(v);
 	if (lodge_take_request(v, REQ_CLOCK))
 		lodge_pv_clock_update(v);
-	lodge_take_request(v, REQ_STEAL);
-	lodge_take_request(v, REQ_UNHALT);
+	if (lodge_take_request(v, REQ_PV_EOI))
+		lodge_pv_eoi_settle(v);
 	if (lodge_take_request(v, REQ_TRIPLE_FAULT)) {
 		v->run->exit_reason = KVM_EXIT_SHUTDOWN;
 		return NEXT_USER;
@@ -189,6 +190,7 @@ static int service(struct lodge_vcpu *v)
 	if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 		if (lodge_vcpu_runnable(v) && v->mp_state == KVM_MP_STATE_HALTED) {
 			v->mp_state = KVM_MP_STATE_RUNNABLE;
+			WRITE_ONCE(v->pv.unhalt, false);
 			v->stat.halt_wakeup++;
 			lodge_set_request(v, REQ_EVENT);
 			return NEXT_ENTER;
@@ -197,6 +199,12 @@ static int service(struct lodge_vcpu *v)
 			return intr_exit(v);
 		block(v);
 		return NEXT_HANDLE;	/* look again */
+	}
+	if (unlikely(v->pv.steal_msr & KVM_MSR_ENABLED) &&
+	    current->sched_info.run_delay != v->pv.steal_last) {
+		v->srcu_idx = srcu_read_lock(&v->vm->srcu);
+		lodge_pv_steal_update(v);
+		srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
 	}
 	if (v->stock.n < LODGE_STOCK_LOW)
 		return lodge_npt_stock_fill(v);
@@ -249,6 +257,8 @@ static int window(struct lodge_vcpu *v)
 		lodge_tlb_enter(v);
 		trace_kvm_entry(v->idx, v->st.rip);
 		lodge_ops->run(v);
+		if (unlikely(v->pv.eoi_pending))
+			lodge_pv_eoi_sync(v);
 		v->stat.exits++;
 		trace_kvm_exit(v->idx, v->st.rip, v->exit.reason, v->exit.info1, v->exit.info2);
 		next = lodge_exit_fast[v->exit.kind](v);

@@ -59,6 +59,7 @@ int lodge_lapic_pending(struct lodge_vcpu *v, u8 *threshold);
 void lodge_lapic_ack(struct lodge_vcpu *v, int vector);		/* IRR -> ISR at injection */
 void lodge_lapic_eoi(struct lodge_vcpu *v);			/* PV EOI, EOI fast paths */
 bool lodge_lapic_accepts_extint(struct lodge_vcpu *v);		/* LINT0 is ExtINT and unmasked, or the APIC is off */
+bool lodge_lapic_eoi_is_silent(struct lodge_vcpu *v, u8 vector);
 u8 lodge_lapic_user_eoi(struct lodge_vcpu *v);			/* REQ_IOAPIC_EOI: the vector for KVM_EXIT_IOAPIC_EOI */
 lodge_vcpu_ioctl lodge_ioc_get_lapic, lodge_ioc_set_lapic;
 

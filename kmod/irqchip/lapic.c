@@ -184,6 +184,19 @@ void lodge_lapic_eoi(struct lodge_vcpu *v)
 	look_again(l);
 }
 
+/**
+ * lodge_lapic_eoi_is_silent - the EOI of a vector would only clear its bit
+ * @v: the vCPU
+ * @vector: was just acknowledged
+ */
+bool lodge_lapic_eoi_is_silent(struct lodge_vcpu *v, u8 vector)
+{
+	const struct lodge_lapic *l = v->lapic;
+
+	return l->isr_count == 1 && l->isr_top == vector && !READ_ONCE(l->irr_any) &&
+	       !lodge_ioapic_handles(v->vm, vector);
+}
+
 u8 lodge_lapic_user_eoi(struct lodge_vcpu *v)
 {
 	return v->lapic->user_eoi;
