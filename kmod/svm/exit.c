@@ -22,11 +22,12 @@
 static void interrupted_event(struct svm_vcpu *sv)
 {
 	u64 info = sv->vmcb->exit_int;
-	struct lodge_event e = { .vector = info & 0xff };
+	struct lodge_event e = { .vector = info & 0xff }, sent = sv->v.inject;
 
 	switch (EVT_TYPE(info)) {
 	case EVT_INTR:
-		e.type = EVENT_INTR;
+		/* Only what was injected can be; of INT n Bochs (2.7) says that it is interrupt 0. */
+		e.type = sent.type == EVENT_INTR && sent.vector == e.vector ? EVENT_INTR : EVENT_NONE;
 		break;
 	case EVT_NMI:
 		e.type = EVENT_NMI;
@@ -231,9 +232,10 @@ void svm_decode(struct svm_vcpu *sv)
 	x->info2 = b->info2;
 	x->len = svm_caps.nrips && b->next_rip ? b->next_rip - b->rip : 0;
 
-	v->inject.type = EVENT_NONE;
 	if (unlikely(b->exit_int & EVT_VALID))
 		interrupted_event(sv);
+	else
+		v->inject.type = EVENT_NONE;
 	if (unlikely(sv->nmi_iret || sv->nmi_step))
 		track_nmi(sv);
 
