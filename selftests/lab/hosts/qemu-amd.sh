@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2054
+# shellcheck shell=bash disable=SC2154,SC2054,SC2034
 # SPDX-License-Identifier: GPL-2.0
 #
 # The AMD host: QEMU's own translator with every processor feature it knows, SVM and nested paging
@@ -6,6 +6,9 @@
 # Several processors take turns on one thread: with as many threads (LODGE_LAB_THREAD=multi) the
 # emulator has locked up hosts that run guests, and shown exits that no processor has, and was no
 # faster. LODGE_LAB_CPU is another QEMU model.
+
+HOST_KVM=kvm-amd
+HOST_TOOLS=(qemu-system-x86_64=qemu-system-x86)
 
 host_command() {
 	local run_port thread=${LODGE_LAB_THREAD:-single} words
