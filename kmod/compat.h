@@ -66,6 +66,14 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define lodge_syscore_unregister(s) unregister_syscore_ops(s)
 #endif
 
+/* Kernels without it leave CR4.MCE clear: no #MC is ever raised there. */
+#ifdef CONFIG_X86_MCE
+#include <asm/mce.h>
+#define lodge_machine_check(regs) do_machine_check(regs)
+#else
+#define lodge_machine_check(regs) ((void)(regs))
+#endif
+
 /* VMSCAPE: userspace must not run on what the guest taught the branch predictors. */
 #ifdef X86_FEATURE_IBPB_EXIT_TO_USER
 #define lodge_vmscape_exit() do {						\

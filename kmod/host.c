@@ -24,7 +24,6 @@
 #include <linux/smp.h>
 #include <linux/syscore_ops.h>
 #include <asm/debugreg.h>
-#include <asm/mce.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
 
@@ -323,7 +322,7 @@ void lodge_host_machine_check(void)
 		.flags = X86_EFLAGS_IF,
 	};
 
-	do_machine_check(&regs);
+	lodge_machine_check(&regs);
 }
 
 /** lodge_host_spec_ctrl - SPEC_CTRL as the host wants it on this CPU; IRQs off */

@@ -342,7 +342,7 @@ struct lodge_vcpu {
 	sigset_t sigset;		/* [v] KVM_SET_SIGNAL_MASK */
 	bool sigset_active;		/* [v] */
 	u64 uid;				/* [c] never used again: who ran last on a CPU */
-	bool moved;			/* [v] this window is on another CPU than the last */
+	bool moved;			/* [v] no window has begun yet on this CPU since it came here */
 	bool spec_live;			/* [v] the guest uses SPEC_CTRL: no exit for it */
 	bool dr_live;			/* [v] DR0-3 hold the guest's values in this window */
 	int srcu_idx;			/* [v] */

@@ -235,8 +235,10 @@ static int window(struct lodge_vcpu *v)
 	lodge_fpu_enter(v);
 	local_irq_disable();
 	cpu = smp_processor_id();
-	v->moved = v->cpu != cpu;
-	WRITE_ONCE(v->cpu, cpu);
+	if (v->cpu != cpu) {
+		v->moved = true;	/* until a window begins: this one may not */
+		WRITE_ONCE(v->cpu, cpu);
+	}
 	smp_store_mb(v->mode, MODE_WINDOW);	/* pairs with lodge_kick() */
 	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS) || lodge_xfer_pending() ||
 	    unlikely(lodge_immediate_exit(v->run)))
@@ -249,6 +251,7 @@ static int window(struct lodge_vcpu *v)
 	lodge_guest_timing_enter();
 	lodge_fpu_window_begin(v);
 	lodge_ops->window_begin(v);
+	v->moved = false;
 	do {
 		if (READ_ONCE(v->requests) & BIT(REQ_EVENT))
 			lodge_evaluate_events(v);
