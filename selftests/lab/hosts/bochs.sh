@@ -3,45 +3,109 @@
 #
 # What the two Bochs hosts share; bochs-intel.sh and bochs-amd.sh name the processor.
 #
-# Bochs interprets one instruction after the other and checks what the manuals say must be checked: a VMCS
-# or VMCB that QEMU would take is refused, and the reason is in its log. Its time is its count of
-# instructions (100 million are a second), so every run is as with --icount. It has no way
-# to be given a kernel: an ISO image with isolinux boots it. Its exit status says nothing.
+# Bochs interprets one instruction after the other and checks what the manuals say must be checked:
+# a VMCS or VMCB that QEMU would take is refused, and the reason is in its log. Its time is its count
+# of instructions (100 million are a second). It has no way to be given a kernel: it boots a disk
+# that begins with bochs-loader.S. Its exit status says nothing.
 
-HOST_TOOLS=(bochs-bin=bochs /usr/share/doc/bochs-term=bochs-term
+HOST_TOOLS=(bochs-bin=bochs /usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so=bochs-term
 	/usr/share/bochs/BIOS-bochs-latest=bochsbios /usr/share/vgabios/vgabios.bin=vgabios
-	/usr/lib/ISOLINUX/isolinux.bin=isolinux
-	/usr/lib/syslinux/modules/bios/ldlinux.c32=syslinux-common genisoimage=genisoimage)
+	as=binutils ld=binutils)
+
+# Sectors of the disk, and where the loader puts the parameters and the command line.
+DISK_PARAMS=2 DISK_WORDS=10 DISK_KERNEL=18
+AT_PARAMS=$((0x10000)) AT_WORDS=$((0x11000))
+
+# get FILE OFFSET BYTES: a little-endian number.
+get() { od -An -v -t "u$3" -j "$2" -N "$3" "$1" | tr -d ' '; }
+
+# words32 NUMBER...: as little-endian words, on standard output.
+words32() {
+	local n
+	for n in "$@"; do
+		# shellcheck disable=SC2059 # the format is the bytes
+		printf "$(printf '\\x%02x\\x%02x\\x%02x\\x%02x' \
+			$((n & 255)) $((n >> 8 & 255)) $((n >> 16 & 255)) $((n >> 24 & 255)))"
+	done
+}
+
+# put FILE OFFSET: standard input over what is there.
+put() { dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
+
+sectors() { echo $((($1 + 511) / 512)); }
+
+# The parameters of the boot protocol: the header that the kernel was built with, and what a boot
+# loader fills in. The memory map is left to the loader.
+host_params() {
+	local out=$1 initrd_at=$2 image=$lab_kdir/bzImage end
+	truncate -s 4096 "$out"
+	end=$((0x202 + $(get "$image" $((0x201)) 1)))
+	tail -c +$((0x1f1 + 1)) "$image" | head -c $((end - 0x1f1)) | put "$out" $((0x1f1)) || true
+	printf '\xff' | put "$out" $((0x210))
+	words32 "$initrd_at" "$(stat -c %s "$work/initrd")" | put "$out" $((0x218))
+	words32 "$AT_WORDS" | put "$out" $((0x228))
+}
+
+# The list that the loader reads: each loadable part of the ELF file lies whole on the disk, where
+# the file has it.
+host_table() {
+	local vmlinux=$lab_kdir/vmlinux initrd_at=$1 initrd_sector=$2 i at offset size high=0
+	words32 "$(get "$vmlinux" 24 4)" 0
+	words32 "$DISK_PARAMS" 8 "$AT_PARAMS" "$DISK_WORDS" 8 "$AT_WORDS"
+	for ((i = 0; i < $(get "$vmlinux" 56 2); i++)); do
+		at=$(($(get "$vmlinux" 32 8) + i * 56))
+		[ "$(get "$vmlinux" "$at" 4)" = 1 ] || continue
+		offset=$(get "$vmlinux" $((at + 8)) 8)
+		size=$(get "$vmlinux" $((at + 32)) 8)
+		[ $((offset % 512)) = 0 ] || die "a part of the kernel begins within a sector"
+		words32 $((DISK_KERNEL + offset / 512)) "$(sectors "$size")" \
+			"$(get "$vmlinux" $((at + 24)) 8)"
+		high=$(($(get "$vmlinux" $((at + 24)) 8) + $(get "$vmlinux" $((at + 40)) 8)))
+	done
+	[ "$high" -lt "$initrd_at" ] || die "--mem $mem is too little"
+	words32 "$initrd_sector" "$(sectors "$(stat -c %s "$work/initrd")")" "$initrd_at" 0 0 0
+}
 
 host_image() {
-	local iso=$work/iso words
+	local disk=$work/disk.img words low=$mem initrd_at initrd_sector size
 	words="console=ttyS0,115200 nokaslr mitigations=off tsc_early_khz=100000 tsc=reliable"
 	words+=" no_timer_check random.trust_cpu=on cryptomgr.notests=1 panic=-1 reboot=t quiet"
 	words+=" loglevel=5 log_buf_len=4M $append"
-	mkdir -p "$iso/isolinux"
-	cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$iso/isolinux/"
-	cp "$lab_kdir/bzImage" "$iso/vmlinuz"
-	gzip -1 <"$work/initrd" >"$iso/initrd"
-	printf 'default lab\nprompt 0\ntimeout 1\nlabel lab\n kernel /vmlinuz\n append initrd=/initrd %s\n' \
-		"$words" >"$iso/isolinux/isolinux.cfg"
-	genisoimage -quiet -o "$work/boot.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
-		-no-emul-boot -boot-load-size 4 -boot-info-table "$iso"
-	rm -rf "$iso"
+	[ ${#words} -lt 2048 ] || die "--append is too long"
+	[ "$low" -le 2048 ] || low=2048
+	# The firmware keeps its tables at the end of memory.
+	initrd_at=$((((low - 2) * 1048576 - $(stat -c %s "$work/initrd")) & ~4095))
+	initrd_sector=$((DISK_KERNEL + $(sectors "$(stat -c %s "$lab_kdir/vmlinux")")))
+	as --64 "$LAB_DIR/hosts/bochs-loader.S" -o "$work/loader.o"
+	ld -m elf_x86_64 --oformat binary -Ttext 0x7c00 -e _start "$work/loader.o" -o "$disk"
+	host_table "$initrd_at" "$initrd_sector" >"$work/table"
+	put "$disk" 512 <"$work/table"
+	host_params "$work/params" "$initrd_at"
+	put "$disk" $((512 * DISK_PARAMS)) <"$work/params"
+	printf '%s\0' "$words" | put "$disk" $((512 * DISK_WORDS))
+	truncate -s $((512 * DISK_KERNEL)) "$disk"
+	cat "$lab_kdir/vmlinux" >>"$disk"
+	truncate -s $((512 * initrd_sector)) "$disk"
+	cat "$work/initrd" >>"$disk"
+	# Whole cylinders, of 16 heads and 63 sectors.
+	size=$(stat -c %s "$disk")
+	truncate -s $(((size + 516095) / 516096 * 516096)) "$disk"
 }
 
 host_command() {
 	local run_port="mode=file, dev=$work/out"
 	[ -z "$tty" ] || run_port="mode=term, dev=$(tty)"
 	host_image
-	cat >"$work/bochsrc" <<-EOF
+	cat >"$work/bochsrc" <<-EOT
 	config_interface: textconfig
 	display_library: rfb, options="timeout=0"
 	romimage: file=/usr/share/bochs/BIOS-bochs-latest
 	vgaromimage: file=/usr/share/vgabios/vgabios.bin
 	cpu: model=$HOST_MODEL, count=$smp, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
 	memory: guest=$mem, host=$mem
-	ata0-master: type=cdrom, path=$work/boot.iso, status=inserted
-	boot: cdrom
+	ata0-master: type=disk, path=$work/disk.img, mode=flat
+	boot: disk
+	floppy_bootsig_check: disabled=1
 	com1: enabled=1, mode=file, dev=$work/console
 	com2: enabled=1, $run_port
 	com3: enabled=1, mode=file, dev=$work/log
@@ -53,7 +117,7 @@ host_command() {
 	error: action=report
 	info: action=ignore
 	debug: action=ignore
-	EOF
+	EOT
 	printf 'continue\nquit\n' >"$work/bochs.debugger"
 	command=(bochs-bin -q -f "$work/bochsrc" -rc "$work/bochs.debugger")
 }
