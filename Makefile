@@ -2,7 +2,7 @@
 #
 #	make			the module for the running kernel (KDIR= for another), and lodge-run
 #	make modules_install	install the module (as root)
-#	make demo		a Linux guest on an emulated AMD host; needs no hardware support
+#	make demo		a Linux guest on an emulated host (HOST=amd or intel); needs no hardware support
 #	make check		every test; the last line is the result
 #	make style		the rules of the code, as results
 #	make selftests		the test programs, for a machine with the module or with KVM
@@ -32,7 +32,7 @@ selftests:
 	$(MAKE) -C selftests
 
 demo:
-	@$(LAB)/demo
+	@HOST=$(HOST) $(LAB)/demo
 
 check:
 	@$(LAB)/check

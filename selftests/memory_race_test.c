@@ -16,6 +16,7 @@ static u64 npages;
 /* First and last word of pages in a fixed, scattered order. */
 static void scribble(void)
 {
+	spin_openly();
 	for (u64 n = 1; !stop; n++) {
 		volatile u64 *p = (volatile u64 *)(DATA + (n * 0x9e3779b1 >> 7) % npages * 4096);
 

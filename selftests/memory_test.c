@@ -412,6 +412,7 @@ static void reader_guest(void)
 {
 	volatile u64 *p = (volatile u64 *)DATA;
 
+	spin_openly();
 	for (;;) {
 		u64 value = *p;
 

@@ -12,6 +12,7 @@ static volatile u64 spins;
 
 static void spin_guest(void)
 {
+	spin_openly();
 	for (;;)
 		spins++;
 }

@@ -77,6 +77,7 @@ static void sipi_guest(void)
 	apic_write(APIC_ICR2, AP << 24);
 	apic_write(APIC_ICR, 0x4500);		/* INIT */
 	apic_write(APIC_ICR, 0x4607);		/* SIPI, page 7 */
+	spin_openly();
 	for (u64 i = 0; *flag != 0x5a; i++)
 		GUEST_TRUE(i < 300000000);
 	*flag = 0x5b;

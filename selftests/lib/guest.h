@@ -170,6 +170,12 @@ static inline void hlt(void)
 	asm volatile("hlt" : : : "memory");
 }
 
+/*
+ * Before a loop that the host's interrupts have to break: Bochs (2.7) holds them off a guest that
+ * was entered with IF clear, whatever the VMCS says.
+ */
+#define spin_openly() sti()
+
 /* The window that opens after STI's shadow has none of it left in between. */
 static inline void sti_hlt(void)
 {
