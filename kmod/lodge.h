@@ -260,9 +260,9 @@ struct lodge_fpu {			/* fpu.c [v] */
 
 struct lodge_vcpu_stat {		/* stats.c: names follow KVM's [v] */
 	u64 exits, io_exits, mmio_exits, halt_exits, irq_exits, signal_exits, pf_taken, pf_fixed;
-	u64 request_irq_exits, irq_window_exits, nmi_window_exits, hypercalls, insn_emulation;
-	u64 insn_emulation_fail, irq_injections, nmi_injections, fpu_reload, host_state_reload;
-	u64 tlb_flush, halt_wakeup, invlpg;
+	u64 irq_window_exits, nmi_window_exits, hypercalls, insn_emulation;
+	u64 insn_emulation_fail, irq_injections, nmi_injections;
+	u64 tlb_flush, halt_wakeup;
 };
 
 struct lodge_vcpu {
@@ -282,7 +282,6 @@ struct lodge_vcpu {
 	atomic_t nmi_queued;		/* [a] NMIs that REQ_NMI announces */
 	bool user_pic;			/* [c] userspace has the 8259s, or all of the irqchip */
 	bool nmi_masked;		/* [v] until IRET, where the vendor does not track it */
-	bool want_irq_window;		/* [v] userspace (request_interrupt_window) or a pending IRQ */
 	int ext_vector;			/* [v] KVM_INTERRUPT without in-kernel LAPIC (or ExtINT, split); -1 none */
 
 	struct lodge_vm *vm;		/* [c] */
@@ -311,7 +310,6 @@ struct lodge_vcpu {
 	u8 cpuid_order[LODGE_MAX_CPUID];/* [v] cpuid_ent[] by leaf */
 	bool ran;			/* [v] KVM_RUN entered the guest once */
 	u32 guest_debug;		/* [v] KVM_GUESTDBG_* */
-	u64 debug_dr[4], debug_dr7;	/* [v] hardware breakpoints of userspace */
 	u64 tsc_deadline;		/* [v] */
 
 	lodge_complete_fn complete;	/* [v] finishes I/O that went to userspace */
@@ -504,7 +502,6 @@ void lodge_host_exit(void);
 int lodge_vm_create(unsigned long type);	/* the fd */
 void lodge_vm_put(struct lodge_vm *vm);
 void lodge_vm_sync(struct lodge_vm *vm);	/* wait for SRCU readers and open windows; may sleep */
-#define lodge_vm_sync_srcu lodge_vm_sync
 void lodge_vm_kill(struct lodge_vm *vm, const char *why);	/* impossible condition; any context */
 int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg);
 int lodge_check_extension(unsigned long cap);
@@ -601,9 +598,7 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long a
 lodge_vcpu_ioctl lodge_get_regs, lodge_set_regs, lodge_get_sregs, lodge_set_sregs;
 lodge_vcpu_ioctl lodge_get_events, lodge_set_events, lodge_get_debugregs, lodge_set_debugregs;
 lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state;
-lodge_vcpu_ioctl lodge_get_fpu, lodge_set_fpu, lodge_get_xsave, lodge_set_xsave, lodge_get_xcrs, lodge_set_xcrs;	lodge_vm_ioctl lodge_ioc_coalesced_add, lodge_ioc_coalesced_del;
-
-/* fpu.c */
+lodge_vcpu_ioctl lodge_get_fpu, lodge_set_fpu, lodge_get_xsave, lodge_set_xsave, lodge_get_xcrs, lodge_set_xcrs;
 int lodge_set_cr0(struct lodge_vcpu *v, u64 val);	/* as the guest's MOV; 0, or 1: #GP */
 int lodge_set_cr3(struct lodge_vcpu *v, u64 val);
 int lodge_set_cr4(struct lodge_vcpu *v, u64 val);

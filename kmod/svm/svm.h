@@ -9,8 +9,8 @@
 /* What the processor has beyond what Lodge demands: CPUID 8000000A.EDX. */
 struct svm_caps {
 	u32 nasids, min_asid;
-	bool nrips, clean, flush_asid, decode, pause, pause_thresh, vnmi, v_spec_ctrl;
-	bool spec_ctrl, tsc_aux, v_tsc_aux;
+	bool nrips, clean, flush_asid, decode, pause, pause_thresh, v_spec_ctrl;
+	bool spec_ctrl, tsc_aux;
 };
 extern struct svm_caps svm_caps __ro_after_init;
 

@@ -117,7 +117,6 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 
 #define CR4_WRITE		BIT(20)	/* of cr_icpt */
 #define CR8_WRITE		BIT(24)
-#define DR_ALL			0xffffffffu
 
 #define SVM_TLB_KEEP		0
 #define SVM_TLB_FLUSH_ALL		1
@@ -129,9 +128,6 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define V_PRIO			(0xfull << 16)
 #define V_IGN_TPR		BIT_ULL(20)
 #define V_INTR_MASKING		BIT_ULL(24)
-#define V_NMI_PENDING		BIT_ULL(11)
-#define V_NMI_MASK		BIT_ULL(12)
-#define V_NMI_ENABLE		BIT_ULL(26)
 
 #define INT_SHADOW		BIT_ULL(0)	/* int_state */
 #define NP_ENABLE		BIT_ULL(0)	/* np_ctl */
@@ -140,7 +136,6 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define EVT_INTR		0
 #define EVT_NMI			2
 #define EVT_EXCEPTION		3
-#define EVT_SOFT		4
 #define EVT_TYPE(x)		(((x) >> 8) & 7)
 #define EVT_HAS_ERROR		BIT_ULL(11)
 #define EVT_VALID		BIT_ULL(31)
@@ -157,8 +152,6 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define CLEAN_SEG		BIT(8)
 #define CLEAN_CR2		BIT(9)
 #define CLEAN_LBR		BIT(10)
-#define CLEAN_AVIC		BIT(11)
-#define CLEAN_CET		BIT(12)
 #define CLEAN_ALL		(BIT(13) - 1)
 
 /* exit codes, APM volume 2, appendix C */
@@ -199,7 +192,6 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 
 /* #NPF info1: the page-fault error code's bits, and these */
 #define NPF_RESERVED		BIT_ULL(3)
-#define NPF_FINAL		BIT_ULL(32)
 #define NPF_WALK		BIT_ULL(33)
 
 #define SVM_MSR_VM_CR		0xc0010114

@@ -34,7 +34,6 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define PIN_EXTINT		BIT(0)
 #define PIN_NMI			BIT(3)
 #define PIN_VNMI		BIT(5)
-#define PIN_TIMER		BIT(6)
 
 /* primary processor-based controls */
 #define PROC_INTR_WINDOW	BIT(2)
@@ -43,7 +42,6 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define PROC_INVLPG		BIT(9)
 #define PROC_MWAIT		BIT(10)
 #define PROC_RDPMC		BIT(11)
-#define PROC_RDTSC		BIT(12)
 #define PROC_CR3_LOAD		BIT(15)
 #define PROC_CR3_STORE		BIT(16)
 #define PROC_CR8_LOAD		BIT(19)
@@ -52,10 +50,8 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define PROC_NMI_WINDOW		BIT(22)
 #define PROC_MOV_DR		BIT(23)
 #define PROC_IO			BIT(24)
-#define PROC_IO_BITMAP		BIT(25)
 #define PROC_MSR_BITMAP		BIT(28)
 #define PROC_MONITOR		BIT(29)
-#define PROC_PAUSE		BIT(30)
 #define PROC_SECONDARY		BIT(31)
 
 /* secondary */
@@ -65,22 +61,16 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define PROC2_WBINVD		BIT(6)
 #define PROC2_UNRESTRICTED	BIT(7)
 #define PROC2_PLE		BIT(10)
-#define PROC2_RDRAND		BIT(11)
 #define PROC2_INVPCID		BIT(12)
-#define PROC2_PML		BIT(17)
-#define PROC2_XSAVES		BIT(20)
-#define PROC2_USER_WAIT		BIT(26)
 
 /* VM-exit controls */
 #define EXIT_SAVE_DEBUG		BIT(2)
 #define EXIT_HOST_64		BIT(9)
 #define EXIT_LOAD_PERF		BIT(12)
-#define EXIT_ACK_INTR		BIT(15)
 #define EXIT_SAVE_PAT		BIT(18)
 #define EXIT_LOAD_PAT		BIT(19)
 #define EXIT_SAVE_EFER		BIT(20)
 #define EXIT_LOAD_EFER		BIT(21)
-#define EXIT_SAVE_TIMER		BIT(22)
 
 /* VM-entry controls */
 #define ENTRY_LOAD_DEBUG	BIT(2)
@@ -95,7 +85,6 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define INTR_NMI		2
 #define INTR_HW_EXC		3
 #define INTR_SOFT		4
-#define INTR_PRIV_SOFT		5
 #define INTR_SOFT_EXC		6
 #define INTR_ERROR		BIT(11)
 #define INTR_NMI_UNBLOCK	BIT(12)	/* exit: IRET had unblocked NMIs when it faulted */
@@ -113,7 +102,6 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define X_EXTINT		1
 #define X_TRIPLE_FAULT		2
 #define X_INIT			3
-#define X_SIPI			4
 #define X_INTR_WINDOW		7
 #define X_NMI_WINDOW		8
 #define X_TASK_SWITCH		9
@@ -121,9 +109,7 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define X_GETSEC		11
 #define X_HLT			12
 #define X_INVD			13
-#define X_INVLPG		14
 #define X_RDPMC			15
-#define X_RDTSC			16
 #define X_VMCALL		18
 #define X_VMCLEAR		19
 #define X_VMXON			27
@@ -132,21 +118,16 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define X_IO			30
 #define X_RDMSR			31
 #define X_WRMSR			32
-#define X_ENTRY_STATE		33
-#define X_ENTRY_MSR		34
 #define X_MWAIT			36
 #define X_MONITOR		39
 #define X_PAUSE			40
-#define X_ENTRY_MCE		41
 #define X_TPR			43
 #define X_EPT_VIOLATION		48
 #define X_EPT_MISCONFIG		49
 #define X_INVEPT		50
-#define X_TIMER			52
 #define X_INVVPID		53
 #define X_WBINVD		54
 #define X_XSETBV		55
-#define X_PML_FULL		62
 #define X_ENTRY_FAILED		BIT(31)	/* of the whole reason */
 
 /* EPT entries and capabilities, 28.3.2 and appendix A.10 */
@@ -158,14 +139,12 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define EPT_LARGE		BIT_ULL(7)
 #define EPT_A			BIT_ULL(8)
 #define EPT_D			BIT_ULL(9)
-#define EPT_SOFT_W		BIT_ULL(57)
 #define EPTP_AD			BIT_ULL(6)
 
 #define EPTCAP_WALK4		BIT_ULL(6)
 #define EPTCAP_WALK5		BIT_ULL(7)
 #define EPTCAP_WB		BIT_ULL(14)
 #define EPTCAP_2M		BIT_ULL(16)
-#define EPTCAP_1G		BIT_ULL(17)
 #define EPTCAP_INVEPT		BIT_ULL(20)
 #define EPTCAP_AD		BIT_ULL(21)
 #define EPTCAP_INVEPT_ONE	BIT_ULL(25)

@@ -4,5 +4,6 @@
 # The second, stricter AMD host: a Zambezi with SVM and nested paging, in Bochs.
 HOST_KVM=kvm-amd
 HOST_MODEL=zambezi
+HOST_PANIC=', cpu0=report'
 # shellcheck source=bochs.sh
 . "$LAB_DIR/hosts/bochs.sh"

@@ -113,7 +113,7 @@ host_command() {
 	vga: extension=vbe, update_freq=1, realtime=0
 	clock: sync=none, time0=946681200
 	log: $work/bochs.log
-	panic: action=fatal
+	panic: action=fatal${HOST_PANIC:-}
 	error: action=report
 	info: action=ignore
 	debug: action=ignore
