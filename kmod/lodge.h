@@ -247,6 +247,7 @@ struct lodge_pv {			/* pv.c, all [v] */
 	u64 steal_msr, eoi_msr;
 	u64 steal_last;
 	u32 clock_version;
+	bool clock_stopped;		/* the next update of the clock says so */
 	bool eoi_pending;		/* the guest may end the vector in service silently */
 	bool unhalt;			/* [a] KVM_HC_KICK_CPU: the next HLT does not halt */
 };
@@ -632,6 +633,7 @@ void lodge_pv_eoi_offer(struct lodge_vcpu *v, u8 vector);	/* window */
 void lodge_pv_eoi_sync(struct lodge_vcpu *v);			/* window */
 void lodge_pv_eoi_settle(struct lodge_vcpu *v);
 void lodge_pv_steal_update(struct lodge_vcpu *v);
+lodge_vcpu_ioctl lodge_ioc_clock_ctrl;
 lodge_vm_ioctl lodge_get_clock, lodge_set_clock;
 void lodge_pv_clock_init(struct lodge_vm *vm);
 void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */

@@ -117,7 +117,9 @@ void lodge_pv_clock_update(struct lodge_vcpu *v)
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	t.tsc_to_system_mul = vm->clock_mul;
 	t.tsc_shift = vm->clock_shift;
-	t.flags = check_tsc_unstable() ? 0 : PVCLOCK_TSC_STABLE_BIT;
+	t.flags = (check_tsc_unstable() ? 0 : PVCLOCK_TSC_STABLE_BIT) |
+		  (v->pv.clock_stopped ? PVCLOCK_GUEST_STOPPED : 0);
+	v->pv.clock_stopped = false;
 	t.version = v->pv.clock_version | 1;
 	if (lodge_write_gpa(v, gpa, &t.version, sizeof(t.version)))
 		return;
@@ -193,6 +195,16 @@ int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val)
 		return 0;
 	}
 	return 1;
+}
+
+/** lodge_ioc_clock_ctrl - KVM_KVMCLOCK_CTRL: the guest was stopped; -EINVAL where it has no kvmclock */
+int lodge_ioc_clock_ctrl(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	if (!(v->pv.clock_msr & CLOCK_ENABLED))
+		return -EINVAL;
+	v->pv.clock_stopped = true;
+	lodge_set_request(v, REQ_CLOCK);
+	return 0;
 }
 
 /** lodge_get_clock - KVM_GET_CLOCK */

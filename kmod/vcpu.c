@@ -260,6 +260,7 @@ static const struct lodge_ioctl vcpu_ioctls[] = {
 	{ KVM_TRANSLATE, 0, .fn.vcpu = lodge_ioc_translate },
 	{ KVM_GET_TSC_KHZ, IOC_VAL, .fn.vcpu = ioc_get_tsc_khz },
 	{ KVM_SET_TSC_KHZ, IOC_VAL, .fn.vcpu = ioc_set_tsc_khz },
+	{ KVM_KVMCLOCK_CTRL, IOC_VAL, .fn.vcpu = lodge_ioc_clock_ctrl },
 	{ KVM_SET_VAPIC_ADDR, 0, .fn.vcpu = ioc_vapic_addr },
 	{ KVM_X86_SETUP_MCE, 0, .fn.vcpu = lodge_setup_mce },
 };

@@ -414,6 +414,24 @@ TEST(kvmclock_stable, "kvmclock: the stable flag is set when KVM_GET_CLOCK says 
 	EQ(flags & 1, !!(c.flags & KVM_CLOCK_TSC_STABLE));
 }
 
+static void stopped_guest(void)
+{
+	wrmsr(0x4b564d01, (u64)&clock_page | 1);
+	report(1, clock_page.flags, 0, 0);
+	report(2, clock_page.flags, 0, 0);
+	done();
+}
+
+TEST(clock_stopped, "KVM_KVMCLOCK_CTRL: the clock's page says that the guest was stopped")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, stopped_guest);
+
+	EQ(REPORT(v, 1).a & 2, 0);
+	OK(ioctl(v->fd, KVM_KVMCLOCK_CTRL, 0));
+	EQ(REPORT(v, 2).a & 2, 2);
+	DONE(v);
+}
+
 static struct {
 	u32 version, sec, nsec;
 } wall __attribute__((aligned(4096)));

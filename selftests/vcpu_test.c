@@ -591,6 +591,25 @@ TEST(mce, "KVM_X86_SETUP_MCE and the machine check MSRs")
 	ERR(ioctl(v->fd, KVM_X86_SETUP_MCE, &bad), EINVAL);
 }
 
+static void idle_guest(void)
+{
+	report(0, 0, 0, 0);
+}
+
+TEST(translate, "KVM_TRANSLATE: by the guest's page tables; invalid where they end")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, idle_guest);
+	struct kvm_translation t = { .linear_address = (u64)idle_guest };
+
+	REPORT(v, 0);
+	OK(ioctl(v->fd, KVM_TRANSLATE, &t));
+	EQ(t.valid, 1);
+	EQ(t.physical_address, (u64)idle_guest);
+	t.linear_address = 0x700000000000;
+	OK(ioctl(v->fd, KVM_TRANSLATE, &t));
+	EQ(t.valid, 0);
+}
+
 TEST(vapic_addr, "KVM_SET_VAPIC_ADDR 0 is taken with an irqchip, EINVAL without")
 {
 	struct kvm_vapic_addr a = { 0 };
