@@ -4,6 +4,9 @@
 # CPUs go offline and come back under running guests. To be run as root on a machine with at least
 # two CPUs, of which number 1 can go. A guest that spins on the CPU that goes has to go on elsewhere,
 # and the CPU has to be of use to guests when it is back.
+#
+# Functions are what check() and the trap call:
+# shellcheck disable=SC2317
 
 here=$(dirname "$0")
 tmp=$(mktemp -d) || exit 1
@@ -13,21 +16,20 @@ number=0 failed=0
 ok() { number=$((number + 1)); echo "ok $number - $1"; }
 not_ok() { number=$((number + 1)); failed=1; echo "not ok $number - $1"; }
 # check TEXT COMMAND...: the command has to succeed
-# shellcheck disable=SC2317 # what it calls is reached through it
 check() {
 	text=$1
 	shift
 	if "$@"; then ok "$text"; else not_ok "$text"; fi
 }
 cleanup() {
-	[ ! -w $cpu ] || echo 1 >$cpu
+	[ ! -w "$cpu" ] || echo 1 >"$cpu"
 	[ -z "$spinner" ] || kill -9 "$spinner" 2>/dev/null
 	rm -rf "$tmp"
 }
 spinner=
 trap cleanup EXIT
 
-if [ ! -w $cpu ]; then
+if [ ! -w "$cpu" ]; then
 	echo "1..0 # SKIP no CPU 1 that can be taken offline"
 	exit 4
 fi
@@ -35,11 +37,10 @@ echo "1..5"
 
 run_on() { taskset "$1" "$here/mode_test" long_mode >/dev/null; }
 alive() { kill -0 "$spinner"; }
-# shellcheck disable=SC2317
 cycle() {
 	i=0
-	while [ $i -lt 10 ]; do
-		echo 0 >$cpu && run_on 1 && echo 1 >$cpu && run_on 2 || return 1
+	while [ "$i" -lt 10 ]; do
+		{ echo 0 >"$cpu" && run_on 1 && echo 1 >"$cpu" && run_on 2; } || return 1
 		i=$((i + 1))
 	done
 }
