@@ -281,20 +281,27 @@ static void keep_bytes(struct lodge_vcpu *v)
 static enum lodge_next handle_fault_fast(struct lodge_vcpu *v)
 {
 	u64 gpa = v->exit.fault.gpa;
+	/* In the middle of an event's delivery the bytes at RIP have nothing to do with it. */
+	bool insn = !v->exit.fault.walk && !(v->exit.fault.access & ACC_FETCH) &&
+		    v->inject.type == EVENT_NONE;
+	enum lodge_next next;
 	int ret;
 
 	v->stat.pf_taken++;
 	trace_kvm_page_fault(v->idx, v->st.rip, gpa, v->exit.info1);
-	if (!v->exit.fault.walk && v->lapic && lodge_lapic_hit(v, gpa))
+	if (insn && v->lapic && lodge_lapic_hit(v, gpa))
 		return lodge_mmio_fast(v, gpa);
 	ret = lodge_npt_fault_fast(v, gpa, v->exit.fault.access);
 	if (ret == MAP_DONE) {
 		v->stat.pf_fixed++;
 		return NEXT_ENTER;
 	}
-	if (ret == MAP_MMIO && !v->exit.fault.walk)
+	if (ret != MAP_MMIO || !insn)
+		return NEXT_HANDLE;
+	next = lodge_mmio_fast(v, gpa);
+	if (next == NEXT_HANDLE)
 		keep_bytes(v);
-	return NEXT_HANDLE;
+	return next;
 }
 
 static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What an exit costs, on any node with KVM's interface (LODGE_DEV): ticks of the TSC for one round
+ * trip, the loop around it subtracted. On a host that counts instructions (--icount, or Bochs) a tick
+ * is an instruction and the figures repeat exactly; elsewhere they are cycles and noise.
+ *
+ * Each path prints "# bench: NAME TICKS"; one that the node cannot take prints why, and no number.
+ */
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include "vm.h"
+
+enum { ROUNDS = 500, PAGES = 256, HOLE = 0x60000000, DATA = 0x10000000, ISR_VECTOR = 0x50 };
+
+static volatile u64 took;
+
+static u64 tsc(void)
+{
+	return rdtsc();
+}
+
+static void result(const char *name, u64 total, u64 rounds)
+{
+	note("bench: %s %llu", name, (unsigned long long)(total / rounds));
+}
+
+/* Guest code: took = ticks of ROUNDS times the statement, less those of an empty loop. */
+#define MEASURE(statement) do {							\
+	u64 t0 = rdtsc(), t1, t2;						\
+	for (u32 i = 0; i < ROUNDS; i++)					\
+		asm volatile("" : : : "memory");				\
+	t1 = rdtsc();								\
+	for (u32 i = 0; i < ROUNDS; i++) {					\
+		asm volatile("" : : : "memory");				\
+		statement;							\
+	}									\
+	t2 = rdtsc();								\
+	took = (t2 - t1) - (t1 - t0);						\
+} while (0)
+
+static bool on_amd;
+
+static void op_cpuid(void) { asm volatile("cpuid" : : "a"(0), "c"(0) : "ebx", "edx"); }
+static void op_rdmsr(void) { asm volatile("rdmsr" : : "c"(0x1a0) : "eax", "edx"); }
+static void op_out(void) { asm volatile("outl %%eax, %%dx" : : "a"(0), "d"(0x510)); }
+static void op_mmio_write(void) { mmio_write32(HOLE, 1); }
+static void op_mmio_read(void) { mmio_read32(HOLE); }
+static void op_hlt(void) { asm volatile("hlt"); }
+static void op_x2apic(void) { asm volatile("rdmsr" : : "c"(0x803) : "eax", "edx"); }
+static void op_xapic(void) { apic_read(APIC_VERSION); }
+static void op_call(void)
+{
+	u64 nr = 0x7777;
+
+	if (on_amd)
+		asm volatile("vmmcall" : "+a"(nr) : "b"(0) : "memory");
+	else
+		asm volatile("vmcall" : "+a"(nr) : "b"(0) : "memory");
+}
+static void op_self_ipi(void)
+{
+	apic_write(APIC_ICR, 0x40000 | ISR_VECTOR);
+	asm volatile("sti; nop; cli" : : : "memory");
+}
+
+/* One pass first: what is mapped or translated once is not of the path. */
+#define LOOP(op)								\
+static void op##_loop(void)							\
+{										\
+	op();									\
+	MEASURE(op());								\
+	report(1, took, 0, 0);							\
+}
+LOOP(op_cpuid) LOOP(op_rdmsr) LOOP(op_out) LOOP(op_mmio_write) LOOP(op_mmio_read) LOOP(op_hlt)
+LOOP(op_call)
+
+static void op_x2apic_loop(void)
+{
+	wrmsr(0x1b, rdmsr(0x1b) | 0x400);
+	op_x2apic();
+	MEASURE(op_x2apic());
+	report(1, took, 0, 0);
+}
+
+static void op_xapic_loop(void)
+{
+	apic_enable();
+	op_xapic();
+	MEASURE(op_xapic());
+	report(1, took, 0, 0);
+}
+
+static void op_self_ipi_loop(void)
+{
+	apic_enable();
+	pics_off();
+	op_self_ipi();
+	MEASURE(op_self_ipi());
+	report(1, took, 0, 0);
+}
+
+static void touch_loop(void)
+{
+	u64 t0 = rdtsc();
+
+	for (u64 p = DATA; p < DATA + PAGES * 4096ull; p += 4096)
+		*(volatile u8 *)p = 1;
+	report(1, rdtsc() - t0, 0, 0);
+}
+
+/* The interrupt handler without the library's: QEMU needs an exit there, which would be counted. */
+asm(".text\n.balign 16\nbench_isr:\n push %rax\n mov $0xfee000b0, %eax\n movl $0, (%rax)\n pop %rax\n iretq\n");
+extern char bench_isr[];
+
+static void in_kernel(const char *name, struct vm *vm, void (*guest)(void))
+{
+	struct vcpu *v;
+
+	on_amd = host_is_amd();
+	v = vcpu_long(vm, 0, guest);
+	result(name, REPORT(v, 1).a, ROUNDS);
+}
+
+TEST(cpuid, "CPUID") { in_kernel("CPUID", vm_new(), op_cpuid_loop); }
+TEST(rdmsr, "RDMSR") { in_kernel("RDMSR", vm_new(), op_rdmsr_loop); }
+TEST(hypercall, "VMCALL or VMMCALL")
+{
+	on_amd = host_is_amd();		/* before the guest's copy is made */
+	in_kernel("hypercall", vm_new(), op_call_loop);
+}
+
+TEST(ioeventfd, "OUT to an ioeventfd")
+{
+	struct vm *vm = vm_new();
+	struct kvm_ioeventfd io = { .addr = 0x510, .len = 4, .flags = KVM_IOEVENTFD_FLAG_PIO,
+				    .fd = OK(eventfd(0, 0)) };
+
+	OK(ioctl(vm->fd, KVM_IOEVENTFD, &io));
+	in_kernel("OUT to an ioeventfd", vm, op_out_loop);
+}
+
+TEST(xapic, "xAPIC register") { in_kernel("xAPIC read", vm_new_irqchip(), op_xapic_loop); }
+TEST(x2apic, "x2APIC register") { in_kernel("x2APIC read", vm_new_irqchip(), op_x2apic_loop); }
+TEST(self_ipi, "self-IPI with EOI")
+{
+	struct vm *vm = vm_new_irqchip();
+	struct vcpu *v = vcpu_long(vm, 0, op_self_ipi_loop);
+	u64 *gate = (u64 *)(vm->mem + IDT_GPA) + 2 * ISR_VECTOR, isr = (u64)bench_isr;
+
+	gate[0] = (gate[0] & 0x0000ffffffff0000) | (isr & 0xffff) | (isr >> 16 & 0xffff) << 48;
+	gate[1] = isr >> 32;
+	result("self-IPI and EOI", REPORT(v, 1).a, ROUNDS);
+}
+
+/* Exits to userspace: run again until the guest reports. */
+static void to_user(const char *name, void (*guest)(void), u32 reason)
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, guest);
+
+	for (u32 i = 0; i <= ROUNDS; i++)
+		RUN_TO(v, reason);
+	result(name, REPORT(v, 1).a, ROUNDS);
+}
+
+TEST(user_out, "OUT to userspace") { to_user("OUT to userspace", op_out_loop, KVM_EXIT_IO); }
+TEST(user_hlt, "HLT to userspace") { to_user("HLT to userspace", op_hlt_loop, KVM_EXIT_HLT); }
+TEST(user_write, "MMIO write") { to_user("MMIO write to userspace", op_mmio_write_loop, KVM_EXIT_MMIO); }
+TEST(user_read, "MMIO read") { to_user("MMIO read from userspace", op_mmio_read_loop, KVM_EXIT_MMIO); }
+
+static void faults(const char *name, bool present)
+{
+	struct vm *vm = vm_new();
+	u8 *mem = host_pages(PAGES * 4096);
+	struct vcpu *v;
+
+	OK(madvise(mem, PAGES * 4096, MADV_NOHUGEPAGE));
+	if (present)
+		for (u32 i = 0; i < PAGES; i++)
+			mem[i * 4096] = 1;
+	else
+		OK(madvise(mem, PAGES * 4096, MADV_DONTNEED));
+	OK(vm_slot(vm, 1, DATA, PAGES * 4096, mem, 0));
+	v = vcpu_long(vm, 0, touch_loop);
+	result(name, REPORT(v, 1).a, PAGES);
+}
+
+TEST(fault_present, "fault, page present") { faults("fault, page in the host", true); }
+TEST(fault_absent, "fault, page absent") { faults("fault, page not in the host", false); }
+
+TEST(create, "VM and vCPU")
+{
+	u64 t0 = tsc(), t1;
+	int vm, vcpu, i;
+
+	for (i = 0; i < 50; i++)
+		OK(close(OK(ioctl(sys_fd(), KVM_CREATE_VM, 0))));
+	result("VM created and destroyed", tsc() - t0, 50);
+	vm = OK(ioctl(sys_fd(), KVM_CREATE_VM, 0));
+	t0 = tsc();
+	for (i = 0; i < 4; i++)
+		vcpu = OK(ioctl(vm, KVM_CREATE_VCPU, i));
+	t1 = tsc();
+	(void)vcpu;
+	result("vCPU created", t1 - t0, 4);
+}
