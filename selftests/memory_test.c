@@ -464,6 +464,7 @@ static void storm_guest(void)
 {
 	volatile u64 *p = (volatile u64 *)DATA;
 
+	spin_openly();
 	for (u64 i = 0; p[511] != 0xdead; i++) {
 		u64 off = (i % 16) * 512;
 
