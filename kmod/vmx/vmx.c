@@ -286,10 +286,11 @@ static void vmx_run(struct lodge_vcpu *v)
 		failed_entry(vx, failed);
 		return;
 	}
-	vx->launched = true;
 	if (tpr)
 		tpr_out(vx);
 	vmx_decode(vx, vmread(EXIT_REASON));
+	/* An entry that failed for the guest's state has not launched the VMCS (27.8). */
+	vx->launched |= v->exit.kind != EXIT_FAIL_ENTRY;
 }
 
 /* Four levels reach 48 bits; five are of use where the processor has wider addresses. */

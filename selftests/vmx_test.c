@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What only Intel's processors have: VM entries that are refused for the guest's state, and task
+ * switches, which always exit.
+ */
+#include "vm.h"
+
+static void idle_guest(void)
+{
+	report(1, 0, 0, 0);
+	done();
+}
+
+static void intel_only(void)
+{
+	if (host_is_amd())
+		test_skip("not an Intel processor");
+}
+
+TEST(entry_failure, "a state that the processor refuses: FAIL_ENTRY with its reason; put right, the guest runs")
+{
+	struct vcpu *v;
+	struct kvm_sregs s;
+
+	intel_only();
+	v = vcpu_long(vm_new(), 0, idle_guest);
+	s = get_sregs(v);
+	s.cs.db = 1;			/* with L: SDM 3, 27.3.1.2 */
+	if (ioctl(v->fd, KVM_SET_SREGS, &s)) {
+		EQ(errno, EINVAL);
+		test_skip("KVM_SET_SREGS refuses it already");
+	}
+	RUN_TO(v, KVM_EXIT_FAIL_ENTRY);
+	EQ(v->run->fail_entry.hardware_entry_failure_reason, 0x80000021);
+	s = get_sregs(v);
+	EQ(s.cs.db, 1);
+	s.cs.db = 0;
+	set_sregs(v, &s);
+	REPORT(v, 1);
+	DONE(v);
+}
+
+PAYLOAD32(switch_task, "ljmp $0x20, $0\n hlt\n");
+PAYLOAD32(other_task, "mov $0x10, %dx\n mov $0x77, %eax\n out %eax, %dx\n hlt\n");
+
+enum { GDT = SCRATCH, TSS_OLD = SCRATCH + 0x1000, TSS_NEW = SCRATCH + 0x1100, CODE2 = LOW_CODE + 0x800 };
+
+static u64 tss_descriptor(u32 base)
+{
+	return 103 | (u64)(base & 0xffffff) << 16 | 0x89ull << 40 | (u64)(base >> 24) << 56;
+}
+
+TEST(task_switch, "JMP to a TSS: carried out, or INTERNAL_ERROR with the registers as they were")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v;
+	struct kvm_sregs s;
+	u64 *gdt = (u64 *)(vm->mem + GDT);
+	u32 *tss = (u32 *)(vm->mem + TSS_NEW);
+
+	intel_only();
+	v = vcpu_prot(vm, 0, LOW_CODE);
+	LOAD(vm, LOW_CODE, switch_task);
+	LOAD(vm, CODE2, other_task);
+	s = get_sregs(v);
+	gdt[1] = 0x00cf93000000ffff;		/* data */
+	gdt[3] = 0x00cf9b000000ffff;		/* code */
+	gdt[4] = tss_descriptor(TSS_NEW);
+	gdt[5] = tss_descriptor(TSS_OLD) | 2ull << 40;
+	tss[8] = CODE2;				/* EIP */
+	tss[9] = 2;				/* EFLAGS */
+	tss[14] = 0x100000;			/* ESP */
+	tss[18] = tss[20] = tss[21] = tss[22] = tss[23] = 8;
+	tss[19] = 0x18;
+	s.gdt.base = GDT;
+	s.gdt.limit = 47;
+	s.tr.base = TSS_OLD;
+	s.tr.limit = 103;
+	s.tr.selector = 0x28;
+	s.tr.type = 11;
+	set_sregs(v, &s);
+	EQ(vcpu_run(v), 0);
+	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+		EQ(get_regs(v).rip, LOW_CODE);
+		EQ(get_sregs(v).tr.selector, 0x28);
+	} else {
+		EQ(v->run->exit_reason, KVM_EXIT_IO);
+		EQ(get_regs(v).rax, 0x77);
+		EQ(get_sregs(v).tr.selector, 0x20);
+	}
+}
