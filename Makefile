@@ -37,6 +37,9 @@ demo:
 check:
 	@$(LAB)/check
 
+bench:
+	@$(LAB)/bench $(HOSTS)
+
 check-all:
 	@$(LAB)/check --all
 
@@ -51,4 +54,4 @@ clean:
 		modules.order .*.cmd
 	find kmod -name '*.o' -delete -o -name '.*.cmd' -delete -o -name '*.o.d' -delete
 
-.PHONY: all module runner modules_install selftests demo check check-all style clean
+.PHONY: all module runner modules_install selftests demo check check-all bench style clean

@@ -231,7 +231,6 @@ static int ioc_vapic_addr(struct lodge_vcpu *v, void *buf, unsigned long arg)
 }
 
 static const struct lodge_ioctl vcpu_ioctls[] = {
-	{ KVM_RUN, IOC_VAL, .fn.vcpu = ioc_run },
 	{ KVM_GET_REGS, 0, .fn.vcpu = lodge_get_regs },
 	{ KVM_SET_REGS, 0, .fn.vcpu = lodge_set_regs },
 	{ KVM_GET_SREGS, 0, .fn.vcpu = lodge_get_sregs },
@@ -283,13 +282,12 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 	if (v->vm->mm != current->mm || READ_ONCE(v->vm->dead))
 		return -EIO;
-	row = find_ioctl(cmd);
-	if (!row)
+	row = likely(cmd == KVM_RUN) ? NULL : find_ioctl(cmd);
+	if (cmd != KVM_RUN && !row)
 		return -ENOTTY;
 	if (mutex_lock_killable(&v->mutex))
 		return -EINTR;
-	ret = likely(cmd == KVM_RUN) ? ioc_run(v, NULL, arg) :
-	      lodge_ioctl_table(row, v, arg, true);
+	ret = row ? lodge_ioctl_table(row, v, arg, true) : ioc_run(v, NULL, arg);
 	mutex_unlock(&v->mutex);
 	return ret;
 }

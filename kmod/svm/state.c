@@ -151,11 +151,8 @@ void svm_state_load(struct lodge_vcpu *v, u32 groups)
 		st->dr6 = b->dr6;
 		st->dr7 = b->dr7;
 	}
-	if (groups & LG_MISC) {
-		st->pat = b->pat;
-		st->debugctl = b->debugctl;
-		st->int_shadow = b->int_state & INT_SHADOW ? KVM_X86_SHADOW_INT_STI : 0;
-	}
+	if (groups & LG_MISC)
+		svm_load_misc(st, b);
 	v->avail |= groups;
 }
 

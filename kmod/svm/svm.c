@@ -272,7 +272,8 @@ static void svm_run(struct lodge_vcpu *v)
 	v->regs[R_SP] = b->rsp;
 	v->st.rip = b->rip;
 	v->st.rflags = b->rflags;
-	v->avail = LG_RIP | LG_RSP | LG_RFLAGS;
+	svm_load_misc(&v->st, b);	/* nearly every exit asks for the interrupt shadow */
+	v->avail = LG_RIP | LG_RSP | LG_RFLAGS | LG_MISC;
 	b->tlb_ctl = SVM_TLB_KEEP;
 	b->event_inj = 0;
 	b->clean = CLEAN_ALL;

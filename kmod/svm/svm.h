@@ -70,6 +70,12 @@ int svm_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
 /* state.c */
 void svm_state_load(struct lodge_vcpu *v, u32 groups);
 void svm_state_store(struct lodge_vcpu *v);
+static inline void svm_load_misc(struct lodge_state *st, const struct svm_vmcb *b)
+{
+	st->pat = b->pat;
+	st->debugctl = b->debugctl;
+	st->int_shadow = b->int_state & INT_SHADOW ? KVM_X86_SHADOW_INT_STI : 0;
+}
 
 /* exit.c */
 void svm_decode(struct svm_vcpu *sv);
