@@ -13,7 +13,12 @@
  *              sector, number of sectors (0 ends the list), physical address
  * One of the records brings the parameters to PARAMS. What only the machine itself can say, the
  * memory map, is asked of the BIOS and put there last.
+ *
+ * A host that resets (a panic, a reboot) comes here again, with its memory as it was: a mark left
+ * there says so, and the emulator is told to end.
  */
+	.set	MARK, 0x600
+	.set	MARKED, 0x4c4f4447
 	.set	TABLE, 0x7e00		/* sector 1 */
 	.set	E820, 0x8000		/* memory map, until the parameters are there */
 	.set	PARAMS, 0x10000
@@ -64,6 +69,11 @@ protected:
 	movw	%ax, %ds
 	movw	%ax, %es
 	movw	%ax, %ss
+
+	movl	$MARKED, %eax
+	xchgl	%eax, MARK
+	cmpl	$MARKED, %eax
+	je	shutdown
 
 	movl	$1, %ebx
 	movl	$1, %ecx
@@ -151,7 +161,7 @@ read:
 	testb	$0x80, %al		/* busy */
 	jnz	2b
 	testb	$0x08, %al		/* data */
-	jz	fail
+	jz	shutdown
 	movw	$0x1f0, %dx
 	movl	$128, %ecx
 	rep insl
@@ -163,9 +173,9 @@ read:
 	jnz	read
 	ret
 
-/* The disk would not: end the emulator, which the lab reports. */
-fail:
-	movl	$shutdown, %esi
+/* Also where the disk would not. The lab says that the emulator ended too soon. */
+shutdown:
+	movl	$request, %esi
 	movl	$8, %ecx
 	movw	$0x8900, %dx
 	rep outsb
@@ -177,7 +187,7 @@ long:
 	movl	TABLE, %eax
 	jmp	*%rax
 
-shutdown:
+request:
 	.ascii	"Shutdown"
 	.balign	8
 gdt:

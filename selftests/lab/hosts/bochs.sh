@@ -68,8 +68,9 @@ host_table() {
 
 host_image() {
 	local disk=$work/disk.img words low=$mem initrd_at initrd_sector size
+	# A reset leaves the HPET in the PIT's place, for which the firmware then waits for ever.
 	words="console=ttyS0,115200 nokaslr mitigations=off tsc_early_khz=100000 tsc=reliable"
-	words+=" no_timer_check random.trust_cpu=on cryptomgr.notests=1 panic=-1 reboot=t quiet"
+	words+=" no_timer_check random.trust_cpu=on cryptomgr.notests=1 panic=-1 reboot=p hpet=disable quiet"
 	words+=" loglevel=5 log_buf_len=4M $append"
 	[ ${#words} -lt 2048 ] || die "--append is too long"
 	[ "$low" -le 2048 ] || low=2048
@@ -93,9 +94,10 @@ host_image() {
 }
 
 host_command() {
-	local run_port="mode=file, dev=$work/out"
+	local run_port="mode=file, dev=$work/out" panic=fatal i
 	[ -z "$tty" ] || run_port="mode=term, dev=$(tty)"
 	host_image
+	for ((i = 0; i < smp; i++)); do panic+=${HOST_CPU_PANIC:+", cpu$i=$HOST_CPU_PANIC"}; done
 	cat >"$work/bochsrc" <<-EOT
 	config_interface: textconfig
 	display_library: rfb, options="timeout=0"
@@ -113,7 +115,7 @@ host_command() {
 	vga: extension=vbe, update_freq=1, realtime=0
 	clock: sync=none, time0=946681200
 	log: $work/bochs.log
-	panic: action=fatal${HOST_PANIC:-}
+	panic: action=$panic
 	error: action=report
 	info: action=ignore
 	debug: action=ignore
