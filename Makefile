@@ -4,6 +4,7 @@
 #	make modules_install	install the module (as root)
 #	make demo		a Linux guest on an emulated host (HOST=amd or intel); needs no hardware support
 #	make check		every test; the last line is the result
+#	make bench		what exits cost, beside the stock KVM (HOSTS="HOST:KERNEL ...")
 #	make style		the rules of the code, as results
 #	make selftests		the test programs, for a machine with the module or with KVM
 #	make clean
