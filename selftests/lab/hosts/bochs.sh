@@ -11,6 +11,9 @@
 HOST_TOOLS=(bochs-bin=bochs /usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so=bochs-term
 	/usr/share/bochs/BIOS-bochs-latest=bochsbios /usr/share/vgabios/vgabios.bin=vgabios
 	as=binutils ld=binutils)
+# It takes the seeds of RDRAND from the clock.
+FROZEN_CLOCK=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1
+[ -z "${icount:-}" ] || HOST_TOOLS+=("$FROZEN_CLOCK=libfaketime")
 
 # Sectors of the disk, and where the loader puts the parameters and the command line.
 DISK_PARAMS=2 DISK_WORDS=10 DISK_KERNEL=18
@@ -129,6 +132,8 @@ host_command() {
 		echo quit
 	} >"$work/bochs.debugger"
 	command=(bochs-bin -q -f "$work/bochsrc" -rc "$work/bochs.debugger")
+	[ -z "$icount" ] || command=(env LD_PRELOAD="$FROZEN_CLOCK" FAKETIME_DONT_FAKE_MONOTONIC=1
+		FAKETIME="2024-01-01 00:00:00" "${command[@]}")
 }
 
 # What Bochs complains of, without what any kernel has it say and what it says of ordinary exits.
