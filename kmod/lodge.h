@@ -49,6 +49,7 @@
 #define LODGE_COALESCED_PAGE	2	/* the coalesced-MMIO ring: KVM_CAP_COALESCED_MMIO's value */
 #define LODGE_MMAP_PAGES	3
 #define LODGE_STOCK_LOW		6	/* below this a vCPU refills its stock of table pages */
+#define LODGE_DIRTY_LOG_MANUAL	(u64)(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 #define LODGE_SYNC_REGS		(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 
 struct lodge_vm;
@@ -354,6 +355,7 @@ struct lodge_vm {
 	struct mutex slots_lock;
 	struct srcu_struct srcu;
 	struct lodge_memslots __rcu *slots;	/* [r] */
+	u32 dirty_log_manual;		/* [s] KVM_DIRTY_LOG_*, of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 	struct lodge_npt npt;
 	struct mmu_notifier notifier;	/* [c] */
 	struct lodge_bus __rcu *bus[2];	/* [r] BUS_PIO, BUS_MMIO */

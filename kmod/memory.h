@@ -99,6 +99,7 @@ struct lodge_walk_fault {
 int lodge_ioc_set_region(struct lodge_vm *vm, void *buf, unsigned long arg);
 int lodge_ioc_set_region2(struct lodge_vm *vm, void *buf, unsigned long arg);
 int lodge_ioc_get_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg);
+int lodge_ioc_clear_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg);
 int lodge_slots_init(struct lodge_vm *vm);
 void lodge_slots_free(struct lodge_vm *vm);
 /* srcu held, or in the window */

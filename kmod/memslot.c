@@ -12,7 +12,10 @@
  * Dirty log: one bit a page. A fault sets the bit and makes the page writable in one step under
  * npt->lock; what the kernel itself writes sets it after the write. Reading the log takes the bits,
  * then the writability (under the same lock), flushes, and only then hands the bits out: a write
- * that the reader may not see in the page's bytes always has its bit set again.
+ * that the reader may not see in the page's bytes always has its bit set again. With
+ * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 reading only copies, and KVM_CLEAR_DIRTY_LOG does the rest for
+ * the pages it names. A log that begins with all bits set leaves the tables as they are: a leaf,
+ * large or small, stays writable until one of its bits is taken.
  *
  * Changes: vm->slots_lock. Readers: vm->srcu, or the window.
  */
@@ -187,7 +190,8 @@ static int check_region(struct lodge_vm *vm, const struct kvm_userspace_memory_r
 	return 0;
 }
 
-static struct lodge_memslot *make_slot(const struct kvm_userspace_memory_region *r,
+static struct lodge_memslot *make_slot(struct lodge_vm *vm,
+				       const struct kvm_userspace_memory_region *r,
 				       struct lodge_memslot *old)
 {
 	struct lodge_memslot *s = kzalloc(sizeof(*s), GFP_KERNEL_ACCOUNT);
@@ -210,6 +214,8 @@ static struct lodge_memslot *make_slot(const struct kvm_userspace_memory_region 
 		kfree(s);
 		return NULL;
 	}
+	if (vm->dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET && !(old && old->dirty))
+		bitmap_set(s->dirty, 0, s->npages);
 	return s;
 }
 
@@ -228,7 +234,8 @@ static int replace(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge_
 	}
 	rcu_assign_pointer(vm->slots, n);
 	lodge_vm_sync(vm);
-	if (old && new && new->dirty && !old->dirty)
+	if (old && new && new->dirty && !old->dirty &&
+	    !(vm->dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET))
 		lodge_npt_write_protect(vm, new->base_gfn, new->base_gfn + new->npages);
 	/* Without the log the range may be mapped by large pages again. */
 	if (old && new && old->dirty && !new->dirty && lodge_npt_huge)
@@ -257,7 +264,7 @@ static int set_locked(struct lodge_vm *vm, const struct kvm_userspace_memory_reg
 	}
 	if (overlaps(t, old, base, npages))
 		return -EEXIST;
-	new = make_slot(r, old);
+	new = make_slot(vm, r, old);
 	if (!new)
 		return -ENOMEM;
 	ret = replace(vm, old, new);
@@ -308,24 +315,71 @@ int lodge_ioc_set_region2(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return set_region(vm, &r);
 }
 
-/* Take the bits of a logged slot into out, and the writability of their pages. */
-static void take_dirty(struct lodge_vm *vm, struct lodge_memslot *s, unsigned long *out)
+/*
+ * Take bits of a logged slot, and the writability of their pages. bits: those to take, of the
+ * words from first on; out of it come those that were set.
+ */
+static void take_dirty(struct lodge_vm *vm, struct lodge_memslot *s, unsigned long first,
+		       unsigned long words, unsigned long *bits)
 {
-	unsigned long i, words = BITS_TO_LONGS(s->npages);
-	gfn_t end = s->base_gfn + s->npages, at;
+	gfn_t end = s->base_gfn + s->npages, at = s->base_gfn + first * BITS_PER_LONG;
+	unsigned long i, *dirty;
 	bool any = false;
 
-	for (i = 0; i < words; i++) {
-		out[i] = READ_ONCE(s->dirty[i]) ? xchg(&s->dirty[i], 0) : 0;
-		if (!out[i])
+	for (i = 0; i < words; i++, at += BITS_PER_LONG) {
+		dirty = &s->dirty[first + i];
+		bits[i] &= READ_ONCE(*dirty);
+		if (!bits[i])
 			continue;
-		at = s->base_gfn + i * BITS_PER_LONG;
+		bits[i] &= atomic_long_fetch_andnot(bits[i], (atomic_long_t *)dirty);
 		lodge_npt_protect_range(vm, at, min_t(gfn_t, at + BITS_PER_LONG, end));
 		any = true;
 		cond_resched();
 	}
 	if (any)
 		lodge_npt_flush(vm);
+}
+
+static int get_dirty_log(struct lodge_vm *vm, struct lodge_memslot *s, void __user *to)
+{
+	unsigned long i, words = BITS_TO_LONGS(s->npages), *out;
+	int ret = 0;
+
+	if (vm->dirty_log_manual)
+		return copy_to_user(to, s->dirty, words * sizeof(long)) ? -EFAULT : 0;
+	out = kvmalloc_array(words, sizeof(long), GFP_KERNEL_ACCOUNT);
+	if (!out)
+		return -ENOMEM;
+	memset(out, 0xff, words * sizeof(long));
+	take_dirty(vm, s, 0, words, out);
+	if (copy_to_user(to, out, words * sizeof(long))) {
+		for (i = 0; i < words; i++)
+			if (out[i])
+				atomic_long_or(out[i], (atomic_long_t *)&s->dirty[i]);
+		ret = -EFAULT;
+	}
+	kvfree(out);
+	return ret;
+}
+
+static int clear_dirty_log(struct lodge_vm *vm, struct lodge_memslot *s,
+			   const struct kvm_clear_dirty_log *log)
+{
+	unsigned long words = BITS_TO_LONGS(log->num_pages), *bits;
+
+	if (log->first_page > s->npages || log->num_pages > s->npages - log->first_page)
+		return -EINVAL;
+	/* Only the slot's last word may be a part of one. */
+	if (log->num_pages % 64 && log->num_pages < s->npages - log->first_page)
+		return -EINVAL;
+	if (!words)
+		return 0;
+	bits = vmemdup_user(log->dirty_bitmap, words * sizeof(long));
+	if (IS_ERR(bits))
+		return PTR_ERR(bits);
+	take_dirty(vm, s, log->first_page / 64, words, bits);
+	kvfree(bits);
+	return 0;
 }
 
 /**
@@ -341,30 +395,38 @@ int lodge_ioc_get_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct kvm_dirty_log *log = buf;
 	struct lodge_memslot *s;
-	unsigned long i, words, *out;
 	int ret = -ENOENT;
 
 	if (log->slot >= LODGE_MAX_SLOTS)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
 	s = slot_by_id(current_slots(vm), log->slot);
-	if (!s || !s->dirty)
-		goto out_unlock;
-	words = BITS_TO_LONGS(s->npages);
-	out = kvcalloc(words, sizeof(long), GFP_KERNEL_ACCOUNT);
-	ret = -ENOMEM;
-	if (!out)
-		goto out_unlock;
-	take_dirty(vm, s, out);
-	ret = 0;
-	if (copy_to_user(log->dirty_bitmap, out, words * sizeof(long))) {
-		for (i = 0; i < words; i++)
-			if (out[i])
-				atomic_long_or(out[i], (atomic_long_t *)&s->dirty[i]);
-		ret = -EFAULT;
-	}
-	kvfree(out);
-out_unlock:
+	if (s && s->dirty)
+		ret = get_dirty_log(vm, s, log->dirty_bitmap);
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+/**
+ * lodge_ioc_clear_dirty_log - KVM_CLEAR_DIRTY_LOG: take the bits that userspace names
+ * @vm: the VM
+ * @buf: struct kvm_clear_dirty_log
+ * @arg: unused
+ *
+ * Return: 0, -EINVAL (slot number, range), -ENOENT (no such slot, or not logged), -EFAULT, -ENOMEM.
+ */
+int lodge_ioc_clear_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct kvm_clear_dirty_log *log = buf;
+	struct lodge_memslot *s;
+	int ret = -ENOENT;
+
+	if (log->slot >= LODGE_MAX_SLOTS || log->first_page % 64)
+		return -EINVAL;
+	mutex_lock(&vm->slots_lock);
+	s = slot_by_id(current_slots(vm), log->slot);
+	if (s && s->dirty)
+		ret = clear_dirty_log(vm, s, log);
 	mutex_unlock(&vm->slots_lock);
 	return ret;
 }

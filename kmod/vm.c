@@ -132,6 +132,16 @@ static int set_boot_cpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return ret;
 }
 
+static int set_dirty_log_manual(struct lodge_vm *vm, u64 flags)
+{
+	if (flags & ~LODGE_DIRTY_LOG_MANUAL || flags == KVM_DIRTY_LOG_INITIALLY_SET)
+		return -EINVAL;
+	mutex_lock(&vm->slots_lock);
+	vm->dirty_log_manual = flags;
+	mutex_unlock(&vm->slots_lock);
+	return 0;
+}
+
 static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct kvm_enable_cap *cap = buf;
@@ -140,6 +150,8 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return -EINVAL;
 	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
 		return cap->args[0] > 24 ? -EINVAL : lodge_split_irqchip(vm, cap->args[0]);
+	if (cap->cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
+		return set_dirty_log_manual(vm, cap->args[0]);
 	return -EINVAL;
 }
 
@@ -154,6 +166,7 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ KVM_SET_USER_MEMORY_REGION, 0, .fn.vm = lodge_ioc_set_region },
 	{ KVM_SET_USER_MEMORY_REGION2, 0, .fn.vm = lodge_ioc_set_region2 },
 	{ KVM_GET_DIRTY_LOG, IOC_TAIL, .fn.vm = lodge_ioc_get_dirty_log },
+	{ KVM_CLEAR_DIRTY_LOG, IOC_TAIL, .fn.vm = lodge_ioc_clear_dirty_log },
 	{ KVM_SET_TSS_ADDR, IOC_VAL, .fn.vm = set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, 0, .fn.vm = set_identity_map },
 	{ KVM_SET_BOOT_CPU_ID, IOC_VAL, .fn.vm = set_boot_cpu },

@@ -564,6 +564,121 @@ TEST(dirty_errors, "KVM_GET_DIRTY_LOG of a slot without logging is refused")
 	TRUE(ioctl(b.v->vm->fd, KVM_GET_DIRTY_LOG, &log) == -1);
 }
 
+static void manual_log(struct vm *vm, u64 flags)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args = { flags } };
+
+	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+}
+
+static int clear_log(struct vm *vm, u32 slot, u64 first, u32 n, u64 *bits)
+{
+	struct kvm_clear_dirty_log log = { .slot = slot, .first_page = first, .num_pages = n,
+					   .dirty_bitmap = bits };
+
+	return ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &log);
+}
+
+TEST(clear_log, "manual protection: reading the log keeps it, KVM_CLEAR_DIRTY_LOG takes what it names")
+{
+	struct box b = new_box(0x64000);		/* 100 pages */
+	u64 bits[2], some[2] = { 1ull << 5 | 1ull << 6, 0 };
+
+	manual_log(b.v->vm, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	OK(vm_slot(b.v->vm, 1, DATA, 0x64000, b.mem, KVM_MEM_LOG_DIRTY_PAGES));
+	guest_write(&b, 0x5000, 1);
+	guest_write(&b, 0x9000, 1);
+	guest_write(&b, 0x63000, 1);
+	for (int i = 0; i < 2; i++) {
+		TRUE(dirty_log(b.v->vm, 1, bits));
+		EQ(bits[0], 1ull << 5 | 1ull << 9);
+		EQ(bits[1], 1ull << 35);
+	}
+	OK(clear_log(b.v->vm, 1, 0, 64, some));
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	EQ(bits[0], 1ull << 9);
+	EQ(bits[1], 1ull << 35);
+	some[0] = ~0ull;
+	OK(clear_log(b.v->vm, 1, 64, 36, some));	/* the last word, a part of one */
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	EQ(bits[0], 1ull << 9);
+	EQ(bits[1], 0);
+	guest_write(&b, 0x5000, 2);
+	guest_write(&b, 0x63000, 2);
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	EQ(bits[0], 1ull << 5 | 1ull << 9);
+	EQ(bits[1], 1ull << 35);
+	EQ(*at(&b, 0x63000), 2);
+	manual_log(b.v->vm, 0);				/* as without */
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	EQ(bits[0] | bits[1], 0);
+}
+
+TEST(clear_log_all_set, "KVM_DIRTY_LOG_INITIALLY_SET: all pages at first, also over huge pages")
+{
+	u8 *mem = aligned_pages(HUGE);
+	u64 bits[8], all[8];
+	struct box b;
+
+	OK(madvise(mem, HUGE, MADV_HUGEPAGE));
+	memset(mem, 1, HUGE);
+	memset(all, 0xff, sizeof(all));
+	b = box_over(mem, HUGE, 0);
+	guest_write(&b, 0x10000, 1);
+	manual_log(b.v->vm, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
+	OK(vm_slot(b.v->vm, 1, DATA, HUGE, b.mem, KVM_MEM_LOG_DIRTY_PAGES));
+	guest_write(&b, 0x20000, 1);
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	SAME(bits, all, sizeof(bits));
+	OK(clear_log(b.v->vm, 1, 64, 64, all));
+	guest_write(&b, 0x43000, 1);
+	guest_write(&b, 0x83000, 1);
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	EQ(bits[0], ~0ull);
+	EQ(bits[1], 1ull << 3);
+	EQ(bits[2], ~0ull);
+	OK(clear_log(b.v->vm, 1, 0, 512, all));
+	guest_write(&b, 0x10000, 1);
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	EQ(bits[0], 1ull << 16);
+	EQ(bits[1] | bits[2] | bits[7], 0);
+}
+
+TEST(clear_log_errors, "KVM_CLEAR_DIRTY_LOG and the capability refuse what KVM refuses")
+{
+	struct box b = new_box(0x64000);
+	struct vm *vm = b.v->vm;
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 };
+	u64 bits[2] = { ~0ull, ~0ull };
+
+	EQ(check_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2), 3);
+	cap.args[0] = KVM_DIRTY_LOG_INITIALLY_SET;	/* not without the other */
+	ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 4;
+	ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 1;
+	cap.flags = 1;
+	ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	ERR(clear_log(vm, 1, 0, 64, bits), ENOENT);
+	ERR(clear_log(vm, 77, 0, 64, bits), ENOENT);
+	OK(vm_slot(vm, 1, DATA, 0x64000, b.mem, KVM_MEM_LOG_DIRTY_PAGES));
+	guest_write(&b, 0x5000, 1);
+	ERR(clear_log(vm, 32764, 0, 64, bits), EINVAL);
+	ERR(clear_log(vm, 2 << 16 | 1, 0, 64, bits), EINVAL);
+	ERR(clear_log(vm, 1, 1, 63, bits), EINVAL);
+	ERR(clear_log(vm, 1, 0, 63, bits), EINVAL);
+	ERR(clear_log(vm, 1, 0, 101, bits), EINVAL);
+	ERR(clear_log(vm, 1, 0, ~0u, bits), EINVAL);
+	ERR(clear_log(vm, 1, 64, 37, bits), EINVAL);
+	ERR(clear_log(vm, 1, 128, 0, bits), EINVAL);
+	ERR(clear_log(vm, 1, -64, 128, bits), EINVAL);
+	ERR(clear_log(vm, 1, 0, 100, (u64 *)8), EFAULT);
+	OK(clear_log(vm, 1, 64, 0, bits));
+	TRUE(dirty_log(vm, 1, bits));
+	EQ(bits[0], 1ull << 5);
+}
+
 /* ---- much memory ---- */
 
 TEST(many_pages, "16 MiB touched page by page, twice, the second time after dropping them all")
