@@ -439,10 +439,19 @@ static void user_guest(void)
 		     : : "r"(user_rsp + 500), "r"(user_code));
 }
 
-TEST(user_mode, "ring 3: IRET to it, INT n from it through the TSS, a privileged instruction in it")
+/* What the INT needs has been touched: no second-level fault interrupts its delivery. */
+static void user_touched_guest(void)
+{
+	(void)*(volatile u8 *)(IDT_GPA + 16 * 0x80);
+	(void)*(volatile u8 *)TSS_GPA;
+	*(volatile u64 *)(STACKS + STACK_SIZE - 8) = 0;
+	user_guest();
+}
+
+static void run_user(void (*fn)(void))
 {
 	struct vm *vm = vm_new();
-	struct vcpu *v = vcpu_long(vm, 0, user_guest);
+	struct vcpu *v = vcpu_long(vm, 0, fn);
 	u64 *idt = (u64 *)(vm->mem + IDT_GPA);
 	struct words w;
 
@@ -453,6 +462,17 @@ TEST(user_mode, "ring 3: IRET to it, INT n from it through the TSS, a privileged
 	EQ(w.c, 1);
 	EQ(get_sregs(v).cs.dpl, 0);
 	DONE(v);
+}
+
+TEST(user_mode, "ring 3: IRET to it, INT n from it through the TSS, a privileged instruction in it")
+{
+	run_user(user_touched_guest);
+}
+
+TEST(user_fresh, "INT n from ring 3 is the first to touch its gate, the TSS and its stack")
+{
+	not_on_bochs_svm("EXITINTINFO is of an earlier event where a nested page fault interrupts INT n");
+	run_user(user_guest);
 }
 
 static void syscall_entry(void)

@@ -67,6 +67,20 @@ bool host_is_amd(void)
 	return b == 0x68747541 || b == 0x6f677948;	/* "Auth", "Hygo" */
 }
 
+void not_on_bochs_svm(const char *what)
+{
+	char firmware[16] = "";
+	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
+
+	if (f) {
+		if (!fgets(firmware, sizeof(firmware), f))
+			firmware[0] = 0;
+		fclose(f);
+	}
+	if (host_is_amd() && !strncmp(firmware, "Bochs ", 6))
+		test_skip("Bochs: %s", what);
+}
+
 bool device_is_kvm(void)
 {
 	struct stat st;
