@@ -286,7 +286,7 @@ TEST(control_registers, "CR0, CR2, CR3, CR4, CLTS, INVLPG, WBINVD and PAUSE; bad
 	DONE(v);
 }
 
-static u64 db_dr6, db_rip;
+static u64 db_dr6, db_rip, db_cause[2];
 
 static void on_db(struct frame *f)
 {
@@ -316,12 +316,14 @@ static void dr_guest(void)
 		     : "=&r"(value) : "r"(0x402ul));
 	GUEST_IS(vector_count[1], 1);
 	GUEST_IS(db_rip, value);
-	GUEST_IS(db_dr6 & 0xf, 1);
+	db_cause[0] = db_dr6;
 	asm volatile("mov %0, %%dr7" : : "r"(0x400ul));
+	report(2, 0, 0, 0);		/* the next window begins without breakpoints */
 	/* a single step */
 	asm volatile("pushfq; orq $0x100, (%%rsp); popfq; nop; nop" : : : "memory");
 	GUEST_IS(vector_count[1], 2);
-	GUEST_IS(db_dr6 & 0x4000, 0x4000);
+	db_cause[1] = db_dr6;
+	report(3, db_cause[0], db_cause[1], 0);
 	done();
 }
 
@@ -334,6 +336,23 @@ TEST(debug_registers, "debug registers keep their values; a breakpoint and a sin
 	OK(ioctl(v->fd, KVM_GET_DEBUGREGS, &d));
 	EQ(d.db[0], 0x1111);
 	EQ(d.db[3], 0x3333);
+	REPORT(v, 2);
+	REPORT(v, 3);
+	DONE(v);
+}
+
+TEST(debug_status, "DR6 tells the handler of #DB a breakpoint from a single step")
+{
+	struct vcpu *v;
+	struct words w;
+
+	not_on_bochs_svm("a #DB exit comes before DR6 is written");
+	v = vcpu_long(vm_new(), 0, dr_guest);
+	REPORT(v, 1);
+	REPORT(v, 2);
+	w = REPORT(v, 3);
+	EQ(w.a & 0x400f, 1);
+	EQ(w.b & 0x400f, 0x4000);
 	DONE(v);
 }
 

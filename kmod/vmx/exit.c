@@ -143,8 +143,8 @@ static void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 reason)
 		decode_cr(x);
 		break;
 	case X_DR:
+		lodge_need(v, LG_DR);	/* first: live, DR6 would be read from the hardware */
 		lodge_dr_touch(v);
-		lodge_need(v, LG_DR);
 		set_debugreg((unsigned long)v->st.dr6, 6);
 		vmx_set_dr_exits(vx, false);
 		x->kind = EXIT_RETRY;
