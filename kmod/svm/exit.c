@@ -242,6 +242,12 @@ void svm_decode(struct svm_vcpu *sv)
 	switch ((u32)b->exit_code) {
 	case X_INTR:
 		x->kind = EXIT_EXTINT;
+		/*
+		 * A window that was asked for may be open by now: rather than enter for a VINTR exit, look.
+		 * Bochs (2.7) forgets V_IRQ at a VMRUN that finds IF set.
+		 */
+		if (unlikely(b->int_ctl & V_IRQ))
+			lodge_set_request(v, REQ_EVENT);
 		break;
 	case X_NMI:
 		x->kind = EXIT_NMI;
