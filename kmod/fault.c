@@ -33,7 +33,7 @@ struct fault {
 	bool writable;		/* the host page is */
 	bool uncached;
 	bool held;		/* a reference to the page is ours */
-	u8 level;		/* 1 or 2: how large the host maps it */
+	u8 level;		/* 1 to 3: how large the host maps it, and the processor could */
 	kvm_pfn_t pfn;
 	struct page *page;	/* NULL: a device's memory */
 	unsigned long seq;
@@ -81,7 +81,7 @@ static bool host_lookup(struct mm_struct *mm, struct fault *f)
 	mask = BIT_ULL(shift) - 1;
 	f->pfn = ((e & PTE_PFN_MASK & ~mask) | (f->hva & mask)) >> PAGE_SHIFT;
 	f->writable = f->may_write && e & _PAGE_RW;
-	f->level = min(level, 2);
+	f->level = min(level, lodge_ops->pte_ops->top_leaf);
 	f->page = pfn_to_page(f->pfn);
 	return level == 1 || pfn_valid(f->pfn);
 }
@@ -107,14 +107,14 @@ static bool find_page(struct mm_struct *mm, struct fault *f)
 	return f->held;
 }
 
-/* The slot's limits for a 2M leaf; with a dirty log pages are mapped one by one. */
-static bool large_fits(const struct fault *f)
+/* The slot's limits for a large leaf; with a dirty log pages are mapped one by one. */
+static bool large_fits(const struct fault *f, int level)
 {
 	const struct lodge_memslot *s = f->slot;
-	gfn_t first = f->gfn & ~511ull;
+	gfn_t size = 1ULL << (level - 1) * 9, first = f->gfn & -size;
 
-	return lodge_npt_huge && !s->dirty && !((f->gfn ^ f->hva >> PAGE_SHIFT) & 511) &&
-	       first >= s->base_gfn && first + 512 <= s->base_gfn + s->npages;
+	return lodge_npt_huge && !s->dirty && !((f->gfn ^ f->hva >> PAGE_SHIFT) & (size - 1)) &&
+	       first >= s->base_gfn && first + size <= s->base_gfn + s->npages;
 }
 
 /* Under the lock: still true? Then write it, and drop the page. */
@@ -122,11 +122,15 @@ static int install(struct lodge_vcpu *v, struct fault *f)
 {
 	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
 	u64 bits = (f->uncached ? ops->leaf_uc : ops->leaf) | (f->writable ? ops->write : 0);
-	int level = f->level == 2 && large_fits(f) ? 2 : 1;
-	unsigned long size = level == 2 ? PMD_SIZE : PAGE_SIZE, start = f->hva & ~(size - 1), flags;
+	unsigned long size, start, flags;
+	int level = f->level;
 	struct lodge_npt *npt = &v->vm->npt;
 	bool done = true;
 
+	while (level > 1 && !large_fits(f, level))
+		level--;
+	size = PAGE_SIZE << (level - 1) * 9;
+	start = f->hva & -size;
 	raw_spin_lock_irqsave(&npt->lock, flags);
 	if (likely(!lodge_notify_stale(npt, f->seq, start, start + size))) {
 		if (f->write)

@@ -18,7 +18,7 @@ const struct lodge_ops *lodge_ops __ro_after_init;
 
 bool lodge_npt_huge = true;
 module_param_named(huge, lodge_npt_huge, bool, 0444);
-MODULE_PARM_DESC(huge, "Map guest memory with 2M pages where the host has them (default on)");
+MODULE_PARM_DESC(huge, "Map guest memory with 2M and 1G pages where the host has them (default on)");
 
 static char *node = "lodge";
 module_param(node, charp, 0444);

@@ -42,6 +42,7 @@ struct lodge_pte_ops {
 	u64 large;		/* the leaf is a 2M or 1G one */
 	u64 accessed, dirty;	/* 0 where the hardware keeps none */
 	u64 addr;		/* mask of the physical address */
+	int top_leaf;		/* the highest level of a leaf: 2 or, with 1G, 3 */
 };
 
 struct lodge_npt {

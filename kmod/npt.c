@@ -3,13 +3,14 @@
  * The second-level tables: one radix tree, whatever the format of its entries (struct
  * lodge_pte_ops: masks for EPT or NPT).
  *
- * Leaves are 4K or 2M. Entries change under npt->lock; the hardware and lockless readers
+ * Leaves are 4K, 2M or 1G. Entries change under npt->lock; the hardware and lockless readers
  * (lodge_npt_peek, in the window) look at them any time, so each change is one 64-bit store and a
  * table page is freed only when lodge_npt_flush() has seen every window end.
  *
  * Taking translations away goes in bounded steps, so that the lock is never held for long. A range
- * that covers all of a 2M table takes the table out too: the next fault may map 2M there. That is
- * also how small pages become a large one: the host announces it to the mmu notifier.
+ * that covers all of a 2M or 1G table takes the table out, with those below it: the next fault may
+ * map 2M or 1G there, which it does not where a table is. That is also how small pages become a large
+ * one: the host announces it to the mmu notifier.
  *
  * Locks: npt->lock (raw, IRQs off) is a leaf. Called from faults, the mmu notifier, slot changes.
  */
@@ -194,7 +195,7 @@ void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa)
  * @v: the vCPU whose stock gives table pages
  * @gfn: the frame, inside the slots
  * @pfn: its host frame
- * @level: 2 where all of its 2M may be mapped at once, else 1
+ * @level: 2 or 3 where all of its 2M or 1G may be mapped at once, else 1
  * @bits: the leaf's other bits
  *
  * A page that is there already keeps what it has: a fault only ever adds rights, so that no flush
@@ -242,44 +243,41 @@ static void weaken(struct lodge_npt *npt, u64 *e, u64 val)
 	lodge_tlb_cleared(npt);
 }
 
+/* Does gfn..end begin with all that an entry of this level translates? Above 3 nobody asks. */
+static bool covers(gfn_t gfn, gfn_t end, int level)
+{
+	gfn_t size = 1ULL << shift(level);
+
+	return level <= 3 && !(gfn & (size - 1)) && end - gfn >= size;
+}
+
 /* One bounded step of a zap: returns the frame to go on with. */
 static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_head *dead,
 		      bool *any)
 {
-	int budget = STEP, level, l;
+	int budget = STEP, l;
+	struct page *p;
 	u64 *e, *t;
 
 	while (gfn < end && budget--) {
 		t = table(npt->root);
-		for (l = npt->levels; l > 2; l--) {
+		for (l = npt->levels; ; l--) {
 			e = &t[slot_of(gfn, l)];
-			if (!is_present(*e))
+			if (!is_present(*e) || is_leaf(*e, l) || covers(gfn, end, l))
 				break;
 			t = table(*e);
 		}
-		if (l > 2) {
-			gfn = next_at(gfn, l);
-			continue;
-		}
-		e = &t[slot_of(gfn, 2)];
-		level = 2;
-		if (is_present(*e) && !is_leaf(*e, 2)) {
-			/* All of a 4K table: out with the table itself. */
-			if (!(gfn & (ENTRIES - 1)) && end - gfn >= ENTRIES) {
-				list_add(&virt_to_page(table(*e))->lru, dead);
-				weaken(npt, e, 0);
-				*any = true;
-				gfn += ENTRIES;
-				continue;
-			}
-			e = &table(*e)[slot_of(gfn, 1)];
-			level = 1;
-		}
 		if (is_present(*e)) {
+			/* All of a table: out with the table itself. */
+			if (!is_leaf(*e, l)) {
+				p = virt_to_page(table(*e));
+				set_page_private(p, l - 1);
+				list_add(&p->lru, dead);
+			}
 			weaken(npt, e, 0);
 			*any = true;
 		}
-		gfn = next_at(gfn, level);
+		gfn = next_at(gfn, l);
 	}
 	return gfn;
 }
@@ -315,7 +313,7 @@ void lodge_npt_free_dead(struct list_head *dead)
 
 	list_for_each_entry_safe(p, next, dead, lru) {
 		list_del(&p->lru);
-		__free_page(p);
+		free_table(page_to_phys(p), page_private(p));
 	}
 }
 
@@ -342,7 +340,7 @@ void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
  * @start: first frame
  * @end: behind the last one
  *
- * A 2M leaf goes altogether: its pages come back one by one.
+ * A large leaf goes altogether: its pages come back one by one.
  */
 void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
 {

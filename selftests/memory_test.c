@@ -40,15 +40,21 @@ static void access_guest(void)
 
 struct box {
 	struct vcpu *v;
-	u8 *mem;		/* of slot 1, at DATA */
+	u8 *mem;		/* of slot 1 */
+	u64 gpa;
 };
+
+static struct box box_at(u64 gpa, void *mem, size_t size, u32 flags)
+{
+	struct box b = { vcpu_long(vm_new(), 0, access_guest), mem, gpa };
+
+	OK(vm_slot(b.v->vm, 1, gpa, size, mem, flags));
+	return b;
+}
 
 static struct box box_over(void *mem, size_t size, u32 flags)
 {
-	struct box b = { vcpu_long(vm_new(), 0, access_guest), mem };
-
-	OK(vm_slot(b.v->vm, 1, DATA, size, mem, flags));
-	return b;
+	return box_at(DATA, mem, size, flags);
 }
 
 static struct box new_box(size_t size)
@@ -59,7 +65,7 @@ static struct box new_box(size_t size)
 static void order(struct box *b, u64 what, u64 offset, u64 value)
 {
 	GUEST(b->v->vm, command.what) = what;
-	GUEST(b->v->vm, command.gpa) = DATA + offset;
+	GUEST(b->v->vm, command.gpa) = b->gpa + offset;
 	GUEST(b->v->vm, command.value) = value;
 }
 
@@ -677,6 +683,103 @@ TEST(clear_log_errors, "KVM_CLEAR_DIRTY_LOG and the capability refuse what KVM r
 	OK(clear_log(vm, 1, 64, 0, bits));
 	TRUE(dirty_log(vm, 1, bits));
 	EQ(bits[0], 1ull << 5);
+}
+
+/* ---- pages of 1 GiB ---- */
+
+enum { GIB = 0x40000000, STRIDE = GIB / 64 };
+
+static FILE *trace_file(const char *name, const char *mode)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), "/sys/kernel/tracing/%s", name);
+	return fopen(path, mode);
+}
+
+/* Starts to count second-level faults; false where the kernel does not trace. */
+static bool count_faults(void)
+{
+	FILE *f = trace_file(device_is_kvm() ? "events/kvm/kvm_page_fault/enable" :
+			     "events/lodge/kvm_page_fault/enable", "w");
+
+	if (!f || fputs("1", f) < 0 || fclose(f))
+		return false;
+	f = trace_file("trace", "w");		/* empties it */
+	return f && !fclose(f);
+}
+
+/* How many there were at GIB and above, since the last call. */
+static u32 faults(void)
+{
+	FILE *f = trace_file("trace", "r");
+	char line[300], *at;
+	u32 n = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		at = strstr(line, "kvm_page_fault:");
+		at = at ? strstr(at, " address ") : NULL;
+		n += at && strtoull(at + 9, NULL, 16) >= GIB;
+	}
+	TRUE(f && !fclose(f));
+	f = trace_file("trace", "w");
+	TRUE(f && !fclose(f));
+	return n;
+}
+
+static void check_all(struct box *b, u64 size)
+{
+	for (u64 off = 0; off < size; off += STRIDE)
+		EQ(guest_read(b, off), off + 1);
+}
+
+TEST(huge_1g, "a page of 1 GiB: mapped by one fault, in parts where the slot or a log wants it")
+{
+	u8 *around = mmap(NULL, 3ul * GIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			  -1, 0);
+	u8 *want = (u8 *)((u64)around & -(u64)GIB) + 2ul * GIB, *mem;
+	u64 *bits = calloc(GIB / 4096 / 64, 8);
+	struct box b;
+
+	TRUE(around != MAP_FAILED);
+	mem = mmap(want, GIB, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS |
+		   MAP_HUGETLB | 30 << MAP_HUGE_SHIFT, -1, 0);
+	if (mem == MAP_FAILED)
+		test_skip("no free page of 1 GiB");
+	time_limit(120);
+	for (u64 off = 0; off < GIB; off += STRIDE)
+		*(u64 *)(mem + off) = off + 1;
+	b = box_at(GIB, mem, GIB / 2, 0);
+	check_all(&b, GIB / 2);
+	order(&b, READ, GIB / 2, 0);
+	RUN_TO(b.v, KVM_EXIT_MMIO);
+	/* not aligned the same way; all of the first GiB of addresses is in the slot */
+	b = box_at(GIB, mem - GIB + HUGE, 2ul * GIB, 0);
+	EQ(guest_read(&b, GIB - HUGE), 1);
+	EQ(guest_read(&b, GIB + STRIDE - HUGE), STRIDE + 1);
+	b = box_at(GIB, mem, GIB, 0);
+	if (!count_faults())
+		test_skip("the kernel does not trace faults");
+	check_all(&b, GIB);
+	EQ(faults(), 1);
+
+	OK(vm_slot(b.v->vm, 1, GIB, GIB, mem, KVM_MEM_LOG_DIRTY_PAGES));
+	guest_write(&b, 5 * STRIDE, 5 * STRIDE + 1);
+	guest_write(&b, 5 * STRIDE + 0x1000, 7);
+	check_all(&b, GIB);
+	GE(faults(), 2);
+	TRUE(dirty_log(b.v->vm, 1, bits));
+	for (u64 i = 0; i < GIB / 4096 / 64; i++)
+		EQ(bits[i], i == 5 * STRIDE / 4096 / 64 ? 3 : 0);
+
+	OK(vm_slot(b.v->vm, 1, GIB, GIB, mem, 0));
+	check_all(&b, GIB);
+	EQ(faults(), 1);
+	guest_write(&b, GIB - 8, 8);
+	EQ(*at(&b, GIB - 8), 8);
+	OK(munmap(mem, GIB));
+	order(&b, READ, 3 * STRIDE, 0);
+	EQ(vcpu_run(b.v), -EFAULT);
 }
 
 /* ---- much memory ---- */

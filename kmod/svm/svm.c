@@ -29,6 +29,20 @@
 struct svm_caps svm_caps __ro_after_init;
 DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
 
+static struct lodge_pte_ops svm_pte_ops __ro_after_init = {
+	/* APM volume 2, 15.25.5: the format of long-mode page tables; U must be set. */
+	.present	= BIT_ULL(0),
+	.table		= BIT_ULL(0) | BIT_ULL(1) | BIT_ULL(2) | BIT_ULL(5),
+	.leaf		= BIT_ULL(0) | BIT_ULL(2),
+	.leaf_uc	= BIT_ULL(0) | BIT_ULL(2) | BIT_ULL(3) | BIT_ULL(4),	/* PCD, PWT */
+	.write		= BIT_ULL(1),
+	.large		= BIT_ULL(7),
+	.accessed	= BIT_ULL(5),
+	.dirty		= BIT_ULL(6),
+	.addr		= GENMASK_ULL(51, 12),
+	.top_leaf	= 2,
+};
+
 static void read_caps(void)
 {
 	struct lodge_cpuid_regs c = lodge_host_cpuid(0x8000000a, 0);
@@ -68,6 +82,8 @@ static int svm_probe(void)
 		return -EOPNOTSUPP;
 	}
 	read_caps();
+	if (boot_cpu_has(X86_FEATURE_GBPAGES))
+		svm_pte_ops.top_leaf = 3;
 	if (svm_caps.nasids < svm_caps.min_asid + 2) {
 		pr_err("lodge: only %u address space ids, %u of them reserved\n",
 		       svm_caps.nasids, svm_caps.min_asid);
@@ -286,19 +302,6 @@ static int svm_npt_levels(void)
 {
 	return __read_cr4() & X86_CR4_LA57 ? 5 : 4;
 }
-
-static const struct lodge_pte_ops svm_pte_ops = {
-	/* APM volume 2, 15.25.5: the format of long-mode page tables; U must be set. */
-	.present	= BIT_ULL(0),
-	.table		= BIT_ULL(0) | BIT_ULL(1) | BIT_ULL(2) | BIT_ULL(5),
-	.leaf		= BIT_ULL(0) | BIT_ULL(2),
-	.leaf_uc	= BIT_ULL(0) | BIT_ULL(2) | BIT_ULL(3) | BIT_ULL(4),	/* PCD, PWT */
-	.write		= BIT_ULL(1),
-	.large		= BIT_ULL(7),
-	.accessed	= BIT_ULL(5),
-	.dirty		= BIT_ULL(6),
-	.addr		= GENMASK_ULL(51, 12),
-};
 
 const struct lodge_ops lodge_svm_ops = {
 	.name = "svm",

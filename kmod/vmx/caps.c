@@ -8,6 +8,7 @@
  *
  * Runs once, at load. No locks.
  */
+#include <linux/cpu.h>
 #include <asm/cpufeature.h>
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
@@ -79,8 +80,8 @@ static void __init optional(void)
 		arch_cap = lodge_rdmsr(MSR_IA32_ARCH_CAPABILITIES);
 	vmx_caps.flush_l1d = boot_cpu_has_bug(X86_BUG_L1TF) && boot_cpu_has(X86_FEATURE_FLUSH_L1D) &&
 			     !(arch_cap & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH);
-	/* An instruction fetch through a large page that is being split hangs these. */
-	if (boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT))
+	/* An instruction fetch through a large page that is being split may hang these. */
+	if (boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off())
 		lodge_npt_huge = false;
 }
 

@@ -39,6 +39,7 @@ static struct lodge_pte_ops vmx_pte_ops __ro_after_init = {
 	.accessed	= EPT_A,
 	.dirty		= EPT_D,
 	.addr		= GENMASK_ULL(51, 12),
+	.top_leaf	= 2,
 };
 
 static void vmx_remove(void)
@@ -62,6 +63,8 @@ static int __init vmx_probe(void)
 		return ret;
 	if (!vmx_caps.ept_ad)
 		vmx_pte_ops.accessed = vmx_pte_ops.dirty = 0;
+	if (vmx_caps.ept & EPTCAP_1G)
+		vmx_pte_ops.top_leaf = 3;
 	for_each_possible_cpu(cpu) {
 		struct vmx_cpu *c = per_cpu_ptr(&vmx_cpu, cpu);
 

@@ -76,8 +76,8 @@ host_image() {
 	words+=" no_timer_check random.trust_cpu=on cryptomgr.notests=1 panic=-1 reboot=p hpet=disable quiet"
 	words+=" loglevel=5 log_buf_len=4M $append"
 	[ ${#words} -lt 2048 ] || die "--append is too long"
-	[ "$low" -le 2048 ] || low=2048
-	# The firmware keeps its tables at the end of memory.
+	# The firmware keeps its tables at the end of memory. What is above 1 GiB may become one page.
+	[ "$low" -le 1024 ] || low=1024
 	initrd_at=$((((low - 2) * 1048576 - $(stat -c %s "$work/initrd")) & ~4095))
 	initrd_sector=$((DISK_KERNEL + $(sectors "$(stat -c %s "$lab_kdir/vmlinux")")))
 	as --64 "$LAB_DIR/hosts/bochs-loader.S" -o "$work/loader.o"
@@ -107,7 +107,7 @@ host_command() {
 	romimage: file=/usr/share/bochs/BIOS-bochs-latest
 	vgaromimage: file=/usr/share/vgabios/vgabios.bin
 	cpu: model=$HOST_MODEL, count=$smp, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
-	memory: guest=$mem, host=$mem
+	memory: guest=$mem, host=$((mem < 2048 ? mem : 2048))
 	ata0-master: type=disk, path=$work/disk.img, mode=flat
 	boot: disk
 	floppy_bootsig_check: disabled=1
