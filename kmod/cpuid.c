@@ -295,24 +295,17 @@ int lodge_supported_cpuid(struct kvm_cpuid2 __user *u)
 
 /* -- what userspace chose -- */
 
+/* Leaves 0..1FH of each class (0, 4000_0000H, 8000_0000H, C000_0000H) are found by their number. */
 static const struct kvm_cpuid_entry2 *find(const struct lodge_vcpu *v, u32 leaf, u32 index)
 {
-	int lo = 0, hi = v->cpuid_nent;
+	u32 low = leaf & 0x3fffffff, i = 0;
 
-	while (lo < hi) {		/* the first entry of the leaf, by the sorted index */
-		int mid = (lo + hi) / 2;
+	if (likely(low < LODGE_CPUID_DIRECT))
+		i = v->cpuid_first[leaf >> 30][array_index_nospec(low, LODGE_CPUID_DIRECT)];
+	for (; i < v->cpuid_nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &v->cpuid_ent[i];
 
-		if (v->cpuid_ent[v->cpuid_order[mid]].function < leaf)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	for (; lo < v->cpuid_nent; lo++) {
-		const struct kvm_cpuid_entry2 *e = &v->cpuid_ent[v->cpuid_order[lo]];
-
-		if (e->function != leaf)
-			break;
-		if (!(e->flags & SUB) || e->index == index)
+		if (e->function == leaf && (!(e->flags & SUB) || e->index == index))
 			return e;
 	}
 	return NULL;
@@ -325,15 +318,16 @@ static u32 feature(const struct lodge_vcpu *v, u32 leaf, u8 reg)
 	return e ? (&e->eax)[reg] : 0;
 }
 
-static void build_order(struct lodge_vcpu *v)
+static void index_leaves(struct lodge_vcpu *v)
 {
-	int i, j;
+	int i;
 
-	for (i = 0; i < v->cpuid_nent; i++) {
-		for (j = i; j > 0 && v->cpuid_ent[v->cpuid_order[j - 1]].function >
-				     v->cpuid_ent[i].function; j--)
-			v->cpuid_order[j] = v->cpuid_order[j - 1];
-		v->cpuid_order[j] = i;
+	memset(v->cpuid_first, v->cpuid_nent, sizeof(v->cpuid_first));
+	for (i = v->cpuid_nent - 1; i >= 0; i--) {
+		u32 leaf = v->cpuid_ent[i].function, low = leaf & 0x3fffffff;
+
+		if (low < LODGE_CPUID_DIRECT)
+			v->cpuid_first[leaf >> 30][low] = i;
 	}
 }
 
@@ -423,7 +417,7 @@ int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	kvfree(v->cpuid_ent);
 	v->cpuid_ent = e;
 	v->cpuid_nent = n;
-	build_order(v);
+	index_leaves(v);
 	lodge_cpuid_init(v);
 	lodge_ops->set_intercepts(v);
 	return 0;

@@ -400,26 +400,51 @@ static u32 fetch_access(const struct lodge_vcpu *v)
 	return ACC_FETCH | (v->st.cpl == 3 ? ACC_USER : 0);
 }
 
-/* The kept walk, if it would still go the same way. As to rights: the CPU has just run code there. */
-static const u8 *kept_page(struct lodge_vcpu *v, u64 lin)
+static struct lodge_code_page *code_page(struct lodge_vcpu *v, u64 lin)
 {
-	const struct lodge_code_page *c = &v->code;
-	const struct lodge_state *st = &v->st;
+	return &v->code[array_index_nospec(lin >> PAGE_SHIFT & (LODGE_CODE_PAGES - 1),
+					   LODGE_CODE_PAGES)];
+}
+
+/* The kept walk, if it would still go the same way. As to rights: the CPU has just run code there. */
+static const u8 *kept_page(struct lodge_vcpu *v, u64 lin, u64 cr0, u64 cr3, u64 cr4, u64 efer)
+{
+	const struct lodge_code_page *c = code_page(v, lin);
+	u64 differ = (c->gen ^ READ_ONCE(v->vm->npt.gen)) | (c->lin ^ lin >> PAGE_SHIFT) |
+		     (c->cr3 ^ cr3) | (c->cr0 ^ cr0) | (c->cr4 ^ cr4) | (c->efer ^ efer);
 	int i;
 
-	if (c->gen != READ_ONCE(v->vm->npt.gen) || c->lin != lin >> PAGE_SHIFT ||
-	    c->cr3 != st->cr3 || c->cr0 != st->cr0 || c->cr4 != st->cr4 || c->efer != st->efer)
+	if (differ)
 		return NULL;
 	for (i = 0; i < c->n; i++)
-		if (READ_ONCE(*c->entry[i]) != c->value[i])
-			return NULL;
-	return c->page;
+		differ |= READ_ONCE(*c->entry[i]) ^ c->value[i];
+	return likely(!differ) ? c->page : NULL;
+}
+
+/**
+ * lodge_code - the bytes of the instruction that exited, where the last walk to its page still holds
+ * @v: the vCPU; window
+ * @lin: its linear address
+ * @cr0: the guest's control registers
+ * @cr3: and so on
+ * @cr4: and so on
+ * @efer: and so on
+ *
+ * Return: LODGE_MAX_INSN bytes or more, in guest memory; NULL where they have to be looked for.
+ */
+const u8 *lodge_code(struct lodge_vcpu *v, u64 lin, u64 cr0, u64 cr3, u64 cr4, u64 efer)
+{
+	const u8 *page = kept_page(v, lin, cr0, cr3, cr4, efer);
+
+	if (unlikely(!page || offset_in_page(lin) > PAGE_SIZE - LODGE_MAX_INSN))
+		return NULL;
+	return page + offset_in_page(lin);
 }
 
 /* Kernel address of the page at lin; the walk is kept. 0, 1: fault in *f, -EAGAIN, -EFAULT. */
 static int find_page(struct lodge_vcpu *v, u64 lin, const u8 **page, struct lodge_walk_fault *f)
 {
-	struct lodge_code_page *c = &v->code;
+	struct lodge_code_page *c = code_page(v, lin);
 	struct walk w = { .atomic = true, .record = c };
 	u64 gen = READ_ONCE(v->vm->npt.gen);
 	gpa_t gpa;
@@ -450,7 +475,8 @@ static int fetch_atomic(struct lodge_vcpu *v, u64 lin, u8 *buf, int max,
 			struct lodge_walk_fault *f)
 {
 	int n = min_t(int, max, PAGE_SIZE - offset_in_page(lin)), ret;
-	const u8 *page = kept_page(v, lin);
+	const struct lodge_state *st = &v->st;
+	const u8 *page = kept_page(v, lin, st->cr0, st->cr3, st->cr4, st->efer);
 
 	if (!page) {
 		ret = find_page(v, lin, &page, f);

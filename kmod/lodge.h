@@ -43,6 +43,7 @@
 #define LODGE_API_VERSION	12
 #define LODGE_MAX_VCPUS		255	/* xAPIC ids 0..254; 255 is the broadcast */
 #define LODGE_MAX_CPUID		100	/* entries of a vCPU's CPUID: what VMMs make room for */
+#define LODGE_CPUID_DIRECT	32	/* leaves of each class that are looked up without a search */
 #define LODGE_MAX_MSR_IO	256	/* entries of one KVM_GET/SET_MSRS */
 #define LODGE_MCE_BANKS		32
 #define LODGE_PIO_PAGE		1	/* of the vCPU's mmap: data of KVM_EXIT_IO */
@@ -93,7 +94,7 @@ enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COU
 #define LG_SYSCALL	BIT(6)		/* star .. sysenter_eip */
 #define LG_DR		BIT(7)		/* dr6 dr7 (dr[] is switched by host.c) */
 #define LG_MISC		BIT(8)		/* pat debugctl, interrupt shadow */
-#define LG_CS		BIT(9)		/* seg[SEG_CS], cpl: part of LG_SEG, to read alone */
+#define LG_CS		BIT(9)		/* cpl, and of seg[SEG_CS] base, l and db: part of LG_SEG, to read alone */
 #define LG_ALL		(BIT(10) - 1)
 
 struct lodge_state {
@@ -227,6 +228,14 @@ enum lodge_request {
 /* Where a vCPU is, v->mode. */
 enum { MODE_OUTSIDE, MODE_WINDOW };
 
+/* What the bytes of an instruction came to when they were decoded last: mmio.c. */
+#define LODGE_DECODED	8
+struct lodge_decoded {
+	u64 bytes[2];			/* the first eight, the last eight of fifteen */
+	int bits;			/* of the code; 0: nothing is here */
+	struct lodge_insn insn;
+};
+
 /* Why a completion is due on the next KVM_RUN: mmio.c, exit.c. */
 typedef int (*lodge_complete_fn)(struct lodge_vcpu *v);
 
@@ -293,7 +302,8 @@ struct lodge_vcpu {
 	struct lodge_memslot *last_slot;/* [v] cache of the slot lookup, checked against slots_seq */
 	u64 last_slots_gen;
 	struct lodge_npt_stock stock;	/* [v] table pages for faults taken in the window */
-	struct lodge_code_page code;	/* [v] window: gwalk.c */
+	struct lodge_code_page code[LODGE_CODE_PAGES];	/* [v] window: gwalk.c */
+	struct lodge_decoded decoded[LODGE_DECODED];	/* [v] mmio.c */
 	struct lodge_fpu fpu;
 	struct lodge_cpuid_cache cpuid;
 	struct lodge_pv pv;
@@ -309,7 +319,7 @@ struct lodge_vcpu {
 	u64 mcg_cap, mcg_status, mcg_ctl, mce_bank[LODGE_MCE_BANKS * 4];/* [v] */
 	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */
 	u32 cpuid_nent;			/* [v] */
-	u8 cpuid_order[LODGE_MAX_CPUID];/* [v] cpuid_ent[] by leaf */
+	u8 cpuid_first[4][LODGE_CPUID_DIRECT];	/* [v] of each leaf in cpuid_ent[] */
 	bool ran;			/* [v] KVM_RUN entered the guest once */
 	u32 guest_debug;		/* [v] KVM_GUESTDBG_* */
 	u64 tsc_deadline;		/* [v] */
@@ -323,6 +333,7 @@ struct lodge_vcpu {
 		bool in, str, rep;
 	} pio;
 	struct lodge_mmio {		/* [v] mmio.c: an emulated access under way */
+		const struct lodge_insn *fast;	/* in decoded[] */
 		struct lodge_insn insn;
 		struct lodge_frag {
 			gpa_t gpa;

@@ -76,14 +76,15 @@ enum lodge_map {
 };
 
 /*
- * The page of code at which a vCPU last exited, and how the guest's tables led there (gwalk.c).
+ * A page of code at which a vCPU exited, and how the guest's tables led there (gwalk.c).
  * Kernel addresses: good while npt->gen is the same, in the window.
  */
+#define LODGE_CODE_PAGES 4	/* kept by a vCPU, by linear page number */
 struct lodge_code_page {
 	u64 gen;			/* 0: none */
 	u64 lin;			/* linear page number */
 	u64 cr0, cr3, cr4, efer;
-	const void *page;
+	const u8 *page;
 	int n;
 	const u64 *entry[5];		/* of the guest's tables */
 	u64 value[5];
@@ -145,6 +146,8 @@ int lodge_read_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access
 		   struct lodge_walk_fault *f);
 int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32 access,
 		    struct lodge_walk_fault *f);
+/* In the window: LODGE_MAX_INSN bytes of code, or NULL: lodge_fetch() has to find them. */
+const u8 *lodge_code(struct lodge_vcpu *v, u64 lin, u64 cr0, u64 cr3, u64 cr4, u64 efer);
 /* Bytes at CS:RIP: how many, or 0 with the guest's fault in *f, or an errno. */
 int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault *f, bool atomic);
 int lodge_ioc_translate(struct lodge_vcpu *v, void *buf, unsigned long arg);

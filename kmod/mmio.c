@@ -65,8 +65,8 @@ static int complete_load(struct lodge_vcpu *v)
 
 	if (lodge_rip(v) != v->mmio.rip)
 		return NEXT_ENTER;
-	memcpy(&val, v->run->mmio.data, v->mmio.insn.opsize);
-	lodge_insn_load(&v->mmio.insn, v->regs, val);
+	memcpy(&val, v->run->mmio.data, v->mmio.fast->opsize);
+	lodge_insn_load(v->mmio.fast, v->regs, val);
 	lodge_advance_rip(v, v->mmio.next_rip);
 	return NEXT_ENTER;
 }
@@ -76,6 +76,45 @@ static int complete_store(struct lodge_vcpu *v)
 	if (lodge_rip(v) == v->mmio.rip)
 		lodge_advance_rip(v, v->mmio.next_rip);
 	return NEXT_ENTER;
+}
+
+/*
+ * The instruction at RIP, decoded: mostly it is one that was here before, with the same bytes. NULL
+ * where it has to be looked for outside the window, or is unknown.
+ */
+static const struct lodge_insn *decoded(struct lodge_vcpu *v)
+{
+	struct lodge_walk_fault f;
+	struct lodge_decoded *d;
+	const u8 *code = NULL;
+	u64 first, last, lin;
+	u8 bytes[15];
+	int bits;
+
+	lodge_need(v, LG_RIP | LG_RFLAGS | LG_CR | LG_CS);
+	bits = lodge_code_bits(v);
+	lin = bits == 64 ? v->st.rip : (u32)(v->st.rip + v->st.seg[SEG_CS].base);
+	if (!v->exit.fault.nbytes)
+		code = lodge_code(v, lin, v->st.cr0, v->st.cr3, v->st.cr4, v->st.efer);
+	if (unlikely(!code)) {
+		if (insn_bytes(v, bytes, &f, true) != sizeof(bytes))
+			return NULL;
+		code = bytes;
+	}
+	first = READ_ONCE(*(const u64 *)code);
+	last = READ_ONCE(*(const u64 *)(code + 7));
+	d = &v->decoded[array_index_nospec((lin ^ lin >> 3) & (LODGE_DECODED - 1), LODGE_DECODED)];
+	if (likely(!((d->bytes[0] ^ first) | (d->bytes[1] ^ last)) && d->bits == bits))
+		return &d->insn;
+	memcpy(bytes, &first, 8);	/* read once: the guest may be writing there */
+	memcpy(bytes + 7, &last, 8);
+	d->bits = 0;
+	if (lodge_decode(bytes, sizeof(bytes), bits, &d->insn))
+		return NULL;
+	d->bytes[0] = first;
+	d->bytes[1] = last;
+	d->bits = bits;
+	return &d->insn;
 }
 
 static int access_fast(struct lodge_vcpu *v, gpa_t gpa, int len, u64 *val, bool write)
@@ -95,16 +134,11 @@ static int access_fast(struct lodge_vcpu *v, gpa_t gpa, int len, u64 *val, bool 
  */
 enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, gpa_t gpa)
 {
-	struct lodge_insn *insn = &v->mmio.insn;
-	struct lodge_walk_fault f;
-	u8 bytes[15];
+	const struct lodge_insn *insn = decoded(v);
 	u64 val = 0;
-	int n, ret;
+	int ret;
 
-	n = insn_bytes(v, bytes, &f, true);
-	if (n <= 0 || lodge_decode(bytes, n, lodge_code_bits(v), insn))
-		return NEXT_HANDLE;
-	if (!(insn->flags & LODGE_INSN_PLAIN) ||
+	if (unlikely(!insn || !(insn->flags & LODGE_INSN_PLAIN)) ||
 	    offset_in_page(gpa) + insn->opsize > PAGE_SIZE)
 		return NEXT_HANDLE;
 	lodge_need(v, LG_RSP);
@@ -115,6 +149,7 @@ enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, gpa_t gpa)
 		return NEXT_HANDLE;
 	v->mmio.rip = v->st.rip;
 	v->mmio.next_rip = rip_after(v, insn->len);
+	v->mmio.fast = insn;
 	v->dirty |= LG_RSP;
 	if (ret == -EOPNOTSUPP) {
 		to_user(v, gpa, insn->opsize, insn->flags & LODGE_INSN_WRITES ? &val : NULL);

@@ -48,6 +48,25 @@ static void interrupted_event(struct svm_vcpu *sv)
 	lodge_reinject(&sv->v, &e);
 }
 
+/*
+ * The length of an instruction without prefixes, where the processor has no NRIPS and its page has been
+ * looked for before, in 64-bit code. 0: lodge_insn_len() finds it.
+ */
+static u8 short_len(struct svm_vcpu *sv, u32 opcode, u8 len)
+{
+	const struct svm_vmcb *b = sv->vmcb;
+	const u8 *code;
+	u32 bytes;
+
+	if (!(b->efer & EFER_LMA) || !(b->cs.attrib & SEG_LONG))
+		return 0;
+	code = lodge_code(&sv->v, b->rip, b->cr0, b->cr3, b->cr4, b->efer & ~EFER_SVME);
+	if (unlikely(!code))
+		return 0;
+	bytes = READ_ONCE(*(const u32 *)code);
+	return (bytes ^ opcode) << (32 - 8 * len) ? 0 : len;
+}
+
 static void decode_io(struct lodge_exit *x, u64 info)
 {
 	x->kind = EXIT_IO;
@@ -258,15 +277,21 @@ void svm_decode(struct svm_vcpu *sv)
 	case X_MSR:
 		x->kind = EXIT_MSR;
 		x->msr.write = b->info1 & 1;
+		if (!x->len)
+			x->len = short_len(sv, x->msr.write ? 0x300f : 0x320f, 2);
 		break;
 	case X_NPF:
 		decode_npf(sv, x, b->info1);
 		break;
 	case X_CPUID:
 		x->kind = EXIT_CPUID;
+		if (!x->len)
+			x->len = short_len(sv, 0xa20f, 2);
 		break;
 	case X_HLT:
 		x->kind = EXIT_HLT;
+		if (!x->len)
+			x->len = short_len(sv, 0xf4, 1);
 		break;
 	case X_VINTR:
 		x->kind = EXIT_IRQ_WINDOW;
@@ -274,6 +299,8 @@ void svm_decode(struct svm_vcpu *sv)
 		break;
 	case X_VMMCALL:
 		x->kind = EXIT_HYPERCALL;
+		if (!x->len)
+			x->len = short_len(sv, 0xd9010f, 3);
 		break;
 	default:
 		decode_rest(sv, x, (u32)b->exit_code);

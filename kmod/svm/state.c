@@ -36,15 +36,13 @@ static void store_seg(struct svm_seg *s, const struct kvm_segment *k)
 		    (k->avl & 1) << 8 | (k->l & 1) << 9 | (k->db & 1) << 10 | (k->g & 1) << 11;
 }
 
-static void load_cs(struct lodge_state *st, const struct svm_vmcb *b)
+static void load_code(struct lodge_state *st, const struct svm_vmcb *b)
 {
 	struct kvm_segment *cs = &st->seg[SEG_CS];
 
-	load_seg(cs, &b->cs);
-	if (!cs->unusable)
-		cs->type |= 1;
-	/* G may read as 0 with a large limit on AMD; what other hypervisors expect: */
-	cs->g = cs->limit > 0xfffff;
+	cs->base = b->cs.base;
+	cs->l = b->cs.attrib >> 9 & 1;
+	cs->db = b->cs.attrib >> 10 & 1;
 	st->cpl = b->cpl;
 }
 
@@ -55,7 +53,7 @@ static void load_segs(struct lodge_state *st, const struct svm_vmcb *b)
 	int i;
 
 	load_seg(&st->seg[SEG_ES], &b->es);
-	load_cs(st, b);
+	load_seg(&st->seg[SEG_CS], &b->cs);
 	load_seg(&st->seg[SEG_SS], &b->ss);
 	load_seg(&st->seg[SEG_DS], &b->ds);
 	load_seg(&st->seg[SEG_FS], &b->fs);
@@ -68,8 +66,11 @@ static void load_segs(struct lodge_state *st, const struct svm_vmcb *b)
 	for (i = SEG_ES; i <= SEG_GS; i++)
 		if (!st->seg[i].unusable)
 			st->seg[i].type |= 1;
+	/* G may read as 0 with a large limit on AMD; what other hypervisors expect: */
+	st->seg[SEG_CS].g = st->seg[SEG_CS].limit > 0xfffff;
 	if (st->seg[SEG_SS].unusable)
 		st->seg[SEG_SS].db = 0;
+	st->cpl = b->cpl;
 	st->seg[SEG_SS].dpl = b->cpl;
 }
 
@@ -137,7 +138,7 @@ void svm_state_load(struct lodge_vcpu *v, u32 groups)
 		load_segs(st, b);
 		groups |= LG_CS;
 	} else if (groups & LG_CS) {
-		load_cs(st, b);
+		load_code(st, b);
 	}
 	if (groups & LG_TABLE) {
 		st->gdt.base = b->gdtr.base;

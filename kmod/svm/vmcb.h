@@ -16,6 +16,8 @@ struct svm_seg {
 	u64 base;
 } __packed;
 
+#define SEG_LONG BIT(9)			/* attrib: L */
+
 struct svm_vmcb {
 	u32 cr_icpt;			/* reads 15:0, writes 31:16 */
 	u32 dr_icpt;			/* the same for DR0-15 */

@@ -64,11 +64,15 @@ static void store_seg(const struct kvm_segment *k, int i)
 	vmwrite(segs[i].ar, ar);
 }
 
-static void load_cs(struct lodge_state *st)
+static void load_code(struct lodge_state *st)
 {
-	load_seg(&st->seg[SEG_CS], SEG_CS);
-	/* SS.DPL is CPL, also where SS is unusable (27.3.1.2). */
-	st->cpl = vmread(G_SS_AR) >> 5 & 3;
+	struct kvm_segment *cs = &st->seg[SEG_CS];
+	u32 ar = vmread(G_CS_AR);
+
+	cs->base = vmread(G_CS_BASE);
+	cs->l = ar >> 13 & 1;
+	cs->db = ar >> 14 & 1;
+	st->cpl = vmread(G_SS_AR) >> 5 & 3;	/* as in load_segs() */
 }
 
 static void load_segs(struct lodge_state *st)
@@ -76,9 +80,8 @@ static void load_segs(struct lodge_state *st)
 	int i;
 
 	for (i = 0; i < SEG_COUNT; i++)
-		if (i != SEG_CS)
-			load_seg(&st->seg[i], i);
-	load_cs(st);
+		load_seg(&st->seg[i], i);
+	st->cpl = st->seg[SEG_SS].dpl;	/* also where SS is unusable: 27.3.1.2 */
 }
 
 static void load_cr(struct lodge_state *st)
@@ -178,7 +181,7 @@ static void load_groups(struct lodge_vcpu *v, u32 groups)
 		load_segs(st);
 		groups |= LG_CS;
 	} else if (groups & LG_CS) {
-		load_cs(st);
+		load_code(st);
 	}
 	if (groups & LG_TABLE) {
 		st->gdt.base = vmread(G_GDTR_BASE);
