@@ -407,17 +407,17 @@ static struct lodge_code_page *code_page(struct lodge_vcpu *v, u64 lin)
 }
 
 /* The kept walk, if it would still go the same way. As to rights: the CPU has just run code there. */
-static const u8 *kept_page(struct lodge_vcpu *v, u64 lin, u64 cr0, u64 cr3, u64 cr4, u64 efer)
+static __always_inline const u8 *kept_page(struct lodge_vcpu *v, u64 lin, u64 cr0, u64 cr3, u64 cr4, u64 efer)
 {
 	const struct lodge_code_page *c = code_page(v, lin);
 	u64 differ = (c->gen ^ READ_ONCE(v->vm->npt.gen)) | (c->lin ^ lin >> PAGE_SHIFT) |
 		     (c->cr3 ^ cr3) | (c->cr0 ^ cr0) | (c->cr4 ^ cr4) | (c->efer ^ efer);
-	int i;
 
 	if (differ)
 		return NULL;
-	for (i = 0; i < c->n; i++)
-		differ |= READ_ONCE(*c->entry[i]) ^ c->value[i];
+	differ = (READ_ONCE(*c->entry[0]) ^ c->value[0]) | (READ_ONCE(*c->entry[1]) ^ c->value[1]) |
+		 (READ_ONCE(*c->entry[2]) ^ c->value[2]) | (READ_ONCE(*c->entry[3]) ^ c->value[3]) |
+		 (READ_ONCE(*c->entry[4]) ^ c->value[4]);
 	return likely(!differ) ? c->page : NULL;
 }
 
@@ -452,6 +452,8 @@ static int find_page(struct lodge_vcpu *v, u64 lin, const u8 **page, struct lodg
 
 	smp_rmb();	/* the generation before the tables: lodge_npt_flush() */
 	c->gen = 0;
+	for (c->n = 0; c->n < ARRAY_SIZE(c->entry); c->n++)
+		c->entry[c->n] = &c->value[c->n];	/* a level that the walk does not have */
 	c->n = 0;
 	ret = translate(v, &w, lin & PAGE_MASK, fetch_access(v), &gpa, f);
 	if (ret)

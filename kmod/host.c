@@ -190,47 +190,18 @@ void lodge_host_exit(void)
 }
 
 /**
- * lodge_host_enter - begin using this CPU's virtualization
- * @v: the vCPU about to enter
+ * lodge_host_switch - another vCPU than the last one runs here now
+ * @v: the vCPU; IRQs off
  *
- * Another vCPU than the last one here gets a clean branch predictor: they may be of different
- * security domains.
- *
- * Context: IRQs off, until lodge_host_leave().
- * Return: 0; -EAGAIN when lodge_ops->prepare() has to be called first; -EBUSY when virtualization is
- * off here (hotplug, reboot) or somebody else's.
+ * It gets a clean branch predictor: the two may be of different security domains.
  */
-int lodge_host_enter(struct lodge_vcpu *v)
+void lodge_host_switch(struct lodge_vcpu *v)
 {
 	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
-	int ret;
 
-	if (unlikely(!h->enabled))
-		return -EBUSY;
-	if (lodge_ops->hold) {
-		ret = lodge_ops->hold(v);
-		if (unlikely(ret))
-			return ret;
-	}
-	if (h->last_uid != v->uid) {
-		if (boot_cpu_has(LODGE_FEATURE_IBPB) && h->last_uid)
-			lodge_wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
-		h->last_uid = v->uid;
-	}
-	return 0;
-}
-
-/**
- * lodge_host_leave - end what lodge_host_enter() began
- * @v: the vCPU
- *
- * Context: IRQs off.
- */
-void lodge_host_leave(struct lodge_vcpu *v)
-{
-	if (lodge_ops->release)
-		lodge_ops->release(v);
-	lodge_vmscape_exit();
+	if (boot_cpu_has(LODGE_FEATURE_IBPB) && h->last_uid)
+		lodge_wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+	h->last_uid = v->uid;
 }
 
 /**
@@ -248,30 +219,19 @@ void lodge_dr_touch(struct lodge_vcpu *v)
 	v->dr_live = true;
 }
 
-/**
- * lodge_dr_enter - put the host's debug registers aside, load the guest's if it has any armed
- * @v: the vCPU; window
- * @guest_dr7: its DR7, from the VMCS or VMCB
- *
- * Return: whether DR0-3 hold the guest's values now.
- */
-bool lodge_dr_enter(struct lodge_vcpu *v, u64 guest_dr7)
+/** lodge_dr_save_host - the host has breakpoints armed: put its debug registers aside; window */
+void lodge_dr_save_host(void)
 {
 	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
 
-	if (unlikely(hw_breakpoint_active())) {
-		get_debugreg(h->dr[0], 0);
-		get_debugreg(h->dr[1], 1);
-		get_debugreg(h->dr[2], 2);
-		get_debugreg(h->dr[3], 3);
-		get_debugreg(h->dr6, 6);
-		get_debugreg(h->dr7, 7);
-		set_debugreg(0UL, 7);
-		h->dr_saved = true;
-	}
-	if (unlikely(guest_dr7 & 0xff))
-		lodge_dr_touch(v);
-	return v->dr_live;
+	get_debugreg(h->dr[0], 0);
+	get_debugreg(h->dr[1], 1);
+	get_debugreg(h->dr[2], 2);
+	get_debugreg(h->dr[3], 3);
+	get_debugreg(h->dr6, 6);
+	get_debugreg(h->dr7, 7);
+	set_debugreg(0UL, 7);
+	h->dr_saved = true;
 }
 
 #define dr_out(to, n) do {		\
@@ -282,24 +242,21 @@ bool lodge_dr_enter(struct lodge_vcpu *v, u64 guest_dr7)
 } while (0)
 
 /**
- * lodge_dr_leave - the guest's debug registers out, the host's back
+ * lodge_dr_restore - the guest's DR0-3 out, the host's debug registers back
  * @v: the vCPU; window
- * @guest_dr6: what the hardware left in DR6
  */
-void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6)
+void lodge_dr_restore(struct lodge_vcpu *v)
 {
 	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
 
-	if (unlikely(v->dr_live)) {
+	if (v->dr_live) {
 		dr_out(v->st.dr[0], 0);
 		dr_out(v->st.dr[1], 1);
 		dr_out(v->st.dr[2], 2);
 		dr_out(v->st.dr[3], 3);
 		v->dr_live = false;
 	}
-	if (unlikely(guest_dr6 != DR6_RESERVED))
-		set_debugreg((unsigned long)DR6_RESERVED, 6);
-	if (unlikely(h->dr_saved)) {
+	if (h->dr_saved) {
 		set_debugreg(h->dr[0], 0);
 		set_debugreg(h->dr[1], 1);
 		set_debugreg(h->dr[2], 2);

@@ -4,6 +4,8 @@
 #define LODGE_HOST_H
 
 #include <linux/context_tracking_state.h>
+#include <linux/hw_breakpoint.h>
+#include <asm/debugreg.h>
 
 #include "lodge.h"
 
@@ -28,12 +30,61 @@ struct lodge_host_cpu {
 };
 DECLARE_PER_CPU(struct lodge_host_cpu, lodge_host_cpu);
 
-bool lodge_dr_enter(struct lodge_vcpu *v, u64 guest_dr7);	/* true: DR0-3 are the guest's */
+void lodge_host_switch(struct lodge_vcpu *v);
+
+/*
+ * Begin using this CPU's virtualization; IRQs off until lodge_host_leave(). 0; -EAGAIN when
+ * lodge_ops->prepare() has to be called first; -EBUSY when it is off here (hotplug, reboot) or somebody
+ * else's. A user task can run on a CPU after its hotplug callback: every window asks.
+ */
+static inline int lodge_host_enter(struct lodge_vcpu *v)
+{
+	int ret = 0;
+
+	if (unlikely(!this_cpu_read(lodge_host_cpu.enabled)))
+		return -EBUSY;
+	if (lodge_ops->hold)
+		ret = lodge_ops->hold(v);
+	if (unlikely(this_cpu_read(lodge_host_cpu.last_uid) != v->uid) && !ret)
+		lodge_host_switch(v);
+	return ret;
+}
+
+static inline void lodge_host_leave(struct lodge_vcpu *v)
+{
+	if (lodge_ops->release)
+		lodge_ops->release(v);
+	lodge_vmscape_exit();
+}
+
+void lodge_dr_save_host(void);
 void lodge_dr_touch(struct lodge_vcpu *v);
-void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6);
+void lodge_dr_restore(struct lodge_vcpu *v);
 void lodge_host_machine_check(void);
 u64 lodge_host_spec_ctrl(void);
 extern const u16 lodge_verw_sel;
+
+/*
+ * A window begins: put the host's debug registers aside, load the guest's if its DR7 arms them. True: DR0-3
+ * are the guest's now.
+ */
+static inline bool lodge_dr_enter(struct lodge_vcpu *v, u64 guest_dr7)
+{
+	if (unlikely(hw_breakpoint_active()))
+		lodge_dr_save_host();
+	if (unlikely(guest_dr7 & 0xff))
+		lodge_dr_touch(v);
+	return v->dr_live;
+}
+
+/* It ends: the guest's out, with what the hardware left in DR6, and the host's back. */
+static inline void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6)
+{
+	if (unlikely(guest_dr6 != DR6_RESERVED))
+		set_debugreg((unsigned long)DR6_RESERVED, 6);
+	if (unlikely(v->dr_live || this_cpu_read(lodge_host_cpu.dr_saved)))
+		lodge_dr_restore(v);
+}
 
 /* xfer.c */
 void lodge_ct_enter(void);

@@ -71,6 +71,7 @@ enum lodge_next {
 	NEXT_ENTER,		/* go (back) into the guest */
 	NEXT_HANDLE,		/* v->exit wants its slow handler, outside the window */
 	NEXT_USER,		/* v->run is filled in: return to userspace */
+	NEXT_WORK,		/* the kernel has work for this thread: signals, rescheduling */
 	NEXT_ERRNO = -MAX_ERRNO,/* and above, below 0: what KVM_RUN fails with */
 };
 
@@ -298,6 +299,7 @@ struct lodge_vcpu {
 	struct lodge_vm *vm;		/* [c] */
 	struct kvm_run *run;		/* [c] page 0 of the mmap: shared with userspace, read once */
 	struct page *run_page, *pio_page; /* [c] */
+	void *pio_data;			/* [c] pio_page's address */
 	struct lodge_lapic *lapic;	/* [c] NULL without an in-kernel LAPIC */
 	struct lodge_memslot *last_slot;/* [v] cache of the slot lookup, checked against slots_seq */
 	u64 last_slots_gen;
@@ -325,6 +327,7 @@ struct lodge_vcpu {
 	u64 tsc_deadline;		/* [v] */
 
 	lodge_complete_fn complete;	/* [v] finishes I/O that went to userspace */
+	void (*complete_regs)(struct lodge_vcpu *v);	/* [v] the same, by registers alone */
 	struct lodge_pio {		/* [v] pio.c: a port access that userspace completes */
 		u64 rip, next_rip;	/* of the instruction: gone elsewhere, and nothing is completed */
 		u64 gva;		/* string forms: the memory operand */
@@ -507,8 +510,6 @@ struct lodge_vcpu *lodge_vcpu_by_id(struct lodge_vm *vm, u32 id);
 extern const struct file_operations lodge_dev_fops;
 int lodge_host_get(void);		/* first VM: switch virtualization on everywhere; -EBUSY */
 void lodge_host_put(void);
-int lodge_host_enter(struct lodge_vcpu *v);	/* IRQs off; 0, -EAGAIN, -EBUSY */
-void lodge_host_leave(struct lodge_vcpu *v);
 int lodge_host_init(void);
 void lodge_host_exit(void);
 
@@ -530,10 +531,9 @@ bool lodge_vcpu_runnable(struct lodge_vcpu *v);	/* has a reason not to sleep in 
 struct kvm_vcpu *lodge_xfer_alloc(struct kvm_run *run);
 void lodge_xfer_free(struct kvm_vcpu *x);
 int lodge_xfer_work(struct kvm_vcpu *x);	/* 0 or -EINTR */
-bool lodge_xfer_pending(void);			/* IRQs off */
-bool lodge_xfer_due(void);			/* the same with IRQs on: a hint */
 void lodge_guest_timing_enter(void);		/* IRQs off, once a window */
 void lodge_guest_timing_exit(void);
+void lodge_rcu_quiet(void);			/* IRQs off, after a host interrupt */
 
 /* exit.c */
 extern enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v);

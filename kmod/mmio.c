@@ -59,23 +59,21 @@ static u64 rip_after(struct lodge_vcpu *v, u8 len)
 
 /* -- fast: one access, in the window -- */
 
-static int complete_load(struct lodge_vcpu *v)
+static void complete_load(struct lodge_vcpu *v)
 {
 	u64 val = 0;
 
 	if (lodge_rip(v) != v->mmio.rip)
-		return NEXT_ENTER;
+		return;
 	memcpy(&val, v->run->mmio.data, v->mmio.fast->opsize);
 	lodge_insn_load(v->mmio.fast, v->regs, val);
 	lodge_advance_rip(v, v->mmio.next_rip);
-	return NEXT_ENTER;
 }
 
-static int complete_store(struct lodge_vcpu *v)
+static void complete_store(struct lodge_vcpu *v)
 {
 	if (lodge_rip(v) == v->mmio.rip)
 		lodge_advance_rip(v, v->mmio.next_rip);
-	return NEXT_ENTER;
 }
 
 /*
@@ -153,7 +151,7 @@ enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, gpa_t gpa)
 	v->dirty |= LG_RSP;
 	if (ret == -EOPNOTSUPP) {
 		to_user(v, gpa, insn->opsize, insn->flags & LODGE_INSN_WRITES ? &val : NULL);
-		v->complete = insn->flags & LODGE_INSN_WRITES ? complete_store : complete_load;
+		v->complete_regs = insn->flags & LODGE_INSN_WRITES ? complete_store : complete_load;
 		return NEXT_USER;
 	}
 	if (!(insn->flags & LODGE_INSN_WRITES))

@@ -19,7 +19,7 @@
 
 static void *pio_data(struct lodge_vcpu *v)
 {
-	return page_address(v->pio_page);
+	return v->pio_data;
 }
 
 /**
@@ -84,13 +84,12 @@ static void put_reg(struct lodge_vcpu *v, int r, u64 val, u8 addr_size)
 
 static void put_ax(struct lodge_vcpu *v, const void *data, u8 size)
 {
-	u32 val = 0;
-
-	memcpy(&val, data, size);
 	if (size == 4)
-		v->regs[R_AX] = val;
+		v->regs[R_AX] = READ_ONCE(*(const u32 *)data);
+	else if (size == 2)
+		*(u16 *)&v->regs[R_AX] = READ_ONCE(*(const u16 *)data);
 	else
-		memcpy(&v->regs[R_AX], &val, size);
+		*(u8 *)&v->regs[R_AX] = READ_ONCE(*(const u8 *)data);
 }
 
 static void to_user(struct lodge_vcpu *v, u16 port, u32 count)
@@ -108,14 +107,13 @@ static void to_user(struct lodge_vcpu *v, u16 port, u32 count)
 }
 
 /* The next KVM_RUN after an IN or OUT that went to userspace. */
-static int complete_port(struct lodge_vcpu *v)
+static void complete_port(struct lodge_vcpu *v)
 {
 	if (lodge_rip(v) != v->pio.rip)
-		return NEXT_ENTER;
+		return;
 	if (v->pio.in)
 		put_ax(v, pio_data(v), v->pio.size);
 	lodge_advance_rip(v, v->pio.next_rip);
-	return NEXT_ENTER;
 }
 
 static u64 next_rip(struct lodge_vcpu *v)
@@ -144,9 +142,9 @@ static enum lodge_next simple(struct lodge_vcpu *v, bool window)
 		v->pio.size = size;
 		v->pio.next_rip = next_rip(v);
 		if (!v->pio.in)
-			memcpy(pio_data(v), &val, size);
+			*(u32 *)pio_data(v) = val;	/* of which size bytes count */
 		to_user(v, port, 1);
-		v->complete = complete_port;
+		v->complete_regs = complete_port;
 		return NEXT_USER;
 	}
 	if (v->exit.io.in)

@@ -22,6 +22,7 @@
 #include "host.h"
 #include "irqchip/irqchip.h"
 #include "trace.h"
+#include LODGE_XFER_HEADER
 
 #define SLOW_REQUESTS (~(unsigned long)(BIT(REQ_SLOW) - 1))
 
@@ -185,8 +186,6 @@ static int service(struct lodge_vcpu *v)
 		if (next != NEXT_ENTER)
 			return next;
 	}
-	if (unlikely(lodge_xfer_due()) && lodge_xfer_work(v->xfer))
-		return intr_exit(v);
 	if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 		if (lodge_vcpu_runnable(v) && v->mp_state == KVM_MP_STATE_HALTED) {
 			v->mp_state = KVM_MP_STATE_RUNNABLE;
@@ -212,7 +211,7 @@ static int service(struct lodge_vcpu *v)
 }
 
 /* Where userspace has the 8259s: it could inject an interrupt now. */
-static bool user_may_inject(struct lodge_vcpu *v)
+static __always_inline bool user_may_inject(struct lodge_vcpu *v)
 {
 	return v->ext_vector < 0 && v->inject.type == EVENT_NONE && lodge_irq_allowed(v) &&
 	       (!v->lapic || lodge_lapic_accepts_extint(v));
@@ -240,9 +239,12 @@ static int window(struct lodge_vcpu *v)
 		WRITE_ONCE(v->cpu, cpu);
 	}
 	smp_store_mb(v->mode, MODE_WINDOW);	/* pairs with lodge_kick() */
-	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS) || lodge_xfer_pending() ||
-	    unlikely(lodge_immediate_exit(v->run)))
+	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS || lodge_immediate_exit(v->run)))
 		goto out;
+	if (unlikely(xfer_to_guest_mode_work_pending())) {
+		next = NEXT_WORK;
+		goto out;
+	}
 	ret = lodge_host_enter(v);
 	if (unlikely(ret)) {
 		next = ret == -EAGAIN ? NEXT_ENTER : ret;
@@ -268,8 +270,11 @@ static int window(struct lodge_vcpu *v)
 	} while (next == NEXT_ENTER && !(READ_ONCE(v->requests) & SLOW_REQUESTS));
 	window_close(v);
 	WRITE_ONCE(v->mode, MODE_OUTSIDE);
-	local_irq_enable();	/* the interrupt that ended the window is taken here, on guest time */
-	local_irq_disable();
+	if (v->exit.kind == EXIT_EXTINT) {
+		local_irq_enable();	/* it is taken here, on guest time */
+		local_irq_disable();
+		lodge_rcu_quiet();
+	}
 	lodge_guest_timing_exit();
 out:
 	WRITE_ONCE(v->mode, MODE_OUTSIDE);
@@ -302,6 +307,8 @@ static int run_loop(struct lodge_vcpu *v)
 		}
 		if (next == NEXT_USER)
 			return 0;
+		if (next == NEXT_WORK && lodge_xfer_work(v->xfer))
+			return intr_exit(v);
 		if (next < 0)
 			return next;
 	}
@@ -363,7 +370,10 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 		goto out;
 	v->run->exit_reason = KVM_EXIT_UNKNOWN;
 	v->ran = true;
-	if (complete) {
+	if (likely(v->complete_regs)) {
+		v->complete_regs(v);
+		v->complete_regs = NULL;
+	} else if (complete) {
 		v->complete = NULL;
 		v->srcu_idx = srcu_read_lock(&v->vm->srcu);
 		ret = complete(v);

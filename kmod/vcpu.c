@@ -311,6 +311,7 @@ static int vcpu_init(struct lodge_vcpu *v)
 	if (!v->run_page || !v->pio_page)
 		return ret;
 	v->run = page_address(v->run_page);
+	v->pio_data = page_address(v->pio_page);
 	v->xfer = lodge_xfer_alloc(v->run);
 	if (!v->xfer)
 		return ret;

@@ -52,22 +52,20 @@ int lodge_xfer_work(struct kvm_vcpu *x)
 	return lodge_xfer_handle(x);
 }
 
-/** lodge_xfer_pending - something is due; IRQs off */
-bool lodge_xfer_pending(void)
-{
-	return xfer_to_guest_mode_work_pending();
-}
-
-/** lodge_xfer_due - something is probably due; IRQs on, a hint only */
-bool lodge_xfer_due(void)
-{
-	return __xfer_to_guest_mode_work_pending();
-}
-
 /** lodge_guest_timing_enter - from here on the time is the guest's; IRQs off, once a window */
 void lodge_guest_timing_enter(void)
 {
 	guest_timing_enter_irqoff();
+}
+
+/**
+ * lodge_rcu_quiet - tell RCU that this task holds nothing; IRQs off, after a host interrupt
+ *
+ * Ticks that find the CPU in user mode say so by themselves, but those that hit the guest come when the
+ * window has ended: a vCPU that never leaves would seem to be in the kernel for ever.
+ */
+void lodge_rcu_quiet(void)
+{
 	if (!context_tracking_enabled_this_cpu())
 		lodge_rcu_note();
 }

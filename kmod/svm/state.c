@@ -167,8 +167,13 @@ void svm_state_store(struct lodge_vcpu *v)
 	const struct lodge_state *st = &v->st;
 	u32 d = v->dirty;
 
+	v->dirty = 0;
 	if (d & LG_RIP)
 		b->rip = st->rip;
+	if (likely(!(d & ~(u32)(LG_RIP | LG_RSP)))) {
+		b->rsp = v->regs[R_SP];		/* current after every exit */
+		return;
+	}
 	if (d & LG_RSP)
 		b->rsp = v->regs[R_SP];
 	if (d & LG_RFLAGS)
@@ -205,5 +210,4 @@ void svm_state_store(struct lodge_vcpu *v)
 		b->int_state = st->int_shadow ? INT_SHADOW : 0;
 		b->clean &= ~(CLEAN_NP | CLEAN_LBR);
 	}
-	v->dirty = 0;
 }

@@ -216,8 +216,7 @@ static void svm_window_begin(struct lodge_vcpu *v)
 	}
 	if (!svm_caps.clean)
 		b->clean = 0;
-	lodge_need(v, LG_DR);
-	if (lodge_dr_enter(v, v->st.dr7))
+	if (lodge_dr_enter(v, v->dirty & LG_DR ? v->st.dr7 : b->dr7))
 		b->dr_icpt = 0;
 	else
 		b->dr_icpt = 0x008f000f;	/* DR0-3, and writes of DR7 that would arm them */

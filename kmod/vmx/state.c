@@ -216,10 +216,13 @@ static void store_groups(struct lodge_vcpu *v)
 	u32 d = v->dirty;
 	int i;
 
+	v->dirty = 0;
 	if (d & LG_RIP)
 		vmwrite(G_RIP, st->rip);
 	if (d & LG_RSP)
 		vmwrite(G_RSP, v->regs[R_SP]);
+	if (likely(!(d & ~(u32)(LG_RIP | LG_RSP))))
+		return;
 	if (d & LG_RFLAGS)
 		vmwrite(G_RFLAGS, st->rflags);
 	if (d & LG_CR)
@@ -249,7 +252,6 @@ static void store_groups(struct lodge_vcpu *v)
 		store_misc(st);
 	if (d & (LG_MISC | LG_RFLAGS))
 		store_pending_debug(v);
-	v->dirty = 0;
 }
 
 /**

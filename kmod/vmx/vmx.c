@@ -198,8 +198,7 @@ static void vmx_window_begin(struct lodge_vcpu *v)
 		lodge_tlb_flushed(v);
 		flush_guest(vx);
 	}
-	lodge_need(v, LG_DR);
-	if (lodge_dr_enter(v, v->st.dr7))
+	if (lodge_dr_enter(v, v->dirty & LG_DR ? v->st.dr7 : vmread(G_DR7)))
 		set_debugreg((unsigned long)v->st.dr6, 6);
 	vmx_set_dr_exits(vx, !v->dr_live);
 	syscall_in(vx);
