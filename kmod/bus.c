@@ -156,8 +156,20 @@ static bool covers(const struct lodge_iodev *d, u64 addr, int len)
 	return addr - d->base + len <= d->len;
 }
 
-static int bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write,
-		      bool window)
+/**
+ * lodge_bus_access - lodge_bus_read() and lodge_bus_write(): whatever in-kernel device is there
+ * @v: the vCPU
+ * @bus: BUS_PIO or BUS_MMIO
+ * @addr: port or physical address
+ * @len: 1, 2, 4 or 8
+ * @val: where to, or from
+ * @write: direction
+ * @window: called with IRQs off
+ *
+ * Return: 0, -EOPNOTSUPP (no device), -EAGAIN (not in the window).
+ */
+int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write,
+		     bool window)
 {
 	const struct lodge_bus *b = rcu_dereference_check(v->vm->bus[bus], window ||
 							  srcu_read_lock_held(&v->vm->srcu));
@@ -177,28 +189,6 @@ static int bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *va
 			return ret;
 	}
 	return -EOPNOTSUPP;
-}
-
-/**
- * lodge_bus_read - read from whatever in-kernel device is there
- * @v: the vCPU
- * @bus: BUS_PIO or BUS_MMIO
- * @addr: port or physical address
- * @len: 1, 2, 4 or 8
- * @val: where to
- * @window: called with IRQs off
- *
- * Return: 0, -EOPNOTSUPP (no device), -EAGAIN (not in the window).
- */
-int lodge_bus_read(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool window)
-{
-	return bus_access(v, bus, addr, len, val, false, window);
-}
-
-/** lodge_bus_write - the same for a write */
-int lodge_bus_write(struct lodge_vcpu *v, int bus, u64 addr, int len, const void *val, bool window)
-{
-	return bus_access(v, bus, addr, len, (void *)val, true, window);
 }
 
 /* -- coalesced MMIO -- */

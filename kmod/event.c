@@ -126,16 +126,6 @@ void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e)
 	lodge_set_request(v, REQ_EVENT);
 }
 
-/**
- * lodge_irq_allowed - the guest could take a maskable interrupt now
- * @v: the vCPU
- */
-bool lodge_irq_allowed(struct lodge_vcpu *v)
-{
-	lodge_need(v, LG_RFLAGS | LG_MISC);
-	return (v->st.rflags & X86_EFLAGS_IF) && !v->st.int_shadow;
-}
-
 /* The side effects of an exception happen when its delivery begins, not when it is queued. */
 static void begin_exception(struct lodge_vcpu *v)
 {
@@ -216,7 +206,7 @@ void lodge_evaluate_events(struct lodge_vcpu *v)
 	if (v->inject.type == EVENT_NONE && v->pending_exc.type)
 		begin_exception(v);
 	if (v->nmi_pending) {
-		lodge_need(v, LG_MISC);
+		lodge_need(v, LG_SHADOW);
 		if (v->inject.type == EVENT_NONE && !lodge_ops->nmi_blocked(v) && !v->st.int_shadow) {
 			v->nmi_pending--;
 			v->inject = (struct lodge_event) { .type = EVENT_NMI, .vector = X86_TRAP_NMI };

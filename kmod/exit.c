@@ -72,7 +72,7 @@ int lodge_code_bits(struct lodge_vcpu *v)
 }
 
 /**
- * lodge_insn_len - length of the instruction that just exited
+ * lodge_find_len - length of the instruction that just exited, where the hardware does not say
  * @v: the vCPU
  * @kind: what it must be
  * @next: set where it is not found: what the handler returns
@@ -82,14 +82,12 @@ int lodge_code_bits(struct lodge_vcpu *v)
  * then runs that.
  * Return: 1 to 15; 0: see *@next.
  */
-int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next)
+int lodge_find_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next)
 {
 	struct lodge_walk_fault f;
 	u8 bytes[15];
 	int n;
 
-	if (likely(v->exit.len))
-		return v->exit.len;
 	n = lodge_fetch(v, bytes, sizeof(bytes), &f, v->mode == MODE_WINDOW);
 	if (n > 0) {
 		*next = NEXT_ENTER;
@@ -102,23 +100,17 @@ int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *
 }
 
 /**
- * lodge_advance_rip - the instruction at RIP is done
+ * lodge_end_of_insn - the rest of lodge_advance_rip(), where there is an interrupt shadow or TF
  * @v: the vCPU
- * @next_rip: where the next one is
- *
- * Ends an interrupt shadow; with TF set raises the single-step trap that the hardware would.
  */
-void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
+void lodge_end_of_insn(struct lodge_vcpu *v)
 {
-	lodge_need(v, LG_RIP | LG_RFLAGS | LG_MISC);
-	v->st.rip = next_rip;
-	v->dirty |= LG_RIP;
-	if (unlikely(v->st.int_shadow)) {
+	if (v->st.int_shadow) {
 		v->st.int_shadow = 0;
-		v->dirty |= LG_MISC;
+		v->dirty |= LG_SHADOW;
 		lodge_set_request(v, REQ_EVENT);
 	}
-	if (unlikely(v->st.rflags & X86_EFLAGS_TF)) {
+	if (v->st.rflags & X86_EFLAGS_TF) {
 		v->pending_payload = DR_STEP;
 		lodge_queue_exception(v, X86_TRAP_DB);
 	}

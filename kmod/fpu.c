@@ -32,26 +32,12 @@
 #define XF_OFFERED	(XF_X87 | XF_SSE | XF_AVX | XF_AVX512 | XF_PKRU)
 #define PKRU_BIT	9
 
-static u64 fpu_xcr0_host __ro_after_init;	/* what the kernel runs with */
 static u64 fpu_offered __ro_after_init;
 static u64 fpu_rfbm __ro_after_init;		/* switched by XSAVE and XRSTOR: offered less PKRU */
 static u32 fpu_size __ro_after_init;
 static u32 fpu_pkru_offset __ro_after_init;
 static u32 fpu_mxcsr_mask __ro_after_init;
-static bool fpu_has_pkru __ro_after_init;
-
-static u64 xgetbv0(void)
-{
-	u32 lo, hi;
-
-	asm volatile("xgetbv" : "=a" (lo), "=d" (hi) : "c" (0));
-	return lo | (u64)hi << 32;
-}
-
-static void xsetbv0(u64 val)
-{
-	asm volatile("xsetbv" : : "c" (0), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
-}
+struct lodge_fpu_host lodge_fpu_host __ro_after_init;
 
 /* False when the processor refused the image: it is as it was before. */
 static bool restore(struct xregs_state *x)
@@ -120,11 +106,11 @@ int lodge_fpu_init(void)
 	struct xregs_state *x;
 
 	if (boot_cpu_has(X86_FEATURE_OSXSAVE) || boot_cpu_has(X86_FEATURE_XSAVE)) {
-		fpu_xcr0_host = xgetbv0();
-		fpu_offered = fpu_xcr0_host & XF_OFFERED;
+		lodge_fpu_host.xcr0 = lodge_xgetbv();
+		fpu_offered = lodge_fpu_host.xcr0 & XF_OFFERED;
 		fpu_rfbm = fpu_offered & ~XF_PKRU;
 	}
-	fpu_has_pkru = boot_cpu_has(X86_FEATURE_OSPKE) && (fpu_offered & XF_PKRU);
+	lodge_fpu_host.pkru = boot_cpu_has(X86_FEATURE_OSPKE) && (fpu_offered & XF_PKRU);
 	fpu_size = lodge_fpu_image_size(fpu_offered, false);
 	fpu_pkru_offset = fpu_offered & XF_PKRU ? lodge_host_cpuid(0xd, PKRU_BIT).ebx : 0;
 	if (fpu_size > sizeof(struct kvm_xsave)) {
@@ -205,62 +191,16 @@ void lodge_fpu_exit(struct lodge_vcpu *v)
 	kernel_fpu_end();
 }
 
-static void set_xcr0(struct lodge_vcpu *v, u64 val)
+/**
+ * lodge_fpu_note_xcr0 - XCR0 is another one now: the sizes of the image follow
+ * @v: the vCPU
+ * @val: XCR0
+ */
+void lodge_fpu_note_xcr0(struct lodge_vcpu *v, u64 val)
 {
 	v->fpu.xcr0 = val;
 	v->fpu.size = lodge_fpu_image_size(val, false);
 	v->fpu.compact_size = lodge_fpu_image_size(val, true);
-}
-
-/**
- * lodge_fpu_reread_xcr0 - note an XCR0 that the guest changed without an exit
- * @v: the vCPU; window
- *
- * XSETBV exits by the manual (APM 2, 15.9); but a processor was seen that runs it without telling.
- *
- * Return: XCR0.
- */
-u64 lodge_fpu_reread_xcr0(struct lodge_vcpu *v)
-{
-	u64 now = xgetbv0();
-
-	if (unlikely(now != v->fpu.xcr0))
-		set_xcr0(v, now);
-	return now;
-}
-
-/**
- * lodge_fpu_window_begin - XCR0 and PKRU to the guest's
- * @v: the vCPU; window, no host code that touches user memory until lodge_fpu_window_end()
- */
-void lodge_fpu_window_begin(struct lodge_vcpu *v)
-{
-	if (v->fpu.xcr0 != fpu_xcr0_host && fpu_xcr0_host)
-		xsetbv0(v->fpu.xcr0);
-	if (fpu_has_pkru) {
-		v->fpu.host_pkru = rdpkru();
-		if (v->fpu.pkru != v->fpu.host_pkru)
-			wrpkru(v->fpu.pkru);
-	}
-}
-
-/**
- * lodge_fpu_window_end - XCR0 and PKRU to the host's
- * @v: the vCPU; window
- */
-void lodge_fpu_window_end(struct lodge_vcpu *v)
-{
-	if (fpu_has_pkru) {
-		v->fpu.pkru = rdpkru();
-		if (v->fpu.pkru != v->fpu.host_pkru)
-			wrpkru(v->fpu.host_pkru);
-	}
-	if (fpu_xcr0_host) {
-		u64 now = lodge_fpu_reread_xcr0(v);
-
-		if (now != fpu_xcr0_host)
-			xsetbv0(fpu_xcr0_host);
-	}
 }
 
 /**
@@ -278,9 +218,9 @@ int lodge_set_xcr0(struct lodge_vcpu *v, u64 val)
 		return 1;
 	if (val & XF_AVX512 && (!(val & XF_AVX) || (val & XF_AVX512) != XF_AVX512))
 		return 1;
-	set_xcr0(v, val);
+	lodge_fpu_note_xcr0(v, val);
 	if (v->mode == MODE_WINDOW)
-		xsetbv0(val);
+		lodge_xsetbv(val);
 	return 0;
 }
 
@@ -331,7 +271,7 @@ int lodge_get_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	memcpy(buf, v->fpu.area, fpu_size);
 	if (!fpu_rfbm)
 		out->header.xfeatures = XF_X87 | XF_SSE;
-	if (fpu_has_pkru && v->fpu.pkru) {
+	if (lodge_fpu_host.pkru && v->fpu.pkru) {
 		memcpy(buf + fpu_pkru_offset, &v->fpu.pkru, sizeof(u32));
 		out->header.xfeatures |= XF_PKRU;
 	}
@@ -350,7 +290,7 @@ int lodge_set_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		return -EINVAL;
 	if (in->i387.mxcsr & ~fpu_mxcsr_mask)
 		return -EINVAL;
-	if (fpu_has_pkru && bv & XF_PKRU)
+	if (lodge_fpu_host.pkru && bv & XF_PKRU)
 		memcpy(&pkru, buf + fpu_pkru_offset, sizeof(u32));
 	memcpy(v->fpu.area, buf, fpu_size);
 	v->fpu.area->header.xfeatures = bv & fpu_rfbm;
@@ -364,7 +304,7 @@ int lodge_get_xcrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	struct kvm_xcrs *x = buf;
 
 	memset(x, 0, sizeof(*x));
-	if (!fpu_xcr0_host)
+	if (!lodge_fpu_host.xcr0)
 		return 0;
 	x->nr_xcrs = 1;
 	x->xcrs[0].value = v->fpu.xcr0;
@@ -377,7 +317,7 @@ int lodge_set_xcrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	const struct kvm_xcrs *x = buf;
 	u32 i;
 
-	if (!fpu_xcr0_host || x->nr_xcrs > KVM_MAX_XCRS || x->flags)
+	if (!lodge_fpu_host.xcr0 || x->nr_xcrs > KVM_MAX_XCRS || x->flags)
 		return -EINVAL;
 	for (i = 0; i < x->nr_xcrs; i++)
 		if (x->xcrs[i].xcr == 0)
@@ -388,5 +328,5 @@ int lodge_set_xcrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 /** lodge_fpu_pkru - the guest's PKRU; in or outside the window */
 u32 lodge_fpu_pkru(struct lodge_vcpu *v)
 {
-	return v->mode == MODE_WINDOW && fpu_has_pkru ? rdpkru() : v->fpu.pkru;
+	return v->mode == MODE_WINDOW && lodge_fpu_host.pkru ? rdpkru() : v->fpu.pkru;
 }

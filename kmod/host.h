@@ -6,6 +6,7 @@
 #include <linux/context_tracking_state.h>
 #include <linux/hw_breakpoint.h>
 #include <asm/debugreg.h>
+#include <asm/special_insns.h>
 
 #include "lodge.h"
 
@@ -84,6 +85,63 @@ static inline void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6)
 		set_debugreg((unsigned long)DR6_RESERVED, 6);
 	if (unlikely(v->dr_live || this_cpu_read(lodge_host_cpu.dr_saved)))
 		lodge_dr_restore(v);
+}
+
+/* fpu.c */
+struct lodge_fpu_host {
+	u64 xcr0;		/* what the kernel runs with; 0: no XSAVE */
+	bool pkru;
+};
+extern struct lodge_fpu_host lodge_fpu_host __ro_after_init;
+
+static inline u64 lodge_xgetbv(void)
+{
+	u32 lo, hi;
+
+	asm volatile("xgetbv" : "=a" (lo), "=d" (hi) : "c" (0));
+	return lo | (u64)hi << 32;
+}
+
+static inline void lodge_xsetbv(u64 val)
+{
+	asm volatile("xsetbv" : : "c" (0), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
+}
+
+/*
+ * XCR0, which the guest may have changed without an exit: XSETBV exits by the manual (APM 2, 15.9), but a
+ * processor was seen that runs it without telling. Window.
+ */
+static inline u64 lodge_fpu_reread_xcr0(struct lodge_vcpu *v)
+{
+	u64 now = lodge_xgetbv();
+
+	if (unlikely(now != v->fpu.xcr0))
+		lodge_fpu_note_xcr0(v, now);
+	return now;
+}
+
+/* XCR0 and PKRU to the guest's; no host code that touches user memory until lodge_fpu_window_end(). */
+static inline void lodge_fpu_window_begin(struct lodge_vcpu *v)
+{
+	if (v->fpu.xcr0 != lodge_fpu_host.xcr0 && lodge_fpu_host.xcr0)
+		lodge_xsetbv(v->fpu.xcr0);
+	if (lodge_fpu_host.pkru) {
+		v->fpu.host_pkru = rdpkru();
+		if (v->fpu.pkru != v->fpu.host_pkru)
+			wrpkru(v->fpu.pkru);
+	}
+}
+
+/* And back to the host's. */
+static inline void lodge_fpu_window_end(struct lodge_vcpu *v)
+{
+	if (lodge_fpu_host.pkru) {
+		v->fpu.pkru = rdpkru();
+		if (v->fpu.pkru != v->fpu.host_pkru)
+			wrpkru(v->fpu.host_pkru);
+	}
+	if (lodge_fpu_host.xcr0 && lodge_fpu_reread_xcr0(v) != lodge_fpu_host.xcr0)
+		lodge_xsetbv(lodge_fpu_host.xcr0);
 }
 
 /* xfer.c */

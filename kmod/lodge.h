@@ -94,9 +94,10 @@ enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COU
 #define LG_TABLE	BIT(5)		/* gdt idt */
 #define LG_SYSCALL	BIT(6)		/* star .. sysenter_eip */
 #define LG_DR		BIT(7)		/* dr6 dr7 (dr[] is switched by host.c) */
-#define LG_MISC		BIT(8)		/* pat debugctl, interrupt shadow */
+#define LG_MISC		BIT(8)		/* pat debugctl */
 #define LG_CS		BIT(9)		/* cpl, and of seg[SEG_CS] base, l and db: part of LG_SEG, to read alone */
-#define LG_ALL		(BIT(10) - 1)
+#define LG_SHADOW	BIT(10)		/* int_shadow */
+#define LG_ALL		(BIT(11) - 1)
 
 struct lodge_state {
 	u64 rip, rflags;
@@ -153,6 +154,11 @@ enum lodge_exit_kind {
 #define ACC_USER	BIT(2)
 #define ACC_FETCH	BIT(4)
 
+/* Flags of a port access, in the bits where AMD's EXITINFO1 has them. */
+#define IO_IN		BIT(0)
+#define IO_STRING	BIT(2)
+#define IO_REP		BIT(3)
+
 struct lodge_exit {
 	enum lodge_exit_kind kind;
 	u64 reason;			/* as the hardware numbers it, for KVM_EXIT_FAIL_ENTRY etc. */
@@ -162,9 +168,9 @@ struct lodge_exit {
 		struct {
 			u16 port;
 			u8 size;	/* 1, 2, 4 */
-			u8 addr_size;	/* 2, 4, 8; 0: decode it (string forms) */
-			u8 seg;		/* of OUTS; 0xff: decode it */
-			bool in, str, rep;
+			u8 flags;	/* IO_* */
+			u8 addr_size;	/* string forms: 2, 4, 8; 0: decode it */
+			u8 seg;		/* OUTS; 0xff: decode it */
 			u64 next_rip;	/* 0: rip + len */
 		} io;
 		struct {
@@ -539,9 +545,23 @@ void lodge_rcu_quiet(void);			/* IRQs off, after a host interrupt */
 extern enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v);
 extern enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v);
 enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror);	/* fills run */
-int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
+int lodge_find_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
+/* Length of the instruction that just exited, which must be of this kind; 0: *next is what to return. */
+static inline int lodge_insn_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next)
+{
+	return likely(v->exit.len) ? v->exit.len : lodge_find_len(v, kind, next);
+}
 bool lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
-void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip);	/* also ends the interrupt shadow, raises TF's #DB */
+void lodge_end_of_insn(struct lodge_vcpu *v);
+/* The instruction is done: RIP moves on, an interrupt shadow ends, TF raises the #DB that the hardware would. */
+static inline void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
+{
+	lodge_need(v, LG_RIP | LG_RFLAGS | LG_SHADOW);
+	v->st.rip = next_rip;
+	v->dirty |= LG_RIP;
+	if (unlikely(v->st.int_shadow || v->st.rflags & X86_EFLAGS_TF))
+		lodge_end_of_insn(v);
+}
 
 /* event.c */
 void lodge_queue_exception(struct lodge_vcpu *v, u8 vector);
@@ -549,7 +569,12 @@ void lodge_queue_exception_error(struct lodge_vcpu *v, u8 vector, u32 error);
 void lodge_queue_pf(struct lodge_vcpu *v, u64 gva, u32 error);
 void lodge_queue_nmi(struct lodge_vcpu *v);	/* any context */
 void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e);	/* a delivery that was intercepted */
-bool lodge_irq_allowed(struct lodge_vcpu *v);	/* IF and no shadow */
+/* IF and no shadow: the guest could take a maskable interrupt now. */
+static inline bool lodge_irq_allowed(struct lodge_vcpu *v)
+{
+	lodge_need(v, LG_RFLAGS | LG_SHADOW);
+	return v->st.rflags & X86_EFLAGS_IF && !v->st.int_shadow;
+}
 void lodge_evaluate_events(struct lodge_vcpu *v);	/* window: choose v->inject, open windows */
 
 void lodge_queue_walk_fault(struct lodge_vcpu *v, const struct lodge_walk_fault *f);
@@ -568,9 +593,18 @@ struct lodge_iodev {
 int lodge_bus_add(struct lodge_vm *vm, int bus, struct lodge_iodev *d);	/* slots_lock held; -ENOSPC, -ENOMEM */
 void lodge_bus_del(struct lodge_vm *vm, int bus, struct lodge_iodev *d);/* slots_lock held; synchronizes: d may be freed after */
 void lodge_bus_free(struct lodge_vm *vm);
-/* vm->srcu held. -EOPNOTSUPP: no device; -EAGAIN: window, and the device is not fast. */
-int lodge_bus_read(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool window);
-int lodge_bus_write(struct lodge_vcpu *v, int bus, u64 addr, int len, const void *val, bool window);
+int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write, bool window);
+/* vm->srcu held, or in the window. -EOPNOTSUPP: no device; -EAGAIN: window, and the device is not fast. */
+static inline int lodge_bus_read(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool window)
+{
+	return rcu_access_pointer(v->vm->bus[bus]) ?
+	       lodge_bus_access(v, bus, addr, len, val, false, window) : -EOPNOTSUPP;
+}
+static inline int lodge_bus_write(struct lodge_vcpu *v, int bus, u64 addr, int len, const void *val, bool window)
+{
+	return rcu_access_pointer(v->vm->bus[bus]) ?
+	       lodge_bus_access(v, bus, addr, len, (void *)val, true, window) : -EOPNOTSUPP;
+}
 enum lodge_next lodge_handle_io(struct lodge_vcpu *v, bool window);
 int lodge_linear(struct lodge_vcpu *v, int seg, u64 ea, int len, bool write, u64 *lin);	/* 0, or 1: #GP or #SS queued */
 enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v, u64 gpa);
@@ -585,9 +619,7 @@ void lodge_fpu_destroy(struct lodge_vcpu *v);
 void lodge_fpu_reset(struct lodge_vcpu *v);
 void lodge_fpu_enter(struct lodge_vcpu *v);	/* preemptible -> not; loads the guest's registers */
 void lodge_fpu_exit(struct lodge_vcpu *v);
-void lodge_fpu_window_begin(struct lodge_vcpu *v);	/* XCR0, PKRU: IRQs off */
-void lodge_fpu_window_end(struct lodge_vcpu *v);
-u64 lodge_fpu_reread_xcr0(struct lodge_vcpu *v);
+void lodge_fpu_note_xcr0(struct lodge_vcpu *v, u64 val);
 u32 lodge_fpu_image_size(u64 xcr0, bool compact);	/* bytes */
 u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
 u32 lodge_fpu_size(void);		/* of the standard-format area */

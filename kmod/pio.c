@@ -130,15 +130,15 @@ static enum lodge_next simple(struct lodge_vcpu *v, bool window)
 	u32 val = v->regs[R_AX];
 	int ret;
 
-	if (v->exit.io.in)
+	if (v->exit.io.flags & IO_IN)
 		ret = lodge_bus_read(v, BUS_PIO, port, size, &val, window);
 	else
 		ret = lodge_bus_write(v, BUS_PIO, port, size, &val, window);
 	if (ret == -EAGAIN)
 		return NEXT_HANDLE;
-	trace_kvm_pio(!v->exit.io.in, port, size, 1, val);
+	trace_kvm_pio(!(v->exit.io.flags & IO_IN), port, size, 1, val);
 	if (likely(ret == -EOPNOTSUPP)) {
-		v->pio.in = v->exit.io.in;
+		v->pio.in = v->exit.io.flags & IO_IN;
 		v->pio.size = size;
 		v->pio.next_rip = next_rip(v);
 		if (!v->pio.in)
@@ -147,7 +147,7 @@ static enum lodge_next simple(struct lodge_vcpu *v, bool window)
 		v->complete_regs = complete_port;
 		return NEXT_USER;
 	}
-	if (v->exit.io.in)
+	if (v->exit.io.flags & IO_IN)
 		put_ax(v, &val, size);
 	lodge_advance_rip(v, next_rip(v));
 	return NEXT_ENTER;
@@ -209,7 +209,7 @@ static int string_prefixes(struct lodge_vcpu *v, int *seg)
 	int n;
 
 	v->pio.addr_size = x->io.addr_size;
-	*seg = x->io.in ? SEG_ES : x->io.seg;
+	*seg = x->io.flags & IO_IN ? SEG_ES : x->io.seg;
 	if (x->io.addr_size && *seg != 0xff)
 		return 0;
 	n = lodge_fetch(v, bytes, sizeof(bytes), &f, false);
@@ -222,7 +222,7 @@ static int string_prefixes(struct lodge_vcpu *v, int *seg)
 	if (lodge_decode_strio(bytes, n, lodge_code_bits(v), &s))
 		return 1;	/* the guest changed its code: run what is there now */
 	v->pio.addr_size = s.addr_size;
-	if (!x->io.in)
+	if (!(x->io.flags & IO_IN))
 		*seg = s.seg;
 	return 0;
 }
@@ -243,7 +243,7 @@ static bool string_device(struct lodge_vcpu *v, u16 port, u32 count, u8 *data)
 	return true;
 }
 
-static int string(struct lodge_vcpu *v)
+static noinline int string(struct lodge_vcpu *v)
 {
 	const struct lodge_exit *x = &v->exit;
 	struct lodge_pio *p = &v->pio;
@@ -257,9 +257,9 @@ static int string(struct lodge_vcpu *v)
 	ret = string_prefixes(v, &seg);
 	if (ret)
 		return ret < 0 ? ret : NEXT_ENTER;
-	p->in = x->io.in;
+	p->in = x->io.flags & IO_IN;
 	p->size = x->io.size;
-	p->rep = x->io.rep;
+	p->rep = x->io.flags & IO_REP;
 	p->next_rip = next_rip(v);
 	left = p->rep ? v->regs[R_CX] & addr_mask(p->addr_size) : 1;
 	if (!left) {
@@ -299,7 +299,7 @@ static int string(struct lodge_vcpu *v)
  */
 enum lodge_next lodge_handle_io(struct lodge_vcpu *v, bool window)
 {
-	if (likely(!v->exit.io.str))
+	if (likely(!(v->exit.io.flags & IO_STRING)))
 		return simple(v, window);
 	return window ? NEXT_HANDLE : string(v);
 }

@@ -124,7 +124,7 @@ bool lodge_vcpu_runnable(struct lodge_vcpu *v)
 }
 
 /* HLT, or waiting for INIT and SIPI: sleep until there is something to do or a signal. */
-static void block(struct lodge_vcpu *v)
+static noinline void block(struct lodge_vcpu *v)
 {
 	DECLARE_SWAITQUEUE(wait);
 
@@ -140,7 +140,7 @@ static void block(struct lodge_vcpu *v)
 }
 
 /* Requests that need a sleeping context, most of them rare. */
-static int serve_slow(struct lodge_vcpu *v)
+static noinline int serve_slow(struct lodge_vcpu *v)
 {
 	lodge_take_request(v, REQ_KICK);
 	if (lodge_take_request(v, REQ_NMI)) {
@@ -165,7 +165,7 @@ static int serve_slow(struct lodge_vcpu *v)
 	return NEXT_ENTER;
 }
 
-static int intr_exit(struct lodge_vcpu *v)
+static noinline int intr_exit(struct lodge_vcpu *v)
 {
 	v->run->exit_reason = KVM_EXIT_INTR;
 	v->stat.signal_exits++;
@@ -260,12 +260,12 @@ static int window(struct lodge_vcpu *v)
 		if (v->dirty)
 			lodge_ops->state_store(v);
 		lodge_tlb_enter(v);
-		trace_kvm_entry(v->idx, v->st.rip);
+		trace_kvm_entry(v);
 		lodge_ops->run(v);
 		if (unlikely(v->pv.eoi_pending))
 			lodge_pv_eoi_sync(v);
 		v->stat.exits++;
-		trace_kvm_exit(v->idx, v->st.rip, v->exit.reason, v->exit.info1, v->exit.info2);
+		trace_kvm_exit(v);
 		next = lodge_exit_fast[v->exit.kind](v);
 	} while (next == NEXT_ENTER && !(READ_ONCE(v->requests) & SLOW_REQUESTS));
 	window_close(v);

@@ -320,7 +320,7 @@ int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	struct kvm_vcpu_events *e = buf;
 	const struct lodge_event *exc = v->pending_exc.type ? &v->pending_exc : &v->inject;
 
-	lodge_need(v, LG_MISC);
+	lodge_need(v, LG_SHADOW);
 	memset(e, 0, sizeof(*e));
 	if (exc->type == EVENT_EXCEPTION) {
 		e->exception.injected = 1;
@@ -377,7 +377,7 @@ int lodge_set_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		return -EINVAL;
 	set_injected(v, e);
 	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW) {
-		lodge_touch(v, LG_MISC);
+		lodge_touch(v, LG_SHADOW);
 		v->st.int_shadow = e->interrupt.shadow &
 			(KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS);
 	}

@@ -14,22 +14,22 @@
 struct lodge_vcpu;
 
 TRACE_EVENT(kvm_entry,
-	TP_PROTO(unsigned int vcpu_id, unsigned long rip),
-	TP_ARGS(vcpu_id, rip),
+	TP_PROTO(struct lodge_vcpu *v),
+	TP_ARGS(v),
 	TP_STRUCT__entry(
 		__field(unsigned int, vcpu_id)
 		__field(unsigned long, rip)
 	),
 	TP_fast_assign(
-		__entry->vcpu_id = vcpu_id;
-		__entry->rip = rip;
+		__entry->vcpu_id = v->idx;
+		__entry->rip = v->st.rip;
 	),
 	TP_printk("vcpu %u, rip 0x%lx", __entry->vcpu_id, __entry->rip)
 );
 
 TRACE_EVENT(kvm_exit,
-	TP_PROTO(unsigned int vcpu_id, unsigned long rip, u64 reason, u64 info1, u64 info2),
-	TP_ARGS(vcpu_id, rip, reason, info1, info2),
+	TP_PROTO(struct lodge_vcpu *v),
+	TP_ARGS(v),
 	TP_STRUCT__entry(
 		__field(unsigned int, exit_reason)
 		__field(unsigned long, guest_rip)
@@ -38,11 +38,11 @@ TRACE_EVENT(kvm_exit,
 		__field(unsigned int, vcpu_id)
 	),
 	TP_fast_assign(
-		__entry->exit_reason = reason;
-		__entry->guest_rip = rip;
-		__entry->info1 = info1;
-		__entry->info2 = info2;
-		__entry->vcpu_id = vcpu_id;
+		__entry->exit_reason = v->exit.reason;
+		__entry->guest_rip = v->st.rip;
+		__entry->info1 = v->exit.info1;
+		__entry->info2 = v->exit.info2;
+		__entry->vcpu_id = v->idx;
 	),
 	TP_printk("vcpu %u reason 0x%x rip 0x%lx info1 0x%016llx info2 0x%016llx",
 		  __entry->vcpu_id, __entry->exit_reason, __entry->guest_rip,

@@ -19,7 +19,7 @@
 #include "svm.h"
 
 /* The exit came while an event was being delivered: it has to be delivered again. */
-static void interrupted_event(struct svm_vcpu *sv)
+static noinline void interrupted_event(struct svm_vcpu *sv)
 {
 	u64 info = sv->vmcb->exit_int;
 	struct lodge_event e = { .vector = info & 0xff }, sent = sv->v.inject;
@@ -71,13 +71,13 @@ static void decode_io(struct lodge_exit *x, u64 info)
 {
 	x->kind = EXIT_IO;
 	x->io.port = info >> 16;
-	x->io.in = info & 1;
-	x->io.str = info >> 2 & 1;
-	x->io.rep = info >> 3 & 1;
 	x->io.size = info >> 4 & 7;
-	x->io.addr_size = info >> 7 & 7 ? 2 * (info >> 7 & 7) : 0;
-	x->io.seg = svm_caps.decode ? info >> 10 & 7 : 0xff;
+	x->io.flags = info & (IO_IN | IO_STRING | IO_REP);
 	x->io.next_rip = x->info2;
+	if (unlikely(info & IO_STRING)) {
+		x->io.addr_size = 2 * (info >> 7 & 7);
+		x->io.seg = svm_caps.decode ? info >> 10 & 7 : 0xff;
+	}
 }
 
 static void decode_npf(struct svm_vcpu *sv, struct lodge_exit *x, u64 info)
@@ -152,7 +152,7 @@ static void decode_iret(struct svm_vcpu *sv, struct lodge_exit *x)
 		lodge_set_request(&sv->v, REQ_EVENT);
 }
 
-static void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 code)
+static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 code)
 {
 	struct lodge_vcpu *v = &sv->v;
 
@@ -166,8 +166,7 @@ static void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 code)
 		break;
 	case X_DR0_READ ... X_DR15_WRITE:
 		lodge_dr_touch(v);
-		sv->vmcb->dr_icpt = 0;
-		sv->vmcb->clean &= ~CLEAN_ICPT;
+		svm_set_dr_exits(sv, false);
 		x->kind = EXIT_RETRY;
 		break;
 	case X_EXC0 ... X_EXC31:
@@ -217,7 +216,7 @@ static void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 code)
 }
 
 /* A step over a shadow can also end in another exit: take TF out again. */
-static void track_nmi(struct svm_vcpu *sv)
+static noinline void track_nmi(struct svm_vcpu *sv)
 {
 	struct lodge_vcpu *v = &sv->v;
 

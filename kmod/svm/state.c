@@ -152,8 +152,12 @@ void svm_state_load(struct lodge_vcpu *v, u32 groups)
 		st->dr6 = b->dr6;
 		st->dr7 = b->dr7;
 	}
-	if (groups & LG_MISC)
-		svm_load_misc(st, b);
+	if (groups & LG_MISC) {
+		st->pat = b->pat;
+		st->debugctl = b->debugctl;
+	}
+	if (groups & LG_SHADOW)
+		st->int_shadow = svm_shadow(b);
 	v->avail |= groups;
 }
 
@@ -207,7 +211,8 @@ void svm_state_store(struct lodge_vcpu *v)
 	if (d & LG_MISC) {
 		b->pat = st->pat;
 		b->debugctl = st->debugctl;
-		b->int_state = st->int_shadow ? INT_SHADOW : 0;
 		b->clean &= ~(CLEAN_NP | CLEAN_LBR);
 	}
+	if (d & LG_SHADOW)
+		b->int_state = st->int_shadow ? INT_SHADOW : 0;
 }

@@ -161,7 +161,7 @@ static void svm_vm_free(struct lodge_vm *vm)
 }
 
 /* A fresh ASID; when there is none left, the whole TLB goes. */
-static void new_asid(struct svm_vcpu *sv, struct svm_cpu *sc)
+static noinline void new_asid(struct svm_vcpu *sv, struct svm_cpu *sc)
 {
 	struct svm_vmcb *b = sv->vmcb;
 
@@ -175,7 +175,7 @@ static void new_asid(struct svm_vcpu *sv, struct svm_cpu *sc)
 	b->clean &= ~CLEAN_ASID;
 }
 
-static void flush_guest(struct svm_vcpu *sv, struct svm_cpu *sc)
+static noinline void flush_guest(struct svm_vcpu *sv, struct svm_cpu *sc)
 {
 	sv->v.stat.tlb_flush++;
 	if (svm_caps.flush_asid && sv->asid_gen == sc->asid_gen)
@@ -197,12 +197,12 @@ static void svm_window_begin(struct lodge_vcpu *v)
 	struct svm_vmcb *b = sv->vmcb;
 	u64 gen = READ_ONCE(v->vm->npt.gen);
 
-	sv->host_pa = page_to_phys(sc->host);
-	asm volatile("vmsave %%rax" : : "a" (sv->host_pa) : "memory");
 	if (v->moved) {
+		sv->host_pa = page_to_phys(sc->host);
 		b->clean = 0;
 		sv->asid_gen = 0;
 	}
+	asm volatile("vmsave %%rax" : : "a" (sv->host_pa) : "memory");
 	if (sv->asid_gen != sc->asid_gen) {
 		new_asid(sv, sc);
 		lodge_tlb_flushed(v);
@@ -216,10 +216,8 @@ static void svm_window_begin(struct lodge_vcpu *v)
 	}
 	if (!svm_caps.clean)
 		b->clean = 0;
-	if (lodge_dr_enter(v, v->dirty & LG_DR ? v->st.dr7 : b->dr7))
-		b->dr_icpt = 0;
-	else
-		b->dr_icpt = 0x008f000f;	/* DR0-3, and writes of DR7 that would arm them */
+	if (unlikely(lodge_dr_enter(v, v->dirty & LG_DR ? v->st.dr7 : b->dr7)))
+		svm_set_dr_exits(sv, false);
 	if (svm_caps.tsc_aux && v->tsc_aux != sc->tsc_aux)
 		lodge_wrmsr(MSR_TSC_AUX, v->tsc_aux);
 	if (sc->xss)			/* XSAVES cannot be intercepted: the guest's XSS is 0 */
@@ -239,6 +237,8 @@ static void svm_window_end(struct lodge_vcpu *v)
 		lodge_wrmsr(MSR_IA32_XSS, sc->xss);
 	if (v->spec_live)
 		v->spec_ctrl = sv->spec.guest;
+	if (unlikely(v->dr_live))
+		svm_set_dr_exits(sv, true);
 	lodge_dr_leave(v, sv->vmcb->dr6);
 }
 
@@ -287,8 +287,8 @@ static void svm_run(struct lodge_vcpu *v)
 	v->regs[R_SP] = b->rsp;
 	v->st.rip = b->rip;
 	v->st.rflags = b->rflags;
-	svm_load_misc(&v->st, b);	/* nearly every exit asks for the interrupt shadow */
-	v->avail = LG_RIP | LG_RSP | LG_RFLAGS | LG_MISC;
+	v->st.int_shadow = svm_shadow(b);	/* nearly every exit asks for it */
+	v->avail = LG_RIP | LG_RSP | LG_RFLAGS | LG_SHADOW;
 	b->tlb_ctl = SVM_TLB_KEEP;
 	b->event_inj = 0;
 	b->clean = CLEAN_ALL;

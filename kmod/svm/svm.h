@@ -65,16 +65,15 @@ void svm_set_event(struct lodge_vcpu *v);
 void svm_set_tsc_offset(struct lodge_vcpu *v);
 bool svm_nmi_blocked(struct lodge_vcpu *v);
 void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked);
+void svm_set_dr_exits(struct svm_vcpu *sv, bool on);
 int svm_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
 
 /* state.c */
 void svm_state_load(struct lodge_vcpu *v, u32 groups);
 void svm_state_store(struct lodge_vcpu *v);
-static inline void svm_load_misc(struct lodge_state *st, const struct svm_vmcb *b)
+static inline u8 svm_shadow(const struct svm_vmcb *b)
 {
-	st->pat = b->pat;
-	st->debugctl = b->debugctl;
-	st->int_shadow = b->int_state & INT_SHADOW ? KVM_X86_SHADOW_INT_STI : 0;
+	return b->int_state & INT_SHADOW ? KVM_X86_SHADOW_INT_STI : 0;
 }
 
 /* exit.c */

@@ -142,6 +142,7 @@ void svm_vcpu_reset(struct lodge_vcpu *v)
 	sv->nmi_iret = sv->nmi_step = false;
 	sv->vtpr = 0;
 	svm_set_nmi_blocked(v, false);
+	svm_set_dr_exits(sv, !v->dr_live);
 	svm_set_intercepts(v);
 	svm_set_tsc_offset(v);
 }
@@ -210,7 +211,7 @@ void svm_set_windows(struct lodge_vcpu *v, bool irq, bool nmi)
 	bool shadow = false;
 
 	if (unlikely(irq)) {
-		lodge_need(v, LG_MISC);
+		lodge_need(v, LG_SHADOW);
 		shadow = v->st.int_shadow;
 	}
 	set_virq(sv->vmcb, irq && !shadow ? V_IRQ | V_PRIO | V_IGN_TPR : 0);
@@ -286,6 +287,17 @@ void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked)
 		sv->vmcb->icpt1 |= ICPT1_IRET;
 	else
 		sv->vmcb->icpt1 &= ~ICPT1_IRET;
+	sv->vmcb->clean &= ~CLEAN_ICPT;
+}
+
+/**
+ * svm_set_dr_exits - whether the guest's accesses to DR0-3 exit, and writes of DR7, which could arm them
+ * @sv: the vCPU
+ * @on: DR0-3 hold the host's values
+ */
+void svm_set_dr_exits(struct svm_vcpu *sv, bool on)
+{
+	sv->vmcb->dr_icpt = on ? 0x008f000f : 0;
 	sv->vmcb->clean &= ~CLEAN_ICPT;
 }
 

@@ -18,7 +18,7 @@
 #include "vmx.h"
 
 /* The exit came while an event was being delivered: it has to be delivered again (28.2.4). */
-static void interrupted_event(struct vmx_vcpu *vx, u32 info)
+static noinline void interrupted_event(struct vmx_vcpu *vx, u32 info)
 {
 	struct lodge_event e = {
 		.vector = info & 0xff, .has_error = !!(info & INTR_ERROR), .len = vmread(EXIT_INSN_LEN),
@@ -54,17 +54,13 @@ static void decode_io(struct vmx_vcpu *vx, struct lodge_exit *x)
 	x->kind = EXIT_IO;
 	x->io.port = q >> 16;
 	x->io.size = (q & 7) + 1;
-	x->io.in = q >> 3 & 1;
-	x->io.str = q >> 4 & 1;
-	x->io.rep = q >> 5 & 1;
-	x->io.addr_size = 0;
-	x->io.seg = 0xff;
+	x->io.flags = (q >> 3 & IO_IN) | (q >> 2 & (IO_STRING | IO_REP));
 	x->io.next_rip = 0;
-	if (unlikely(x->io.str && vmx_caps.ins_info)) {
-		u32 info = vmread(EXIT_INSN_INFO);
+	if (unlikely(x->io.flags & IO_STRING)) {
+		u32 info = vmx_caps.ins_info ? vmread(EXIT_INSN_INFO) : 0;
 
-		x->io.addr_size = 2 << (info >> 7 & 7);
-		x->io.seg = x->io.in ? SEG_ES : info >> 15 & 7;
+		x->io.addr_size = vmx_caps.ins_info ? 2 << (info >> 7 & 7) : 0;
+		x->io.seg = vmx_caps.ins_info ? info >> 15 & 7 : 0xff;
 	}
 }
 
@@ -131,7 +127,7 @@ static void decode_cr(struct lodge_exit *x)
 		x->cr.gpr = 0;
 }
 
-static void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 reason)
+static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 reason)
 {
 	struct lodge_vcpu *v = &vx->v;
 

@@ -125,17 +125,16 @@ static void store_cr(struct vmx_vcpu *vx, const struct lodge_state *st)
 	}
 }
 
-static void load_misc(struct lodge_state *st)
+static u8 load_shadow(void)
 {
 	u32 block = vmread(G_INTERRUPTIBILITY);
 
-	st->pat = vmread(G_PAT);
-	st->debugctl = vmread(G_DEBUGCTL);
-	st->int_shadow = (block & BLOCK_STI ? KVM_X86_SHADOW_INT_STI : 0) |
-			 (block & BLOCK_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0);
+	if (likely(!(block & (BLOCK_STI | BLOCK_MOV_SS))))
+		return 0;
+	return block & BLOCK_STI ? KVM_X86_SHADOW_INT_STI : KVM_X86_SHADOW_INT_MOV_SS;
 }
 
-static void store_misc(const struct lodge_state *st)
+static void store_shadow(const struct lodge_state *st)
 {
 	u32 block = vmread(G_INTERRUPTIBILITY) & ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
 
@@ -143,8 +142,6 @@ static void store_misc(const struct lodge_state *st)
 		block |= BLOCK_MOV_SS;
 	else if (st->int_shadow & KVM_X86_SHADOW_INT_STI)
 		block |= BLOCK_STI;
-	vmwrite(G_PAT, st->pat);
-	vmwrite(G_DEBUGCTL, st->debugctl);
 	vmwrite(G_INTERRUPTIBILITY, block);
 }
 
@@ -205,8 +202,12 @@ static void load_groups(struct lodge_vcpu *v, u32 groups)
 			st->dr6 = dr6;
 		}
 	}
-	if (groups & LG_MISC)
-		load_misc(st);
+	if (groups & LG_MISC) {
+		st->pat = vmread(G_PAT);
+		st->debugctl = vmread(G_DEBUGCTL);
+	}
+	if (groups & LG_SHADOW)
+		st->int_shadow = load_shadow();
 	v->avail |= groups;
 }
 
@@ -248,9 +249,13 @@ static void store_groups(struct lodge_vcpu *v)
 		if (v->dr_live)
 			set_debugreg((unsigned long)st->dr6, 6);
 	}
-	if (d & LG_MISC)
-		store_misc(st);
-	if (d & (LG_MISC | LG_RFLAGS))
+	if (d & LG_MISC) {
+		vmwrite(G_PAT, st->pat);
+		vmwrite(G_DEBUGCTL, st->debugctl);
+	}
+	if (d & LG_SHADOW)
+		store_shadow(st);
+	if (d & (LG_SHADOW | LG_MISC | LG_RFLAGS))
 		store_pending_debug(v);
 }
 

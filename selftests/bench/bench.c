@@ -41,7 +41,12 @@ static void result(const char *name, u64 total, u64 rounds)
 
 static bool on_amd;
 
-static void op_cpuid(void) { asm volatile("cpuid" : : "a"(0), "c"(0) : "ebx", "edx"); }
+static void op_cpuid(void)
+{
+	u32 a = 0, c = 0;
+
+	asm volatile("cpuid" : "+a"(a), "+c"(c) : : "ebx", "edx");
+}
 static void op_rdmsr(void) { asm volatile("rdmsr" : : "c"(0x1a0) : "eax", "edx"); }
 static void op_out(void) { asm volatile("outl %%eax, %%dx" : : "a"(0), "d"(0x510)); }
 static void op_mmio_write(void) { mmio_write32(HOLE, 1); }
