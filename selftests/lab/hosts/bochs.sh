@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the two Bochs hosts share; bochs-intel.sh and bochs-amd.sh name the processor.
+# What the Bochs hosts share; bochs-intel.sh, bochs-skylake.sh and bochs-amd.sh name the processor.
 #
 # Bochs interprets one instruction after the other and checks what the manuals say must be checked:
 # a VMCS or VMCB that QEMU would take is refused, and the reason is in its log. Its time is its count
@@ -11,6 +11,8 @@
 HOST_TOOLS=(bochs-bin=bochs /usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so=bochs-term
 	/usr/share/bochs/BIOS-bochs-latest=bochsbios /usr/share/vgabios/vgabios.bin=vgabios
 	as=binutils ld=binutils)
+BOCHS=(bochs-bin)
+BOCHS_BIOS=/usr/share/bochs/BIOS-bochs-latest
 # It takes the seeds of RDRAND from the clock.
 FROZEN_CLOCK=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1
 [ -z "${icount:-}" ] || HOST_TOOLS+=("$FROZEN_CLOCK=libfaketime")
@@ -96,17 +98,46 @@ host_image() {
 	truncate -s $(((size + 516095) / 516096 * 516096)) "$disk"
 }
 
+# Debian 13's Bochs in place of the machine's: unpacked, with the C and C++ libraries that it was built
+# for. The other libraries are those of the machine's Bochs.
+bochs_3() {
+	local dir=$LAB_CACHE/bochs-3.0 pkg debs=()
+	lab_lock
+	lab_apt_open 6.12
+	for pkg in bochs bochsbios libc6 libgcc-s1 libstdc++6 libtinfo6; do
+		lab_deb "$pkg"
+		debs+=("$lab_file")
+	done
+	if [ "$(cat "$dir/made-of" 2>/dev/null)" != "${debs[*]}" ]; then
+		rm -rf "$dir"
+		mkdir -p "$dir"
+		for pkg in "${debs[@]}"; do dpkg-deb -x "$pkg" "$dir"; done
+		echo "${debs[*]}" >"$dir/made-of"
+	fi
+	lab_unlock
+	unset APT_CONFIG
+	BOCHS_BIOS=$dir/usr/share/bochs/BIOS-bochs-latest
+	export LTDL_LIBRARY_PATH=$dir/usr/lib/x86_64-linux-gnu/bochs/plugins
+	BOCHS=("$dir/usr/lib64/ld-linux-x86-64.so.2" --library-path "$dir/usr/lib/x86_64-linux-gnu"
+		"$dir/usr/bin/bochs-bin")
+}
+
 host_command() {
 	local run_port="mode=file, dev=$work/out" panic=fatal i
 	[ -z "$tty" ] || run_port="mode=term, dev=$(tty)"
+	case ${LODGE_LAB_BOCHS:-${HOST_BOCHS:-2.7}} in
+	2.7) ;;
+	3.0) bochs_3 ;;
+	*) die "LODGE_LAB_BOCHS is 2.7 or 3.0" ;;
+	esac
 	host_image
 	for ((i = 0; i < smp; i++)); do panic+=${HOST_CPU_PANIC:+", cpu$i=$HOST_CPU_PANIC"}; done
 	cat >"$work/bochsrc" <<-EOT
 	config_interface: textconfig
 	display_library: rfb, options="timeout=0"
-	romimage: file=/usr/share/bochs/BIOS-bochs-latest
+	romimage: file=$BOCHS_BIOS
 	vgaromimage: file=/usr/share/vgabios/vgabios.bin
-	cpu: model=$HOST_MODEL, count=$smp, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+	cpu: model=${LODGE_LAB_CPU:-$HOST_MODEL}, count=$smp, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
 	memory: guest=$mem, host=$((mem < 2048 ? mem : 2048))
 	ata0-master: type=disk, path=$work/disk.img, mode=flat
 	boot: disk
@@ -131,7 +162,7 @@ host_command() {
 		yes continue | head -n 100000 || true
 		echo quit
 	} >"$work/bochs.debugger"
-	command=(bochs-bin -q -f "$work/bochsrc" -rc "$work/bochs.debugger")
+	command=("${BOCHS[@]}" -q -f "$work/bochsrc" -rc "$work/bochs.debugger")
 	[ -z "$icount" ] || command=(env LD_PRELOAD="$FROZEN_CLOCK" FAKETIME_DONT_FAKE_MONOTONIC=1
 		FAKETIME="2024-01-01 00:00:00" "${command[@]}")
 }
