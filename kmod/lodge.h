@@ -291,6 +291,7 @@ struct lodge_vcpu {
 	unsigned long requests;		/* [a] BIT(REQ_*) */
 	int mode;			/* [v] written, [a] read: MODE_* */
 	int cpu;			/* [v] the CPU of the last window, -1 before */
+	u64 timer_tsc;			/* [v] host TSC at which the vendor's timer ends the guest; 0: never */
 	u64 npt_gen;			/* [v] generation of the tables last entered with */
 	struct lodge_exit exit;		/* [v] */
 	struct lodge_event inject;	/* [v] being delivered: in the hardware at the next entry */
@@ -363,6 +364,7 @@ struct lodge_vcpu {
 	bool sigset_active;		/* [v] */
 	u64 uid;				/* [c] never used again: who ran last on a CPU */
 	bool moved;			/* [v] no window has begun yet on this CPU since it came here */
+	bool entry_timer;		/* [c] the vendor's entry heeds timer_tsc */
 	bool spec_live;			/* [v] the guest uses SPEC_CTRL: no exit for it */
 	bool dr_live;			/* [v] DR0-3 hold the guest's values in this window */
 	int srcu_idx;			/* [v] */
@@ -686,4 +688,5 @@ u64 lodge_guest_tsc(struct lodge_vcpu *v);
 
 /* module parameters, main.c */
 extern bool lodge_npt_huge;
+extern bool lodge_preemption_timer;	/* for vCPUs made from now on */
 #endif

@@ -20,6 +20,10 @@ bool lodge_npt_huge = true;
 module_param_named(huge, lodge_npt_huge, bool, 0444);
 MODULE_PARM_DESC(huge, "Map guest memory with 2M and 1G pages where the host has them (default on)");
 
+bool lodge_preemption_timer = true;
+module_param_named(preemption_timer, lodge_preemption_timer, bool, 0644);
+MODULE_PARM_DESC(preemption_timer, "Let the processor's own timer end the guest at a TSC deadline, where it has one (default on; Intel only)");
+
 static char *node = "lodge";
 module_param(node, charp, 0444);
 MODULE_PARM_DESC(node, "Name of the device node: lodge (default), or kvm to take /dev/kvm's number where kvm.ko is not loaded");

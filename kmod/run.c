@@ -128,6 +128,7 @@ static noinline void block(struct lodge_vcpu *v)
 {
 	DECLARE_SWAITQUEUE(wait);
 
+	lodge_lapic_timer_sleep(v);
 	for (;;) {
 		prepare_to_swait_exclusive(&v->wq, &wait, TASK_INTERRUPTIBLE);
 		if (lodge_vcpu_runnable(v) || signal_pending(current) ||

@@ -6,6 +6,7 @@
  * What is checked is never that something happens soon, only that it happens at all, not too
  * early, and as often as it should.
  */
+#include <pthread.h>
 #include <time.h>
 
 #include "vm.h"
@@ -175,6 +176,96 @@ TEST(tsc_deadline, "APIC timer, TSC deadline: not early, in the past at once, 0 
 	if (!check_cap(KVM_CAP_TSC_DEADLINE_TIMER))
 		test_skip("no KVM_CAP_TSC_DEADLINE_TIMER");
 	DONE(v);
+}
+
+static u64 tsc_per_ms;
+static volatile u64 armed;
+
+/* The one that is armed has come, not one before it. */
+static void deadline_came(struct frame *f)
+{
+	(void)f;
+	GUEST_TRUE(rdtsc() >= armed);
+	eoi();
+}
+
+static void arm_deadline(u64 ms)
+{
+	armed = rdtsc() + ms * tsc_per_ms;
+	wrmsr(0x6e0, armed);
+}
+
+static void rearm_guest(void)
+{
+	apic_enable();
+	pics_off();
+	on_vector[TIMER] = deadline_came;
+	on_vector[0x51] = just_eoi;
+	apic_write(APIC_LVTT, 0x40000 | TIMER);
+	report(1, 0, 0, 0);
+	cli();
+	arm_deadline(20);
+	sti_hlt();		/* the other interrupt ends it, most likely */
+	cli();
+	arm_deadline(60);
+	spin_openly();
+	while (rdtsc() < armed)
+		cpu_pause();
+	for (u64 i = 0; !vector_count[TIMER]; i++)
+		GUEST_TRUE(i < 100000000);
+	GUEST_IS(vector_count[0x51], 1);
+	done();
+}
+
+static void *wake_soon(void *vm)
+{
+	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = 0x51 };
+
+	usleep(3000);
+	GE(OK(ioctl(((struct vm *)vm)->fd, KVM_SIGNAL_MSI, &msi)), 1);
+	return NULL;
+}
+
+TEST(deadline_rearm, "a deadline that another interrupt overtakes in HLT, then moved: not at the old time")
+{
+	struct vcpu *v = timer_vcpu(rearm_guest);
+	pthread_t t;
+
+	if (!check_cap(KVM_CAP_TSC_DEADLINE_TIMER))
+		test_skip("no KVM_CAP_TSC_DEADLINE_TIMER");
+	GUEST(v->vm, tsc_per_ms) = OK(ioctl(v->fd, KVM_GET_TSC_KHZ, 0));
+	REPORT(v, 1);
+	EQ(pthread_create(&t, NULL, wake_soon, v->vm), 0);
+	DONE(v);
+	EQ(pthread_join(t, NULL), 0);
+}
+
+static void far_guest(void)
+{
+	apic_enable();
+	apic_write(APIC_LVTT, 0x40000 | TIMER);
+	wrmsr(0x6e0, rdtsc() + tsc_per_ms);
+	report(1, 0, 0, 0);			/* 20 ms pass */
+	done();
+}
+
+TEST(deadline_saved, "a deadline that passes in userspace: KVM_GET_MSRS and KVM_GET_LAPIC do not lose it")
+{
+	struct vcpu *v = timer_vcpu(far_guest);
+	struct kvm_lapic_state s;
+
+	if (!check_cap(KVM_CAP_TSC_DEADLINE_TIMER))
+		test_skip("no KVM_CAP_TSC_DEADLINE_TIMER");
+	GUEST(v->vm, tsc_per_ms) = OK(ioctl(v->fd, KVM_GET_TSC_KHZ, 0));
+	REPORT(v, 1);
+	usleep(20000);
+	/* What is saved tells of it, one way or the other. */
+	if (!get_msr(v, 0x6e0)) {
+		OK(ioctl(v->fd, KVM_GET_LAPIC, &s));
+		EQ(s.regs[APIC_IRR + (TIMER >> 5) * 16 + (TIMER % 32) / 8] >> TIMER % 8 & 1, 1);
+	} else {
+		TRUE(true);
+	}
 }
 
 static void deadline_user_guest(void)

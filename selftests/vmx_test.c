@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What only Intel's processors have: VM entries that are refused for the guest's state, and task
- * switches, which always exit.
+ * What only Intel's processors have: VM entries that are refused for the guest's state, task
+ * switches, which always exit, and a timer that ends the guest.
  */
+#include <fcntl.h>
+
 #include "vm.h"
 
 static void idle_guest(void)
@@ -88,4 +90,119 @@ TEST(task_switch, "JMP to a TSS: carried out, or INTERNAL_ERROR with the registe
 		EQ(get_regs(v).rax, 0x77);
 		EQ(get_sregs(v).tr.selector, 0x20);
 	}
+}
+
+/* ---- the preemption timer ---- */
+
+enum { TIMER = 0x71, ROUNDS = 20, EXIT_TIMER = 52 };
+
+static u64 round_ticks;
+static volatile u64 deadline;
+
+static void on_time(struct frame *f)
+{
+	(void)f;
+	GUEST_TRUE(rdtsc() >= deadline);
+	eoi();
+}
+
+static void deadlines_guest(void)
+{
+	apic_enable();
+	pics_off();
+	on_vector[TIMER] = on_time;
+	apic_write(APIC_LVTT, 0x40000 | TIMER);
+	spin_openly();
+	for (u32 i = 0; i < ROUNDS; i++) {
+		deadline = rdtsc() + round_ticks;
+		wrmsr(0x6e0, deadline);
+		for (u64 j = 0; vector_count[TIMER] == i; j++)
+			GUEST_TRUE(j < 100000000);
+		GUEST_IS(vector_count[TIMER], i + 1);
+	}
+	cli();
+	deadline = rdtsc() + round_ticks;
+	wrmsr(0x6e0, deadline);
+	sti_hlt();
+	GUEST_IS(vector_count[TIMER], ROUNDS + 1);
+	/* none is left */
+	deadline = rdtsc() + 2 * round_ticks;
+	spin_openly();
+	while (rdtsc() < deadline)
+		cpu_pause();
+	GUEST_IS(vector_count[TIMER], ROUNDS + 1);
+	done();
+}
+
+static bool put(const char *dir, const char *name, const char *text)
+{
+	char path[200];
+	bool done;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_TRUNC);
+	done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* Runs the guest; how many exits of this thread were the timer's. */
+static u64 timer_exits(const char *event)
+{
+	struct vcpu *v = vcpu_long(vm_new_irqchip(), 0, deadlines_guest);
+	char line[500];
+	u64 n = 0;
+	FILE *f;
+
+	GUEST(v->vm, round_ticks) = OK(ioctl(v->fd, KVM_GET_TSC_KHZ, 0));	/* 1 ms */
+	snprintf(line, sizeof(line), "exit_reason == %d && common_pid == %d", EXIT_TIMER, getpid());
+	TRUE(put(event, "filter", line));
+	TRUE(put(event, "enable", "1"));
+	DONE(v);
+	TRUE(put(event, "enable", "0"));
+	f = fopen("/sys/kernel/tracing/trace", "r");
+	TRUE(f);
+	while (fgets(line, sizeof(line), f))
+		n += line[0] != '#' && strstr(line, "kvm_exit:");
+	fclose(f);
+	TRUE(put("/sys/kernel/tracing", "trace", ""));
+	return n;
+}
+
+static bool parameter(const char *dir)
+{
+	char path[200], c = 'N';
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/preemption_timer", dir);
+	fd = open(path, O_RDONLY);
+	EQ(read(fd, &c, 1), 1);
+	close(fd);
+	return c == 'Y';
+}
+
+TEST(preemption_timer, "TSC deadlines by the preemption timer, and by the host's: not early, all come, by that timer")
+{
+	const char *dir = device_is_kvm() ? "/sys/module/kvm_intel/parameters" : "/sys/module/lodge/parameters";
+	const char *event = device_is_kvm() ? "/sys/kernel/tracing/events/kvm/kvm_exit" :
+			    "/sys/kernel/tracing/events/lodge/kvm_exit";
+	bool was;
+
+	intel_only();
+	if (access(event, W_OK))
+		test_skip("no tracefs to see the exits in");
+	was = parameter(dir);
+	/* KVM's parameter is fixed at load. */
+	if (!was && !put(dir, "preemption_timer", "Y"))
+		note("switched off for good");
+	else
+		GE(timer_exits(event), ROUNDS);
+	if (was && !put(dir, "preemption_timer", "N"))
+		note("switched on for good");
+	else
+		EQ(timer_exits(event), 0);
+	if (was)
+		put(dir, "preemption_timer", "Y");
 }

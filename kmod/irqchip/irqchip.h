@@ -67,6 +67,8 @@ lodge_vcpu_ioctl lodge_ioc_get_lapic, lodge_ioc_set_lapic;
 u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v);
 void lodge_lapic_set_tsc_deadline(struct lodge_vcpu *v, u64 tsc);	/* window or not; 0 disarms */
 void lodge_lapic_tsc_changed(struct lodge_vcpu *v);		/* TSC offset moved: re-arm */
+void lodge_lapic_timer_check(struct lodge_vcpu *v);		/* vCPU thread, window or not */
+void lodge_lapic_timer_sleep(struct lodge_vcpu *v);		/* vCPU thread; NULL is fine */
 
 /* -- lapic_ipi.c: any context -- */
 int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m);	/* so many took it */

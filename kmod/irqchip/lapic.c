@@ -581,6 +581,7 @@ int lodge_ioc_get_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 	if (!l)
 		return -EINVAL;
+	lodge_lapic_timer_check(v);
 	memcpy(out, l->regs, sizeof(l->regs));
 	if (lapic_x2(v))
 		out[APIC_ID >> 2] = v->id << 24;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The LAPIC's timer: one-shot, periodic and TSC deadline, on one hrtimer.
+ * The LAPIC's timer: one-shot, periodic and TSC deadline, on one hrtimer; a deadline also on the
+ * timer that a processor may have for its guest.
  *
  * Its bus runs at 1 GHz (what KVM's guests know), so a count is nanoseconds shifted by the divider
  * and arming needs no division. A deadline is scaled by a factor computed once.
@@ -8,6 +9,11 @@
  * The timer fires in a host interrupt, hard even on PREEMPT_RT, and sets the vector in IRR right
  * there; it is pinned to the CPU that armed it, usually the one the vCPU runs on, where the host's
  * timer interrupt itself ends the window.
+ *
+ * Where there is such a timer (v->entry_timer) a deadline is v->timer_tsc: the vendor sees to it
+ * that the guest is left then, and calls lodge_lapic_timer_check(). Arming it costs no more than
+ * the store. It can only end a guest that runs: a vCPU that goes to sleep hands the deadline over
+ * to the hrtimer. In userspace nobody misses it, for KVM_GET_LAPIC looks too.
  *
  * Races: the callback reads LVTT, TMICT and the period, which the vCPU's thread writes only after it
  * cancelled the timer and so waited for the callback. A deadline is different: it is re-armed while an
@@ -47,6 +53,12 @@ static void arm(struct lodge_lapic *l, u64 ns)
 	hrtimer_start(&l->timer, ktime_add_ns(ktime_get(), ns), HRTIMER_MODE_ABS_PINNED_HARD);
 }
 
+/* A TSC deadline so many cycles away: rounded up, the guest must not find it still ahead. */
+static void arm_cycles(struct lodge_lapic *l, u64 cycles)
+{
+	arm(l, mul_u64_u64_shr(cycles, l->ns_mult, 32) + 1);
+}
+
 static void expire_now(struct lodge_lapic *l)
 {
 	u32 lvt = lapic_get(l, APIC_LVTT);
@@ -64,7 +76,7 @@ void lapic_timer_init(struct lodge_lapic *l)
 void lapic_timer_stop(struct lodge_lapic *l)
 {
 	hrtimer_cancel(&l->timer);
-	l->v->tsc_deadline = 0;
+	l->v->tsc_deadline = l->v->timer_tsc = 0;
 }
 
 /* One-shot or periodic: TMICT holds the count to reload, the first expiry may come earlier. */
@@ -150,24 +162,53 @@ u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v)
 void lodge_lapic_set_tsc_deadline(struct lodge_vcpu *v, u64 tsc)
 {
 	struct lodge_lapic *l = v->lapic;
-	u64 now = rdtsc() + v->tsc_offset;
+	u64 host = rdtsc(), now = host + v->tsc_offset;
+	u64 left = tsc > now ? min_t(u64, tsc - now, 1ull << 56) : 0;
 
 	if (unlikely(!deadline_mode(v)))
 		return;
 	v->tsc_deadline = tsc;
-	if (likely(tsc > now)) {
-		/* Rounded up: the guest must not find its deadline still ahead. */
-		arm(l, mul_u64_u64_shr(min_t(u64, tsc - now, 1ull << 56), l->ns_mult, 32) + 1);
+	v->timer_tsc = 0;
+	if (left && !v->entry_timer) {
+		arm_cycles(l, left);
 		return;
 	}
-	hrtimer_cancel(&l->timer);
-	if (tsc)
+	hrtimer_cancel(&l->timer);	/* with an entry timer: what the last HLT has left */
+	if (left)
+		v->timer_tsc = host + left;
+	else if (tsc)
 		expire_now(l);
+}
+
+/**
+ * lodge_lapic_timer_check - the deadline that the vendor's timer stands for may have passed
+ * @v: the vCPU; in the window or not
+ */
+void lodge_lapic_timer_check(struct lodge_vcpu *v)
+{
+	if (!v->timer_tsc || rdtsc() < v->timer_tsc)
+		return;
+	v->timer_tsc = 0;
+	expire_now(v->lapic);
+}
+
+/**
+ * lodge_lapic_timer_sleep - the vCPU will not run: the hrtimer takes over from the vendor's
+ * @v: the vCPU; IRQs on
+ */
+void lodge_lapic_timer_sleep(struct lodge_vcpu *v)
+{
+	u64 now = rdtsc(), at = v->timer_tsc;
+
+	if (!at)
+		return;
+	v->timer_tsc = 0;
+	arm_cycles(v->lapic, at > now ? at - now : 0);
 }
 
 /** lodge_lapic_tsc_changed - the guest's TSC jumped: an armed deadline is at another time now */
 void lodge_lapic_tsc_changed(struct lodge_vcpu *v)
 {
-	if (deadline_mode(v) && hrtimer_active(&v->lapic->timer))
+	if (deadline_mode(v) && (v->timer_tsc || hrtimer_active(&v->lapic->timer)))
 		lodge_lapic_set_tsc_deadline(v, v->tsc_deadline);
 }

@@ -39,7 +39,7 @@ static void __init all_controls(void)
 	u32 like;
 
 	vmx_caps.pin = controls(exact ? MSR_IA32_VMX_TRUE_PINBASED_CTLS : MSR_IA32_VMX_PINBASED_CTLS,
-				PIN_EXTINT | PIN_NMI | PIN_VNMI, 0, "pin-based");
+				PIN_EXTINT | PIN_NMI | PIN_VNMI, PIN_TIMER, "pin-based");
 	vmx_caps.proc = controls(exact ? MSR_IA32_VMX_TRUE_PROCBASED_CTLS :
 					 MSR_IA32_VMX_PROCBASED_CTLS,
 				 PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_MONITOR | PROC_RDPMC |
@@ -63,9 +63,26 @@ static void __init all_controls(void)
 	}
 }
 
+/* These count at another rate than they say: Westmere (erratum AAU65), and a Xeon E3-1220 v2. */
+static bool __init timer_is_right(void)
+{
+	static const u32 wrong[] __initconst = { 0x20652, 0x20655, 0x306a8 };
+	u32 signature = lodge_host_cpuid(1, 0).eax & 0x0fff3fff;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(wrong); i++)
+		if (signature == wrong[i])
+			return false;
+	return true;
+}
+
 static void __init optional(void)
 {
 	u64 arch_cap = 0;
+
+	vmx_caps.timer = vmx_caps.pin & PIN_TIMER && timer_is_right();
+	vmx_caps.timer_shift = lodge_rdmsr(MSR_IA32_VMX_MISC) & 31;
+	vmx_caps.pin &= ~(u32)PIN_TIMER;	/* each vCPU for itself */
 
 	vmx_caps.vpid = vmx_caps.proc2 & PROC2_VPID && vmx_caps.ept & EPTCAP_INVVPID &&
 			vmx_caps.ept & EPTCAP_INVVPID_ONE && vmx_caps.ept & EPTCAP_INVVPID_ALL;

@@ -15,6 +15,7 @@
 #include <asm/trapnr.h>
 
 #include "../host.h"
+#include "../irqchip/irqchip.h"
 #include "vmx.h"
 
 /* The exit came while an event was being delivered: it has to be delivered again (28.2.4). */
@@ -152,6 +153,10 @@ static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 
 	case X_TPR:
 		x->kind = EXIT_RETRY;
 		lodge_set_request(v, REQ_EVENT);
+		break;
+	case X_TIMER:
+		x->kind = EXIT_RETRY;
+		lodge_lapic_timer_check(v);
 		break;
 	case X_TRIPLE_FAULT:
 		x->kind = EXIT_SHUTDOWN;

@@ -95,6 +95,7 @@ int vmx_vcpu_init(struct lodge_vcpu *v)
 		return -ENOMEM;
 	*(u32 *)page_address(vx->vmcs) = vmx_caps.revision;
 	msr_bitmap_init(vx);
+	v->entry_timer = vmx_caps.timer && READ_ONCE(lodge_preemption_timer);
 	/* When they have run out this vCPU does without: the processor then flushes at each entry. */
 	vpid = vmx_caps.vpid ? ida_alloc_range(&vpids, 1, 0xffff, GFP_KERNEL) : 0;
 	vx->vpid = max(vpid, 0);
@@ -130,7 +131,7 @@ static void write_controls(struct vmx_vcpu *vx)
 	if (!v->lapic || !vmx_caps.tpr_shadow)
 		vx->proc = (vx->proc & ~(u32)PROC_TPR_SHADOW) | PROC_CR8_LOAD | PROC_CR8_STORE;
 	vx->entry = vmx_caps.entry;
-	vmwrite(PIN_CTLS, vmx_caps.pin);
+	vmwrite(PIN_CTLS, vmx_caps.pin | (v->entry_timer ? PIN_TIMER : 0));
 	vmwrite(PROC_CTLS, vx->proc);
 	vmwrite(PROC_CTLS2, vmx_caps.proc2 & ~(u32)(vx->vpid ? 0 : PROC2_VPID));
 	vmwrite(EXIT_CTLS, vmx_caps.exit);
@@ -161,6 +162,9 @@ static void write_controls(struct vmx_vcpu *vx)
 		vmwrite(PLE_GAP, 128);
 		vmwrite(PLE_WINDOW, 4096);
 	}
+	vx->timer = VMX_TIMER_MAX;
+	if (v->entry_timer)
+		vmwrite(TIMER, vx->timer);
 	if (vmx_caps.perf_ctrl)
 		vmwrite(G_PERF_GLOBAL_CTRL, 0);
 }

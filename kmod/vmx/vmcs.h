@@ -34,6 +34,7 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define PIN_EXTINT		BIT(0)
 #define PIN_NMI			BIT(3)
 #define PIN_VNMI		BIT(5)
+#define PIN_TIMER		BIT(6)
 
 /* primary processor-based controls */
 #define PROC_INTR_WINDOW	BIT(2)
@@ -125,6 +126,7 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define X_EPT_VIOLATION		48
 #define X_EPT_MISCONFIG		49
 #define X_INVEPT		50
+#define X_TIMER			52
 #define X_INVVPID		53
 #define X_WBINVD		54
 #define X_XSETBV		55

@@ -254,6 +254,26 @@ static void tpr_out(struct vmx_vcpu *vx)
 	lodge_lapic_set_tpr(&vx->v, tpr);
 }
 
+/*
+ * The preemption timer counts changes of one bit of the TSC down to 0 (26.5.1). In units of that bit
+ * the deadline is rounded up and the time is not, so that it does not come early. Without a
+ * deadline, or with a far one, it ends the guest for nothing now and then.
+ */
+static void timer_in(struct vmx_vcpu *vx)
+{
+	u64 at = vx->v.timer_tsc, left = VMX_TIMER_MAX, now;
+
+	if (at) {
+		now = rdtsc() >> vmx_caps.timer_shift;
+		at = ((at - 1) >> vmx_caps.timer_shift) + 1;
+		left = at > now ? min(at - now, left) : 0;
+	}
+	if (left != vx->timer) {
+		vx->timer = left;
+		vmwrite(TIMER, left);
+	}
+}
+
 /* The entry did not happen. VM-instruction error 7 or 8 (SDM 3, 31.4): a field that is wrong. */
 static void failed_entry(struct vmx_vcpu *vx, u64 rflags)
 {
@@ -273,6 +293,7 @@ static void vmx_run(struct lodge_vcpu *v)
 
 	if (tpr)
 		tpr_in(vx);
+	timer_in(vx);
 	if (unlikely(lodge_take_request(v, REQ_TLB)))
 		flush_linear(vx);
 	/* CR2 is nobody's: the host's own is read at its page faults only. */

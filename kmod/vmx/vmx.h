@@ -13,9 +13,13 @@ struct vmx_caps {
 	u64 ept;				/* IA32_VMX_EPT_VPID_CAP */
 	u64 cr0_fixed, cr4_fixed;		/* bits that must be 1 in VMX operation */
 	bool vpid, ept_ad, tpr_shadow, ple, perf_ctrl, ins_info;
-	bool spec_ctrl, tsc_aux, flush_l1d;
+	bool spec_ctrl, tsc_aux, flush_l1d, timer;
+	u8 timer_shift;				/* the preemption timer's unit is so many bits of TSC */
 };
 extern struct vmx_caps vmx_caps __ro_after_init;
+
+/* The preemption timer's longest run: from 2^25 on, some processors expire early (erratum EMR158). */
+#define VMX_TIMER_MAX	(BIT(25) - 1)
 
 struct vmx_spec {
 	u64 guest, host;
@@ -50,6 +54,7 @@ struct vmx_vcpu {
 	u16 vpid;			/* 0: none was left */
 	u32 proc;			/* PROC_CTLS as written */
 	u32 entry;			/* ENTRY_CTLS as written */
+	u32 timer;			/* the preemption timer as written */
 	u64 host_rsp, host_cr3, host_cr4;	/* as written */
 	u64 idt_info;			/* IDT-vectoring information of the last exit */
 	struct vmx_spec spec;
