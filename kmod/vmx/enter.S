@@ -134,6 +134,7 @@ SYM_INNER_LABEL(vmx_exit_label, SYM_L_GLOBAL)
 	xor	%edx, %edx
 	wrmsr
 6:
+	LODGE_CLEAR_BHB
 	mov	%rbx, %rax
 	add	$16, %rsp
 	pop	%rbx
