@@ -225,8 +225,8 @@ void lodge_evaluate_events(struct lodge_vcpu *v)
 	if (v->user_pic && v->run->request_interrupt_window)
 		irq_window = true;
 	if (v->inject.type != EVENT_NONE)
-		lodge_ops->set_event(v);
-	lodge_ops->set_windows(v, irq_window, nmi_window);
+		static_call(lodge_set_event)(v);
+	static_call(lodge_set_windows)(v, irq_window, nmi_window);
 	if (v->lapic)
-		lodge_ops->set_tpr(v, irq_window ? 0 : threshold);
+		static_call(lodge_set_tpr)(v, irq_window ? 0 : threshold);
 }

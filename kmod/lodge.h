@@ -31,6 +31,7 @@
 #include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/srcu.h>
+#include <linux/static_call.h>
 #include <linux/mmu_notifier.h>
 #include <linux/hrtimer.h>
 #include <linux/list.h>
@@ -72,6 +73,7 @@ enum lodge_next {
 	NEXT_HANDLE,		/* v->exit wants its slow handler, outside the window */
 	NEXT_USER,		/* v->run is filled in: return to userspace */
 	NEXT_WORK,		/* the kernel has work for this thread: signals, rescheduling */
+	NEXT_PREPARE,		/* lodge_ops->prepare() has to be called, IRQs on */
 	NEXT_ERRNO = -MAX_ERRNO,/* and above, below 0: what KVM_RUN fails with */
 };
 
@@ -339,6 +341,7 @@ struct lodge_vcpu {
 		u64 rip, next_rip;	/* of the instruction: gone elsewhere, and nothing is completed */
 		u64 gva;		/* string forms: the memory operand */
 		u32 count;
+		u32 val;	/* of IN and OUT */
 		u8 size, addr_size;
 		bool in, str, rep;
 	} pio;
@@ -463,11 +466,18 @@ extern const struct lodge_ops *lodge_ops;	/* chosen once at load */
 extern const struct lodge_ops lodge_svm_ops;
 extern const struct lodge_ops lodge_vmx_ops;
 
+/* The hooks of the exit path are called directly: static_call(lodge_run)(v). */
+#define LODGE_HOT_OPS(X) X(window_begin) X(window_end) X(run) X(set_event) X(set_windows) \
+	X(set_tpr) X(state_load) X(state_store)
+#define X(op) DECLARE_STATIC_CALL(lodge_##op, *((const struct lodge_ops *)NULL)->op);
+LODGE_HOT_OPS(X)
+#undef X
+
 /* -- guest state: lodge_need() before reading a group, lodge_touch() before writing it -- */
 static inline void lodge_need(struct lodge_vcpu *v, u32 groups)
 {
 	if (unlikely(groups & ~v->avail))
-		lodge_ops->state_load(v, groups & ~v->avail);
+		static_call(lodge_state_load)(v, groups & ~v->avail);
 }
 
 static inline void lodge_touch(struct lodge_vcpu *v, u32 groups)

@@ -15,6 +15,9 @@
 #include "trace.h"
 
 const struct lodge_ops *lodge_ops __ro_after_init;
+#define X(op) DEFINE_STATIC_CALL_NULL(lodge_##op, *((const struct lodge_ops *)NULL)->op);
+LODGE_HOT_OPS(X)
+#undef X
 
 bool lodge_npt_huge = true;
 module_param_named(huge, lodge_npt_huge, bool, 0444);
@@ -57,9 +60,14 @@ static int __init probe(void)
 	if (ret == -ENODEV)
 		pr_err("lodge: this processor has no %s, or a hypervisor below hides it\n",
 		       lodge_ops->name);
-	if (ret)
+	if (ret) {
 		lodge_ops->remove();
-	return ret;
+		return ret;
+	}
+#define X(op) static_call_update(lodge_##op, lodge_ops->op);
+	LODGE_HOT_OPS(X)
+#undef X
+	return 0;
 }
 
 static int __init lodge_init(void)

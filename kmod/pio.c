@@ -127,28 +127,28 @@ static enum lodge_next simple(struct lodge_vcpu *v, bool window)
 {
 	const u16 port = v->exit.io.port;
 	const u8 size = v->exit.io.size;
-	u32 val = v->regs[R_AX];
 	int ret;
 
+	v->pio.val = v->regs[R_AX];
 	if (v->exit.io.flags & IO_IN)
-		ret = lodge_bus_read(v, BUS_PIO, port, size, &val, window);
+		ret = lodge_bus_read(v, BUS_PIO, port, size, &v->pio.val, window);
 	else
-		ret = lodge_bus_write(v, BUS_PIO, port, size, &val, window);
+		ret = lodge_bus_write(v, BUS_PIO, port, size, &v->pio.val, window);
 	if (ret == -EAGAIN)
 		return NEXT_HANDLE;
-	trace_kvm_pio(!(v->exit.io.flags & IO_IN), port, size, 1, val);
+	trace_kvm_pio(!(v->exit.io.flags & IO_IN), port, size, 1, v->pio.val);
 	if (likely(ret == -EOPNOTSUPP)) {
 		v->pio.in = v->exit.io.flags & IO_IN;
 		v->pio.size = size;
 		v->pio.next_rip = next_rip(v);
 		if (!v->pio.in)
-			*(u32 *)pio_data(v) = val;	/* of which size bytes count */
+			*(u32 *)pio_data(v) = v->pio.val;	/* of which size bytes count */
 		to_user(v, port, 1);
 		v->complete_regs = complete_port;
 		return NEXT_USER;
 	}
 	if (v->exit.io.flags & IO_IN)
-		put_ax(v, &val, size);
+		put_ax(v, &v->pio.val, size);
 	lodge_advance_rip(v, next_rip(v));
 	return NEXT_ENTER;
 }

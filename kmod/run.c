@@ -220,7 +220,7 @@ static __always_inline bool user_may_inject(struct lodge_vcpu *v)
 
 static void window_close(struct lodge_vcpu *v)
 {
-	lodge_ops->window_end(v);
+	static_call(lodge_window_end)(v);
 	lodge_fpu_window_end(v);
 	lodge_host_leave(v);
 }
@@ -230,8 +230,6 @@ static int window(struct lodge_vcpu *v)
 {
 	int next = NEXT_ENTER, cpu, ret;
 
-	if (lodge_ops->prepare)
-		lodge_ops->prepare(v);
 	lodge_fpu_enter(v);
 	local_irq_disable();
 	cpu = smp_processor_id();
@@ -248,21 +246,21 @@ static int window(struct lodge_vcpu *v)
 	}
 	ret = lodge_host_enter(v);
 	if (unlikely(ret)) {
-		next = ret == -EAGAIN ? NEXT_ENTER : ret;
+		next = ret == -EAGAIN ? NEXT_PREPARE : ret;
 		goto out;
 	}
 	lodge_guest_timing_enter();
 	lodge_fpu_window_begin(v);
-	lodge_ops->window_begin(v);
+	static_call(lodge_window_begin)(v);
 	v->moved = false;
 	do {
 		if (READ_ONCE(v->requests) & BIT(REQ_EVENT))
 			lodge_evaluate_events(v);
 		if (v->dirty)
-			lodge_ops->state_store(v);
+			static_call(lodge_state_store)(v);
 		lodge_tlb_enter(v);
 		trace_kvm_entry(v);
-		lodge_ops->run(v);
+		static_call(lodge_run)(v);
 		if (unlikely(v->pv.eoi_pending))
 			lodge_pv_eoi_sync(v);
 		v->stat.exits++;
@@ -310,6 +308,8 @@ static int run_loop(struct lodge_vcpu *v)
 			return 0;
 		if (next == NEXT_WORK && lodge_xfer_work(v->xfer))
 			return intr_exit(v);
+		if (next == NEXT_PREPARE)
+			lodge_ops->prepare(v);
 		if (next < 0)
 			return next;
 	}

@@ -21,6 +21,7 @@
 #include <linux/percpu.h>
 #include <linux/smp.h>
 #include <asm/desc.h>
+#include <asm/fsgsbase.h>
 #include <asm/msr-index.h>
 #include <asm/segment.h>
 #include <asm/special_insns.h>
@@ -76,7 +77,7 @@ static void clear_here(void *vcpu)
 	smp_store_release(&vx->loaded_cpu, -1);	/* pairs with vmx_prepare() */
 }
 
-static void make_current(struct vmx_vcpu *vx)
+static noinline void make_current(struct vmx_vcpu *vx)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 
@@ -132,7 +133,7 @@ void vmx_off(void *unused)
 }
 
 /* 0; -EBUSY when somebody else has it. */
-static int borrow(struct vmx_vcpu *vx)
+static noinline int borrow(struct vmx_vcpu *vx)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	u64 cr4 = __read_cr4();
@@ -187,16 +188,8 @@ void vmx_forget(struct vmx_vcpu *vx)
 		smp_call_function_single(cpu, clear_here, vx, 1);
 }
 
-/**
- * vmx_hold - VMX operation for a window, the VMCS current
- * @v: the vCPU
- *
- * Context: IRQs off.
- * Return: 0; -EAGAIN when vmx_prepare() has to be called; -EBUSY when another hypervisor has the CPU.
- */
-int vmx_hold(struct lodge_vcpu *v)
+static noinline int hold(struct vmx_vcpu *vx)
 {
-	struct vmx_vcpu *vx = to_vmx(v);
 	int ret;
 
 	if (unlikely(vx->loaded_cpu >= 0 && vx->loaded_cpu != smp_processor_id()))
@@ -208,6 +201,21 @@ int vmx_hold(struct lodge_vcpu *v)
 	}
 	make_current(vx);
 	return 0;
+}
+
+/**
+ * vmx_hold - VMX operation for a window, the VMCS current
+ * @v: the vCPU
+ *
+ * Context: IRQs off.
+ * Return: 0; -EAGAIN when vmx_prepare() has to be called; -EBUSY when another hypervisor has the CPU.
+ */
+int vmx_hold(struct lodge_vcpu *v)
+{
+	struct vmx_vcpu *vx = to_vmx(v);
+
+	/* Only in VMX operation that is kept does anything stay current. */
+	return likely(this_cpu_read(vmx_cpu.current_vmcs) == vx) ? 0 : hold(vx);
 }
 
 /**
@@ -272,11 +280,12 @@ static u64 tss_base(const struct desc_ptr *gdt)
 }
 
 /* The host fields that depend on the CPU. */
-static void write_cpu_fields(struct vmx_vcpu *vx)
+static noinline void write_cpu_fields(struct vmx_vcpu *vx)
 {
 	struct desc_ptr idt;
 
 	store_idt(&idt);
+	native_store_gdt(&vx->host.gdt);
 	vmwrite(H_GDTR_BASE, vx->host.gdt.address);
 	vmwrite(H_IDTR_BASE, idt.address);
 	vmwrite(H_TR_BASE, tss_base(&vx->host.gdt));
@@ -293,17 +302,20 @@ static void write_cpu_fields(struct vmx_vcpu *vx)
 void vmx_host_save(struct vmx_vcpu *vx)
 {
 	struct vmx_host *h = &vx->host;
-	u64 cr3 = __read_cr3(), cr4 = __read_cr4();
+	u64 cr3 = __read_cr3(), cr4 = __read_cr4(), fs_base;
 
-	native_store_gdt(&h->gdt);
-	if (vx->v.moved)
+	if (unlikely(vx->v.moved))
 		write_cpu_fields(vx);
 	savesegment(fs, h->fs);
 	savesegment(gs, h->gs);
 	savesegment(ds, h->ds);
 	savesegment(es, h->es);
 	store_ldt(h->ldt);
-	vmwrite(H_FS_BASE, lodge_rdmsr(MSR_FS_BASE));
+	fs_base = x86_fsbase_read_cpu();
+	if (fs_base != vx->host_fs_base) {
+		vx->host_fs_base = fs_base;
+		vmwrite(H_FS_BASE, fs_base);
+	}
 	h->kernel_gs = lodge_rdmsr(MSR_KERNEL_GS_BASE);
 	h->debugctl = lodge_rdmsr(MSR_IA32_DEBUGCTLMSR);
 	if (vmx_caps.perf_ctrl)

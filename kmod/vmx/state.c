@@ -125,15 +125,6 @@ static void store_cr(struct vmx_vcpu *vx, const struct lodge_state *st)
 	}
 }
 
-static u8 load_shadow(void)
-{
-	u32 block = vmread(G_INTERRUPTIBILITY);
-
-	if (likely(!(block & (BLOCK_STI | BLOCK_MOV_SS))))
-		return 0;
-	return block & BLOCK_STI ? KVM_X86_SHADOW_INT_STI : KVM_X86_SHADOW_INT_MOV_SS;
-}
-
 static void store_shadow(const struct lodge_state *st)
 {
 	u32 block = vmread(G_INTERRUPTIBILITY) & ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
@@ -207,7 +198,7 @@ static void load_groups(struct lodge_vcpu *v, u32 groups)
 		st->debugctl = vmread(G_DEBUGCTL);
 	}
 	if (groups & LG_SHADOW)
-		st->int_shadow = load_shadow();
+		st->int_shadow = vmx_shadow();
 	v->avail |= groups;
 }
 

@@ -198,7 +198,7 @@ void vmx_vcpu_reset(struct lodge_vcpu *v)
 		return;
 	write_controls(vx);
 	write_host();
-	vx->host_rsp = vx->host_cr3 = vx->host_cr4 = 0;
+	vx->host_rsp = vx->host_cr3 = vx->host_cr4 = vx->host_fs_base = ~0ull;
 	v->nmi_masked = false;
 	vx->tpr = 0;
 	vmx_put(vx, flags);

@@ -121,7 +121,7 @@ static void flush_linear(struct vmx_vcpu *vx)
 		asm volatile("invvpid %0, %1" : : "m" (one), "r" (1ul) : "cc", "memory");
 }
 
-static void flush_guest(struct vmx_vcpu *vx)
+static noinline void flush_guest(struct vmx_vcpu *vx)
 {
 	struct {
 		u64 eptp, none;
@@ -159,9 +159,9 @@ static void syscall_in(struct vmx_vcpu *vx)
 	const struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	const struct lodge_state *st = &vx->v.st;
 
-	lodge_wrmsr(MSR_KERNEL_GS_BASE, st->kernel_gs_base);
-	lodge_need(&vx->v, LG_CR);
-	vx->syscall_live = st->efer & EFER_SCE;
+	if (st->kernel_gs_base != vx->host.kernel_gs)
+		lodge_wrmsr(MSR_KERNEL_GS_BASE, st->kernel_gs_base);
+	vx->syscall_live = (vx->v.dirty & LG_CR ? st->efer : vmread(G_EFER)) & EFER_SCE;
 	if (!vx->syscall_live)
 		return;
 	swap_msr(MSR_STAR, c->star, st->star);
@@ -198,9 +198,10 @@ static void vmx_window_begin(struct lodge_vcpu *v)
 		lodge_tlb_flushed(v);
 		flush_guest(vx);
 	}
-	if (lodge_dr_enter(v, v->dirty & LG_DR ? v->st.dr7 : vmread(G_DR7)))
+	if (unlikely(lodge_dr_enter(v, v->dirty & LG_DR ? v->st.dr7 : vmread(G_DR7)))) {
 		set_debugreg((unsigned long)v->st.dr6, 6);
-	vmx_set_dr_exits(vx, !v->dr_live);
+		vmx_set_dr_exits(vx, false);
+	}
 	syscall_in(vx);
 	if (vmx_caps.tsc_aux && v->tsc_aux != c->tsc_aux)
 		lodge_wrmsr(MSR_TSC_AUX, v->tsc_aux);
@@ -228,6 +229,7 @@ static void vmx_window_end(struct lodge_vcpu *v)
 		get_debugreg(dr6, 6);
 		if (!(v->dirty & LG_DR))
 			v->st.dr6 = dr6;
+		vmx_set_dr_exits(vx, true);
 	}
 	lodge_dr_leave(v, dr6);
 	vmx_host_restore(vx);
@@ -275,7 +277,7 @@ static void timer_in(struct vmx_vcpu *vx)
 }
 
 /* The entry did not happen. VM-instruction error 7 or 8 (SDM 3, 31.4): a field that is wrong. */
-static void failed_entry(struct vmx_vcpu *vx, u64 rflags)
+static noinline void failed_entry(struct vmx_vcpu *vx, u64 rflags)
 {
 	struct lodge_exit *x = &vx->v.exit;
 
@@ -303,8 +305,12 @@ static void vmx_run(struct lodge_vcpu *v)
 	failed = vmx_enter(v->regs, vx->launched, v->spec_live ? &vx->spec : NULL, &vx->host_rsp);
 	lodge_context_exit();
 	v->st.cr2 = read_cr2();
-	v->avail = 0;
-	lodge_need(v, LG_RIP | LG_RSP | LG_RFLAGS);
+	/* What nearly every exit asks for. */
+	v->st.rip = vmread(G_RIP);
+	v->st.rflags = vmread(G_RFLAGS);
+	v->regs[R_SP] = vmread(G_RSP);
+	v->st.int_shadow = vmx_shadow();
+	v->avail = LG_RIP | LG_RSP | LG_RFLAGS | LG_SHADOW;
 	if (unlikely(failed)) {
 		failed_entry(vx, failed);
 		return;

@@ -37,7 +37,7 @@ DECLARE_PER_CPU(struct vmx_cpu, vmx_cpu);
 
 /* What a VM exit leaves wrong in the host, as it was when the window began. */
 struct vmx_host {
-	struct desc_ptr gdt;
+	struct desc_ptr gdt;		/* of this CPU */
 	u64 kernel_gs, debugctl, cr4;
 	u16 fs, gs, ds, es, ldt;
 };
@@ -55,7 +55,7 @@ struct vmx_vcpu {
 	u32 proc;			/* PROC_CTLS as written */
 	u32 entry;			/* ENTRY_CTLS as written */
 	u32 timer;			/* the preemption timer as written */
-	u64 host_rsp, host_cr3, host_cr4;	/* as written */
+	u64 host_rsp, host_cr3, host_cr4, host_fs_base;	/* as written */
 	u64 idt_info;			/* IDT-vectoring information of the last exit */
 	struct vmx_spec spec;
 	struct vmx_host host;
@@ -89,6 +89,15 @@ int vmx_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
 /* state.c */
 void vmx_state_load(struct lodge_vcpu *v, u32 groups);
 void vmx_state_store(struct lodge_vcpu *v);
+
+static inline u8 vmx_shadow(void)
+{
+	u32 block = vmread(G_INTERRUPTIBILITY);
+
+	if (likely(!(block & (BLOCK_STI | BLOCK_MOV_SS))))
+		return 0;
+	return block & BLOCK_STI ? KVM_X86_SHADOW_INT_STI : KVM_X86_SHADOW_INT_MOV_SS;
+}
 
 /* vmx.c */
 void vmx_syscall_msrs(struct vmx_vcpu *vx);
