@@ -93,7 +93,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 /* xfer.c: what the kernel does on the way into a guest. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
 #define LODGE_XFER_HEADER "linux/entry-virt.h"
-#define lodge_xfer_handle(x) xfer_to_guest_mode_handle_work()
+#define lodge_xfer_handle(x) ((void)(x), xfer_to_guest_mode_handle_work())
 #else
 #define LODGE_XFER_HEADER "linux/entry-kvm.h"
 #define lodge_xfer_handle(x) xfer_to_guest_mode_handle_work(x)

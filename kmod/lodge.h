@@ -362,7 +362,6 @@ struct lodge_vcpu {
 	struct mutex mutex;		/* [c] taken killable by every vCPU ioctl */
 	struct swait_queue_head wq;	/* [a] HLT sleeps here */
 	struct pid *pid;		/* [v] thread of the last KVM_RUN */
-	struct kvm_vcpu *xfer;		/* [c] stand-in for xfer_to_guest_mode_handle_work(), xfer.c */
 	sigset_t sigset;		/* [v] KVM_SET_SIGNAL_MASK */
 	bool sigset_active;		/* [v] */
 	u64 uid;				/* [c] never used again: who ran last on a CPU */
@@ -413,7 +412,6 @@ struct lodge_vm {
 	u32 tsc_khz;			/* [c] */
 	struct page *coalesced_page;	/* [c] */
 	raw_spinlock_t ring_lock;	/* the ring in it */
-	void *vendor;			/* [c] svm/ or vmx/: per-VM data */
 	bool pit_reinject;
 };
 
@@ -425,7 +423,7 @@ struct lodge_vm {
  */
 struct lodge_ops {
 	const char *name;			/* "svm", "vmx" */
-	size_t vcpu_size, vm_size;
+	size_t vcpu_size;
 
 	int (*probe)(void);			/* load: 0, -ENODEV, -EOPNOTSUPP; logs the reason */
 	void (*remove)(void);
@@ -433,8 +431,6 @@ struct lodge_ops {
 	int (*cpu_enable)(void);		/* this CPU, IRQs off */
 	void (*cpu_disable)(void);		/* this CPU, IRQs off; must be safe from a crash NMI */
 
-	int (*vm_init)(struct lodge_vm *vm);
-	void (*vm_free)(struct lodge_vm *vm);
 	int (*vcpu_init)(struct lodge_vcpu *v);
 	void (*vcpu_free)(struct lodge_vcpu *v);
 	void (*vcpu_reset)(struct lodge_vcpu *v);	/* control fields to their reset state */
@@ -546,9 +542,7 @@ int lodge_vcpu_run(struct lodge_vcpu *v);
 bool lodge_vcpu_runnable(struct lodge_vcpu *v);	/* has a reason not to sleep in HLT */
 
 /* xfer.c: signals, rescheduling and other work before entry, through the kernel's own helper */
-struct kvm_vcpu *lodge_xfer_alloc(struct kvm_run *run);
-void lodge_xfer_free(struct kvm_vcpu *x);
-int lodge_xfer_work(struct kvm_vcpu *x);	/* 0 or -EINTR */
+int lodge_xfer_work(void);			/* 0 or -EINTR */
 void lodge_guest_timing_enter(void);		/* IRQs off, once a window */
 void lodge_guest_timing_exit(void);
 void lodge_rcu_quiet(void);			/* IRQs off, after a host interrupt */

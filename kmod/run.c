@@ -166,13 +166,6 @@ static noinline int serve_slow(struct lodge_vcpu *v)
 	return NEXT_ENTER;
 }
 
-static noinline int intr_exit(struct lodge_vcpu *v)
-{
-	v->run->exit_reason = KVM_EXIT_INTR;
-	v->stat.signal_exits++;
-	return -EINTR;
-}
-
 /* Everything that must be settled before the window opens; may sleep. */
 static int service(struct lodge_vcpu *v)
 {
@@ -196,7 +189,7 @@ static int service(struct lodge_vcpu *v)
 			return NEXT_ENTER;
 		}
 		if (signal_pending(current) || lodge_immediate_exit(v->run))
-			return intr_exit(v);
+			return -EINTR;
 		block(v);
 		return NEXT_HANDLE;	/* look again */
 	}
@@ -238,8 +231,12 @@ static int window(struct lodge_vcpu *v)
 		WRITE_ONCE(v->cpu, cpu);
 	}
 	smp_store_mb(v->mode, MODE_WINDOW);	/* pairs with lodge_kick() */
-	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS || lodge_immediate_exit(v->run)))
+	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS))
 		goto out;
+	if (unlikely(lodge_immediate_exit(v->run))) {
+		next = -EINTR;
+		goto out;
+	}
 	if (unlikely(xfer_to_guest_mode_work_pending())) {
 		next = NEXT_WORK;
 		goto out;
@@ -290,10 +287,8 @@ static int run_loop(struct lodge_vcpu *v)
 		next = service(v);
 		if (next == NEXT_HANDLE)
 			continue;
-		if (next == NEXT_ENTER && unlikely(lodge_immediate_exit(v->run)))
-			return intr_exit(v);
 		if (next == NEXT_ENTER && unlikely(v->run->request_interrupt_window) &&
-		    v->user_pic && user_may_inject(v)) {
+		    !lodge_immediate_exit(v->run) && v->user_pic && user_may_inject(v)) {
 			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 			next = NEXT_USER;
 		}
@@ -306,10 +301,14 @@ static int run_loop(struct lodge_vcpu *v)
 		}
 		if (next == NEXT_USER)
 			return 0;
-		if (next == NEXT_WORK && lodge_xfer_work(v->xfer))
-			return intr_exit(v);
+		if (next == NEXT_WORK && lodge_xfer_work())
+			next = -EINTR;
 		if (next == NEXT_PREPARE)
 			lodge_ops->prepare(v);
+		if (next == -EINTR) {
+			v->run->exit_reason = KVM_EXIT_INTR;
+			v->stat.signal_exits++;
+		}
 		if (next < 0)
 			return next;
 	}

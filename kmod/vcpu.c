@@ -106,7 +106,6 @@ void lodge_vcpu_destroy(struct lodge_vcpu *v)
 	lodge_ops->vcpu_free(v);
 	lodge_fpu_destroy(v);
 	lodge_tlb_destroy(v);
-	lodge_xfer_free(v->xfer);
 	kvfree(v->cpuid_ent);
 	put_pid(v->pid);
 	if (v->run_page)
@@ -312,16 +311,11 @@ static int vcpu_init(struct lodge_vcpu *v)
 		return ret;
 	v->run = page_address(v->run_page);
 	v->pio_data = page_address(v->pio_page);
-	v->xfer = lodge_xfer_alloc(v->run);
-	if (!v->xfer)
-		return ret;
 	ret = lodge_tlb_create(v);
 	if (!ret)
 		ret = lodge_fpu_create(v);
 	if (!ret)
 		ret = lodge_ops->vcpu_init(v);
-	if (!ret)
-		ret = lodge_npt_stock_fill(v);
 	if (!ret && v->vm->irqchip != IRQCHIP_NONE)
 		ret = lodge_lapic_create(v);
 	if (!ret)

@@ -34,13 +34,11 @@ static void vm_free(struct kref *kref)
 	lodge_irqchip_destroy(vm);
 	lodge_npt_free(vm);
 	lodge_slots_free(vm);
-	lodge_ops->vm_free(vm);
 	lodge_host_put();
 	if (vm->coalesced_page)
 		__free_page(vm->coalesced_page);
 	cleanup_srcu_struct(&vm->srcu);
 	mmdrop(vm->mm);
-	kvfree(vm->vendor);
 	kvfree(vm);
 }
 
@@ -227,11 +225,6 @@ static struct lodge_vm *vm_alloc(void)
 
 	if (!vm)
 		return NULL;
-	vm->vendor = kvzalloc(lodge_ops->vm_size, GFP_KERNEL_ACCOUNT);
-	if (!vm->vendor) {
-		kvfree(vm);
-		return NULL;
-	}
 	kref_init(&vm->kref);
 	mutex_init(&vm->slots_lock);
 	raw_spin_lock_init(&vm->clock_lock);
@@ -253,12 +246,9 @@ static int vm_init(struct lodge_vm *vm)
 	ret = lodge_host_get();
 	if (ret)
 		goto err_srcu;
-	ret = lodge_ops->vm_init(vm);
-	if (ret)
-		goto err_host;
 	ret = lodge_slots_init(vm);
 	if (ret)
-		goto err_vendor;
+		goto err_host;
 	ret = lodge_npt_init(vm);
 	if (ret)
 		goto err_slots;
@@ -279,8 +269,6 @@ err_npt:
 	lodge_npt_free(vm);
 err_slots:
 	lodge_slots_free(vm);
-err_vendor:
-	lodge_ops->vm_free(vm);
 err_host:
 	lodge_host_put();
 err_srcu:
@@ -308,10 +296,7 @@ int lodge_vm_create(unsigned long type)
 	vm = vm_alloc();
 	ret = vm ? vm_init(vm) : -ENOMEM;
 	if (ret) {
-		if (vm) {
-			kvfree(vm->vendor);
-			kvfree(vm);
-		}
+		kvfree(vm);
 		goto err_fd;
 	}
 	file = anon_inode_getfile("lodge-vm", &vm_fops, vm, O_RDWR);

@@ -4,8 +4,8 @@
  *
  * Signals, rescheduling, task work and the rest of what has to happen on the way to user mode are handled by
  * xfer_to_guest_mode_handle_work(), which every kernel exports. Up to 6.17 it takes a KVM vCPU, of which it
- * writes run->exit_reason and one counter: so each of our vCPUs carries a zeroed one whose run
- * pointer is ours. From 7.0 on it takes nothing and none is needed.
+ * writes run->exit_reason and one counter and reads nothing but the run pointer: one that nobody looks at serves
+ * all of ours. Later ones take nothing.
  *
  * Time spent in the guest is accounted once a window, and so is RCU's quiescent state; on CPUs with
  * context tracking (nohz_full) it is told around every single entry (lodge_context_enter() in host.h).
@@ -14,42 +14,22 @@
  */
 #include <linux/context_tracking.h>
 #include <linux/kvm_host.h>
-#include <linux/slab.h>
 
 #include "host.h"
 #include LODGE_XFER_HEADER
 
-/**
- * lodge_xfer_alloc - the stand-in for one vCPU
- * @run: where KVM_EXIT_INTR is written
- *
- * Return: an opaque pointer, NULL when out of memory.
- */
-struct kvm_vcpu *lodge_xfer_alloc(struct kvm_run *run)
-{
-	struct kvm_vcpu *x = kvzalloc(sizeof(*x), GFP_KERNEL_ACCOUNT);
-
-	if (x)
-		x->run = run;
-	return x;
-}
-
-/** lodge_xfer_free - free it; NULL is fine */
-void lodge_xfer_free(struct kvm_vcpu *x)
-{
-	kvfree(x);
-}
+static struct kvm_run scratch_run;
+static struct kvm_vcpu scratch = { .run = &scratch_run };
 
 /**
  * lodge_xfer_work - do what is due before entering the guest
- * @x: from lodge_xfer_alloc()
  *
  * Context: the vCPU's thread, may sleep, vm->srcu not held.
- * Return: 0, or -EINTR when a signal is pending (run->exit_reason may have been set).
+ * Return: 0, or -EINTR when a signal is pending.
  */
-int lodge_xfer_work(struct kvm_vcpu *x)
+int lodge_xfer_work(void)
 {
-	return lodge_xfer_handle(x);
+	return lodge_xfer_handle(&scratch);
 }
 
 /** lodge_guest_timing_enter - from here on the time is the guest's; IRQs off, once a window */

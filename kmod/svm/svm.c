@@ -97,7 +97,7 @@ static int svm_probe(void)
 		if (!sc->hsave || !sc->host)
 			return -ENOMEM;		/* the caller runs svm_remove() */
 	}
-	return 0;
+	return svm_maps_create();
 }
 
 static void svm_remove(void)
@@ -113,6 +113,7 @@ static void svm_remove(void)
 			__free_page(sc->host);
 		sc->hsave = sc->host = NULL;
 	}
+	svm_maps_destroy();
 }
 
 static bool svm_cpu_busy(void)
@@ -139,25 +140,6 @@ static void svm_cpu_disable(void)
 {
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, 0);
 	lodge_wrmsr(MSR_EFER, lodge_rdmsr(MSR_EFER) & ~(u64)EFER_SVME);
-}
-
-static int svm_vm_init(struct lodge_vm *vm)
-{
-	struct svm_vm *svm = vm->vendor;
-
-	svm->iopm = alloc_pages(GFP_KERNEL_ACCOUNT, 2);	/* 12 KiB: APM volume 2, 15.10.1 */
-	if (!svm->iopm)
-		return -ENOMEM;
-	memset(page_address(svm->iopm), 0xff, PAGE_SIZE << 2);
-	return 0;
-}
-
-static void svm_vm_free(struct lodge_vm *vm)
-{
-	struct svm_vm *svm = vm->vendor;
-
-	if (svm->iopm)
-		__free_pages(svm->iopm, 2);
 }
 
 /* A fresh ASID; when there is none left, the whole TLB goes. */
@@ -305,14 +287,11 @@ static int svm_npt_levels(void)
 const struct lodge_ops lodge_svm_ops = {
 	.name = "svm",
 	.vcpu_size = sizeof(struct svm_vcpu),
-	.vm_size = sizeof(struct svm_vm),
 	.probe = svm_probe,
 	.remove = svm_remove,
 	.cpu_busy = svm_cpu_busy,
 	.cpu_enable = svm_cpu_enable,
 	.cpu_disable = svm_cpu_disable,
-	.vm_init = svm_vm_init,
-	.vm_free = svm_vm_free,
 	.vcpu_init = svm_vcpu_init,
 	.vcpu_free = svm_vcpu_free,
 	.vcpu_reset = svm_vcpu_reset,

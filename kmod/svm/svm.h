@@ -28,15 +28,10 @@ struct svm_cpu {
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
-struct svm_vm {
-	struct page *iopm;		/* all ones: every port is intercepted */
-};
-
 struct svm_vcpu {
 	struct lodge_vcpu v;
 	struct svm_vmcb *vmcb;
 	u64 vmcb_pa;
-	u32 *msrpm;			/* 8 KiB: 2 bits an MSR */
 	u64 asid_gen;			/* of the CPU when the ASID was taken */
 	u64 host_pa;			/* this window: physical address of svm_cpu.host */
 	u64 nmi_iret_rip;		/* the IRET that ends NMI blocking is about to run there */
@@ -55,6 +50,8 @@ static inline struct svm_vcpu *to_svm(struct lodge_vcpu *v)
 void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct svm_spec *spec);
 
 /* vmcb.c */
+int svm_maps_create(void);
+void svm_maps_destroy(void);
 int svm_vcpu_init(struct lodge_vcpu *v);
 void svm_vcpu_free(struct lodge_vcpu *v);
 void svm_vcpu_reset(struct lodge_vcpu *v);

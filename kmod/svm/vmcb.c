@@ -23,7 +23,14 @@
 
 #include "svm.h"
 
+#define IOPM_ORDER	2	/* 12 KiB, of ones: every port exits. APM volume 2, 15.10.1 */
 #define MSRPM_ORDER	1	/* 8 KiB: APM volume 2, 15.11 */
+
+/* Kinds of guests by the MSRs that they have to themselves. */
+enum { SVM_MAP_SPEC = BIT(0), SVM_MAP_PRED = BIT(1), SVM_MAPS = 4 };
+
+static void *iopm;
+static u32 *msrpm[SVM_MAPS];
 
 /* Bit position of an MSR's read bit in the permission map; its write bit follows. */
 static int msrpm_bit(u32 msr)
@@ -37,28 +44,54 @@ static int msrpm_bit(u32 msr)
 	return -1;
 }
 
-static void msr_pass(struct svm_vcpu *sv, u32 msr, bool read, bool write)
+static void msr_pass(u32 *map, u32 msr, bool read, bool write)
 {
 	int bit = msrpm_bit(msr);
-	u32 *word = &sv->msrpm[bit / 32], shift = bit % 32;
 
-	*word &= ~(3u << shift);
-	*word |= (u32)((read ? 0 : 1) | (write ? 0 : 2)) << shift;
+	map[bit / 32] &= ~((u32)(read | write << 1) << bit % 32);
 }
 
-/* MSRs that the VMCB or this back end switches: the guest may touch them without an exit. */
-static void msrpm_init(struct svm_vcpu *sv)
+/**
+ * svm_maps_create - the permission maps, which all guests share; at load
+ *
+ * There is one of MSRs for each kind of guest (SVM_MAP_*). Return: 0, or -ENOMEM: svm_maps_destroy() follows.
+ */
+int svm_maps_create(void)
 {
+	/* The VMCB or this back end switches these: no guest's access exits. */
 	static const u32 pass[] = {
 		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_FS_BASE, MSR_GS_BASE,
 		MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP,
 		MSR_IA32_SYSENTER_EIP,
 	};
-	int i;
+	int i, kind;
 
-	memset(sv->msrpm, 0xff, PAGE_SIZE << MSRPM_ORDER);
-	for (i = 0; i < ARRAY_SIZE(pass); i++)
-		msr_pass(sv, pass[i], true, true);
+	iopm = (void *)__get_free_pages(GFP_KERNEL, IOPM_ORDER);
+	if (!iopm)
+		return -ENOMEM;
+	memset(iopm, 0xff, PAGE_SIZE << IOPM_ORDER);
+	for (kind = 0; kind < SVM_MAPS; kind++) {
+		u32 *map = msrpm[kind] = (void *)__get_free_pages(GFP_KERNEL, MSRPM_ORDER);
+
+		if (!map)
+			return -ENOMEM;
+		memset(map, 0xff, PAGE_SIZE << MSRPM_ORDER);
+		for (i = 0; i < ARRAY_SIZE(pass); i++)
+			msr_pass(map, pass[i], true, true);
+		msr_pass(map, MSR_IA32_SPEC_CTRL, kind & SVM_MAP_SPEC, kind & SVM_MAP_SPEC);
+		msr_pass(map, MSR_IA32_PRED_CMD, false, kind & SVM_MAP_PRED);
+	}
+	return 0;
+}
+
+/** svm_maps_destroy - free them; at unload */
+void svm_maps_destroy(void)
+{
+	int kind;
+
+	free_pages((unsigned long)iopm, IOPM_ORDER);
+	for (kind = 0; kind < SVM_MAPS; kind++)
+		free_pages((unsigned long)msrpm[kind], MSRPM_ORDER);
 }
 
 /**
@@ -73,13 +106,13 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 	b->exc_icpt = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
 	if (v->guest_debug & KVM_GUESTDBG_USE_SW_BP)
 		b->exc_icpt |= BIT(X86_TRAP_BP);
-	msr_pass(sv, MSR_IA32_SPEC_CTRL, v->spec_live, v->spec_live);
-	msr_pass(sv, MSR_IA32_PRED_CMD, false, v->cpuid.has_pred_cmd);
+	b->msrpm = __pa(msrpm[(v->spec_live ? SVM_MAP_SPEC : 0) |
+			      (v->cpuid.has_pred_cmd ? SVM_MAP_PRED : 0)]);
 	b->clean &= ~(CLEAN_ICPT | CLEAN_IOPM);
 }
 
 /**
- * svm_vcpu_init - allocate and fill a VMCB and its MSR permission map
+ * svm_vcpu_init - allocate a VMCB
  * @v: the vCPU, zeroed
  *
  * Return: 0 or -ENOMEM; on failure svm_vcpu_free() cleans up.
@@ -89,11 +122,9 @@ int svm_vcpu_init(struct lodge_vcpu *v)
 	struct svm_vcpu *sv = to_svm(v);
 
 	sv->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	sv->msrpm = (void *)__get_free_pages(GFP_KERNEL_ACCOUNT, MSRPM_ORDER);
-	if (!sv->vmcb || !sv->msrpm)
+	if (!sv->vmcb)
 		return -ENOMEM;
 	sv->vmcb_pa = __pa(sv->vmcb);
-	msrpm_init(sv);
 	return 0;
 }
 
@@ -106,7 +137,6 @@ void svm_vcpu_free(struct lodge_vcpu *v)
 	struct svm_vcpu *sv = to_svm(v);
 
 	free_page((unsigned long)sv->vmcb);
-	free_pages((unsigned long)sv->msrpm, MSRPM_ORDER);
 }
 
 /**
@@ -117,7 +147,6 @@ void svm_vcpu_reset(struct lodge_vcpu *v)
 {
 	struct svm_vcpu *sv = to_svm(v);
 	struct svm_vmcb *b = sv->vmcb;
-	struct svm_vm *svm = v->vm->vendor;
 
 	b->icpt1 = ICPT1_INTR | ICPT1_NMI | ICPT1_SMI | ICPT1_INIT | ICPT1_RDPMC | ICPT1_CPUID |
 		   ICPT1_INVD | ICPT1_HLT | ICPT1_INVLPGA | ICPT1_IOIO | ICPT1_MSR | ICPT1_SHUTDOWN;
@@ -131,8 +160,7 @@ void svm_vcpu_reset(struct lodge_vcpu *v)
 		b->pause_count = 3000;
 		b->pause_threshold = svm_caps.pause_thresh ? 128 : 0;
 	}
-	b->iopm = page_to_phys(svm->iopm);
-	b->msrpm = __pa(sv->msrpm);
+	b->iopm = __pa(iopm);
 	b->int_ctl = V_INTR_MASKING;
 	b->int_state = 0;
 	b->np_ctl = NP_ENABLE;

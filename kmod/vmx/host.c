@@ -306,10 +306,10 @@ void vmx_host_save(struct vmx_vcpu *vx)
 
 	if (unlikely(vx->v.moved))
 		write_cpu_fields(vx);
-	savesegment(fs, h->fs);
-	savesegment(gs, h->gs);
-	savesegment(ds, h->ds);
-	savesegment(es, h->es);
+	asm volatile("mov %%fs, %0" : "=m" (h->fs));
+	asm volatile("mov %%gs, %0" : "=m" (h->gs));
+	asm volatile("mov %%ds, %0" : "=m" (h->ds));
+	asm volatile("mov %%es, %0" : "=m" (h->es));
 	store_ldt(h->ldt);
 	fs_base = x86_fsbase_read_cpu();
 	if (fs_base != vx->host_fs_base) {
@@ -330,6 +330,25 @@ void vmx_host_save(struct vmx_vcpu *vx)
 	}
 }
 
+/* Programs of 64 bits seldom use any. */
+static noinline void restore_selectors(const struct vmx_host *h)
+{
+	if (h->ldt)
+		asm volatile("lldt %0" : : "m" (h->ldt));
+	if (h->ds | h->es) {
+		loadsegment(ds, h->ds);
+		loadsegment(es, h->es);
+	}
+	if (h->fs) {
+		u64 base = lodge_rdmsr(MSR_FS_BASE);
+
+		loadsegment(fs, h->fs);
+		lodge_wrmsr(MSR_FS_BASE, base);
+	}
+	if (h->gs)
+		load_gs_index(h->gs);
+}
+
 /**
  * vmx_host_restore - the host's tables, segments and MSRs as they were when the window began
  * @vx: the vCPU; window
@@ -340,20 +359,8 @@ void vmx_host_restore(struct vmx_vcpu *vx)
 
 	native_load_gdt(&h->gdt);
 	invalidate_tss_limit();
-	if (unlikely(h->ldt))
-		asm volatile("lldt %0" : : "m" (h->ldt));
-	if (unlikely(h->ds | h->es)) {
-		loadsegment(ds, h->ds);
-		loadsegment(es, h->es);
-	}
-	if (unlikely(h->fs)) {
-		u64 base = lodge_rdmsr(MSR_FS_BASE);
-
-		loadsegment(fs, h->fs);
-		lodge_wrmsr(MSR_FS_BASE, base);
-	}
-	if (unlikely(h->gs))
-		load_gs_index(h->gs);
+	if (unlikely(h->selectors | h->ldt))
+		restore_selectors(h);
 	lodge_wrmsr(MSR_KERNEL_GS_BASE, h->kernel_gs);
 	if (unlikely(h->debugctl))
 		lodge_wrmsr(MSR_IA32_DEBUGCTLMSR, h->debugctl);

@@ -25,33 +25,53 @@
 #define CR4_GUEST (X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | \
 		   X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
 
-static void msr_pass(struct vmx_vcpu *vx, u32 msr, bool read, bool write)
-{
-	u8 *map = vx->msr_bitmap + (msr >= 0xc0000000 ? 0x400 : 0);
-	u32 bit = msr & 0x1fff;
+/* Kinds of guests by the MSRs that they have to themselves. */
+enum { VMX_MAP_SPEC = BIT(0), VMX_MAP_PRED = BIT(1), VMX_MAPS = 4 };
 
-	if (read)
-		map[bit / 8] &= ~(1u << bit % 8);
-	else
-		map[bit / 8] |= 1u << bit % 8;
-	map += 0x800;
-	if (write)
-		map[bit / 8] &= ~(1u << bit % 8);
-	else
-		map[bit / 8] |= 1u << bit % 8;
+static u8 *msr_bitmap[VMX_MAPS];
+
+static void msr_pass(u8 *map, u32 msr, bool read, bool write)
+{
+	u32 byte = (msr >= 0xc0000000 ? 0x400 : 0) + (msr & 0x1fff) / 8, bit = msr % 8;
+
+	map[byte] &= ~((u32)read << bit);
+	map[0x800 + byte] &= ~((u32)write << bit);
 }
 
-static void msr_bitmap_init(struct vmx_vcpu *vx)
+/**
+ * vmx_maps_create - the MSR bitmaps, which all guests share; at load
+ *
+ * Return: 0, or -ENOMEM: vmx_maps_destroy() follows.
+ */
+int vmx_maps_create(void)
 {
 	static const u32 pass[] = {	/* the VMCS or the window switches them */
 		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS,
 		MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
 	};
-	int i;
+	int i, kind;
 
-	memset(vx->msr_bitmap, 0xff, PAGE_SIZE);
-	for (i = 0; i < ARRAY_SIZE(pass); i++)
-		msr_pass(vx, pass[i], true, true);
+	for (kind = 0; kind < VMX_MAPS; kind++) {
+		u8 *map = msr_bitmap[kind] = (void *)__get_free_page(GFP_KERNEL);
+
+		if (!map)
+			return -ENOMEM;
+		memset(map, 0xff, PAGE_SIZE);
+		for (i = 0; i < ARRAY_SIZE(pass); i++)
+			msr_pass(map, pass[i], true, true);
+		msr_pass(map, MSR_IA32_SPEC_CTRL, kind & VMX_MAP_SPEC, kind & VMX_MAP_SPEC);
+		msr_pass(map, MSR_IA32_PRED_CMD, false, kind & VMX_MAP_PRED);
+	}
+	return 0;
+}
+
+/** vmx_maps_destroy - free them; at unload */
+void vmx_maps_destroy(void)
+{
+	int kind;
+
+	for (kind = 0; kind < VMX_MAPS; kind++)
+		free_page((unsigned long)msr_bitmap[kind]);
 }
 
 /**
@@ -66,11 +86,11 @@ void vmx_set_intercepts(struct lodge_vcpu *v)
 
 	if (v->guest_debug & KVM_GUESTDBG_USE_SW_BP)
 		exc |= BIT(X86_TRAP_BP);
-	msr_pass(vx, MSR_IA32_SPEC_CTRL, v->spec_live, v->spec_live);
-	msr_pass(vx, MSR_IA32_PRED_CMD, false, v->cpuid.has_pred_cmd);
 	if (!vmx_get(vx, &flags))
 		return;
 	vmwrite(EXCEPTION_BITMAP, exc);
+	vmwrite(MSR_BITMAP, __pa(msr_bitmap[(v->spec_live ? VMX_MAP_SPEC : 0) |
+					    (v->cpuid.has_pred_cmd ? VMX_MAP_PRED : 0)]));
 	vmx_put(vx, flags);
 }
 
@@ -90,11 +110,9 @@ int vmx_vcpu_init(struct lodge_vcpu *v)
 	vx->loaded_cpu = -1;
 	vx->vmcs = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	vx->vapic = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	vx->msr_bitmap = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vx->vmcs || !vx->vapic || !vx->msr_bitmap)
+	if (!vx->vmcs || !vx->vapic)
 		return -ENOMEM;
 	*(u32 *)page_address(vx->vmcs) = vmx_caps.revision;
-	msr_bitmap_init(vx);
 	v->entry_timer = vmx_caps.timer && READ_ONCE(lodge_preemption_timer);
 	/* When they have run out this vCPU does without: the processor then flushes at each entry. */
 	vpid = vmx_caps.vpid ? ida_alloc_range(&vpids, 1, 0xffff, GFP_KERNEL) : 0;
@@ -117,7 +135,6 @@ void vmx_vcpu_free(struct lodge_vcpu *v)
 		__free_page(vx->vmcs);
 	if (vx->vapic)
 		__free_page(vx->vapic);
-	free_page((unsigned long)vx->msr_bitmap);
 }
 
 /* What the guest's state does not change and no CPU owns. */
@@ -144,7 +161,6 @@ static void write_controls(struct vmx_vcpu *vx)
 	vmwrite(ENTRY_MSR_LOAD_COUNT, 0);
 	vmwrite(ENTRY_INTR_INFO, 0);
 	vmwrite(LINK_POINTER, ~0ull);
-	vmwrite(MSR_BITMAP, __pa(vx->msr_bitmap));
 	/* write-back, the depth of the walk, accessed and dirty bits: 25.6.11 */
 	vmwrite(EPT_POINTER, npt->root | (npt->levels - 1) << 3 | 6 | (vmx_caps.ept_ad ? EPTP_AD : 0));
 	vmwrite(CR0_MASK, ~(u64)CR0_GUEST);

@@ -53,6 +53,7 @@ static void vmx_remove(void)
 			__free_page(c->vmxon);
 		c->vmxon = NULL;
 	}
+	vmx_maps_destroy();
 }
 
 static int __init vmx_probe(void)
@@ -74,7 +75,7 @@ static int __init vmx_probe(void)
 			return -ENOMEM;		/* the caller runs vmx_remove() */
 		*(u32 *)page_address(c->vmxon) = vmx_caps.revision;
 	}
-	return 0;
+	return vmx_maps_create();
 }
 
 static bool vmx_cpu_busy(void)
@@ -99,15 +100,6 @@ static int vmx_cpu_enable(void)
 static void vmx_cpu_disable(void)
 {
 	vmx_off(NULL);
-}
-
-static int vmx_vm_init(struct lodge_vm *vm)
-{
-	return 0;
-}
-
-static void vmx_vm_free(struct lodge_vm *vm)
-{
 }
 
 /* INVVPID and INVEPT of one context; the whole of them where the processor has no finer kind. */
@@ -336,8 +328,6 @@ const struct lodge_ops lodge_vmx_ops = {
 	.cpu_busy = vmx_cpu_busy,
 	.cpu_enable = vmx_cpu_enable,
 	.cpu_disable = vmx_cpu_disable,
-	.vm_init = vmx_vm_init,
-	.vm_free = vmx_vm_free,
 	.vcpu_init = vmx_vcpu_init,
 	.vcpu_free = vmx_vcpu_free,
 	.vcpu_reset = vmx_vcpu_reset,

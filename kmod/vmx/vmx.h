@@ -39,14 +39,19 @@ DECLARE_PER_CPU(struct vmx_cpu, vmx_cpu);
 struct vmx_host {
 	struct desc_ptr gdt;		/* of this CPU */
 	u64 kernel_gs, debugctl, cr4;
-	u16 fs, gs, ds, es, ldt;
+	union {
+		struct {
+			u16 fs, gs, ds, es;
+		};
+		u64 selectors;		/* 0: all of them are null */
+	};
+	u16 ldt;
 };
 
 struct vmx_vcpu {
 	struct lodge_vcpu v;
 	struct page *vmcs;
 	struct page *vapic;		/* virtual-APIC page: TPR only */
-	u8 *msr_bitmap;			/* 4 KiB */
 	struct list_head on_cpu;	/* vmx_cpu.loaded */
 	int loaded_cpu;			/* whose caches hold the VMCS; -1: it is in memory */
 	bool launched;
@@ -73,6 +78,8 @@ u64 vmx_enter(u64 *regs, bool launched, struct vmx_spec *spec, u64 *host_rsp);
 extern const char vmx_exit_label[];
 
 /* vmcs.c */
+int vmx_maps_create(void);
+void vmx_maps_destroy(void);
 int vmx_vcpu_init(struct lodge_vcpu *v);
 void vmx_vcpu_free(struct lodge_vcpu *v);
 void vmx_vcpu_reset(struct lodge_vcpu *v);
