@@ -506,6 +506,44 @@ TEST(notifier_storm, "MADV_DONTNEED and fork 200 times under a running vCPU that
 
 /* ---- dirty logging ---- */
 
+static FILE *trace_file(const char *name, const char *mode)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), "/sys/kernel/tracing/%s", name);
+	return fopen(path, mode);
+}
+
+/* Starts to count second-level faults; false where the kernel does not trace. */
+static bool count_faults(void)
+{
+	FILE *f = trace_file(device_is_kvm() ? "events/kvm/kvm_page_fault/enable" :
+			     "events/lodge/kvm_page_fault/enable", "w");
+
+	if (!f || fputs("1", f) < 0 || fclose(f))
+		return false;
+	f = trace_file("trace", "w");		/* empties it */
+	return f && !fclose(f);
+}
+
+/* How many there were at this address and above, since the last call. */
+static u32 faults(u64 from)
+{
+	FILE *f = trace_file("trace", "r");
+	char line[300], *at;
+	u32 n = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		at = strstr(line, "kvm_page_fault:");
+		at = at ? strstr(at, " address ") : NULL;
+		n += at && strtoull(at + 9, NULL, 16) >= from;
+	}
+	TRUE(f && !fclose(f));
+	f = trace_file("trace", "w");
+	TRUE(f && !fclose(f));
+	return n;
+}
+
 static bool dirty_log(struct vm *vm, u32 slot, u64 *bitmap)
 {
 	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bitmap };
@@ -537,7 +575,7 @@ TEST(dirty, "dirty logging: exactly the pages that the guest wrote, and clear af
 	EQ(*at(&b, 0x5000), 4);
 }
 
-TEST(dirty_huge, "dirty logging over huge pages: single pages")
+TEST(dirty_huge, "dirty logging over huge pages: single pages, and huge ones again when it ends")
 {
 	u8 *mem = aligned_pages(HUGE);
 	struct box b;
@@ -555,6 +593,12 @@ TEST(dirty_huge, "dirty logging over huge pages: single pages")
 	TRUE(dirty_log(b.v->vm, 1, bits));
 	EQ(bits[1], 1ull << 3);
 	EQ(bits[0] | bits[2] | bits[7], 0);
+	OK(vm_slot(b.v->vm, 1, DATA, HUGE, b.mem, 0));
+	if (!count_faults())
+		test_skip("the kernel does not trace faults");
+	for (u64 off = 0; off < HUGE; off += 0x8000)
+		guest_write(&b, off, off);
+	EQ(faults(DATA), 1);
 }
 
 TEST(dirty_errors, "KVM_GET_DIRTY_LOG of a slot without logging is refused")
@@ -689,44 +733,6 @@ TEST(clear_log_errors, "KVM_CLEAR_DIRTY_LOG and the capability refuse what KVM r
 
 enum { GIB = 0x40000000, STRIDE = GIB / 64 };
 
-static FILE *trace_file(const char *name, const char *mode)
-{
-	char path[80];
-
-	snprintf(path, sizeof(path), "/sys/kernel/tracing/%s", name);
-	return fopen(path, mode);
-}
-
-/* Starts to count second-level faults; false where the kernel does not trace. */
-static bool count_faults(void)
-{
-	FILE *f = trace_file(device_is_kvm() ? "events/kvm/kvm_page_fault/enable" :
-			     "events/lodge/kvm_page_fault/enable", "w");
-
-	if (!f || fputs("1", f) < 0 || fclose(f))
-		return false;
-	f = trace_file("trace", "w");		/* empties it */
-	return f && !fclose(f);
-}
-
-/* How many there were at GIB and above, since the last call. */
-static u32 faults(void)
-{
-	FILE *f = trace_file("trace", "r");
-	char line[300], *at;
-	u32 n = 0;
-
-	while (f && fgets(line, sizeof(line), f)) {
-		at = strstr(line, "kvm_page_fault:");
-		at = at ? strstr(at, " address ") : NULL;
-		n += at && strtoull(at + 9, NULL, 16) >= GIB;
-	}
-	TRUE(f && !fclose(f));
-	f = trace_file("trace", "w");
-	TRUE(f && !fclose(f));
-	return n;
-}
-
 static void check_all(struct box *b, u64 size)
 {
 	for (u64 off = 0; off < size; off += STRIDE)
@@ -761,20 +767,20 @@ TEST(huge_1g, "a page of 1 GiB: mapped by one fault, in parts where the slot or 
 	if (!count_faults())
 		test_skip("the kernel does not trace faults");
 	check_all(&b, GIB);
-	EQ(faults(), 1);
+	EQ(faults(GIB), 1);
 
 	OK(vm_slot(b.v->vm, 1, GIB, GIB, mem, KVM_MEM_LOG_DIRTY_PAGES));
 	guest_write(&b, 5 * STRIDE, 5 * STRIDE + 1);
 	guest_write(&b, 5 * STRIDE + 0x1000, 7);
 	check_all(&b, GIB);
-	GE(faults(), 2);
+	GE(faults(GIB), 2);
 	TRUE(dirty_log(b.v->vm, 1, bits));
 	for (u64 i = 0; i < GIB / 4096 / 64; i++)
 		EQ(bits[i], i == 5 * STRIDE / 4096 / 64 ? 3 : 0);
 
 	OK(vm_slot(b.v->vm, 1, GIB, GIB, mem, 0));
 	check_all(&b, GIB);
-	EQ(faults(), 1);
+	EQ(faults(GIB), 1);
 	guest_write(&b, GIB - 8, 8);
 	EQ(*at(&b, GIB - 8), 8);
 	OK(munmap(mem, GIB));
