@@ -463,11 +463,15 @@ extern const struct lodge_ops lodge_svm_ops;
 extern const struct lodge_ops lodge_vmx_ops;
 
 /* The hooks of the exit path are called directly: static_call(lodge_run)(v). */
-#define LODGE_HOT_OPS(X) X(window_begin) X(window_end) X(run) X(set_event) X(set_windows) \
-	X(set_tpr) X(state_load) X(state_store)
-#define X(op) DECLARE_STATIC_CALL(lodge_##op, *((const struct lodge_ops *)NULL)->op);
-LODGE_HOT_OPS(X)
-#undef X
+#define LODGE_OP(op) (*((const struct lodge_ops *)NULL)->op)
+DECLARE_STATIC_CALL(lodge_window_begin, LODGE_OP(window_begin));
+DECLARE_STATIC_CALL(lodge_window_end, LODGE_OP(window_end));
+DECLARE_STATIC_CALL(lodge_run, LODGE_OP(run));
+DECLARE_STATIC_CALL(lodge_set_event, LODGE_OP(set_event));
+DECLARE_STATIC_CALL(lodge_set_windows, LODGE_OP(set_windows));
+DECLARE_STATIC_CALL(lodge_set_tpr, LODGE_OP(set_tpr));
+DECLARE_STATIC_CALL(lodge_state_load, LODGE_OP(state_load));
+DECLARE_STATIC_CALL(lodge_state_store, LODGE_OP(state_store));
 
 /* -- guest state: lodge_need() before reading a group, lodge_touch() before writing it -- */
 static inline void lodge_need(struct lodge_vcpu *v, u32 groups)

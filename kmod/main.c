@@ -15,9 +15,14 @@
 #include "trace.h"
 
 const struct lodge_ops *lodge_ops __ro_after_init;
-#define X(op) DEFINE_STATIC_CALL_NULL(lodge_##op, *((const struct lodge_ops *)NULL)->op);
-LODGE_HOT_OPS(X)
-#undef X
+DEFINE_STATIC_CALL_NULL(lodge_window_begin, LODGE_OP(window_begin));
+DEFINE_STATIC_CALL_NULL(lodge_window_end, LODGE_OP(window_end));
+DEFINE_STATIC_CALL_NULL(lodge_run, LODGE_OP(run));
+DEFINE_STATIC_CALL_NULL(lodge_set_event, LODGE_OP(set_event));
+DEFINE_STATIC_CALL_NULL(lodge_set_windows, LODGE_OP(set_windows));
+DEFINE_STATIC_CALL_NULL(lodge_set_tpr, LODGE_OP(set_tpr));
+DEFINE_STATIC_CALL_NULL(lodge_state_load, LODGE_OP(state_load));
+DEFINE_STATIC_CALL_NULL(lodge_state_store, LODGE_OP(state_store));
 
 bool lodge_npt_huge = true;
 module_param_named(huge, lodge_npt_huge, bool, 0444);
@@ -64,9 +69,14 @@ static int __init probe(void)
 		lodge_ops->remove();
 		return ret;
 	}
-#define X(op) static_call_update(lodge_##op, lodge_ops->op);
-	LODGE_HOT_OPS(X)
-#undef X
+static_call_update(lodge_window_begin, lodge_ops->window_begin);
+	static_call_update(lodge_window_end, lodge_ops->window_end);
+	static_call_update(lodge_run, lodge_ops->run);
+	static_call_update(lodge_set_event, lodge_ops->set_event);
+	static_call_update(lodge_set_windows, lodge_ops->set_windows);
+	static_call_update(lodge_set_tpr, lodge_ops->set_tpr);
+	static_call_update(lodge_state_load, lodge_ops->state_load);
+	static_call_update(lodge_state_store, lodge_ops->state_store);
 	return 0;
 }
 
