@@ -267,6 +267,17 @@ struct virtio *disk_virtio(struct disk *d)
 }
 
 /**
+ * disk_sectors() - the size of a disk.
+ * @d: the disk.
+ *
+ * Return: sectors of 512 bytes.
+ */
+uint64_t disk_sectors(const struct disk *d)
+{
+	return d->sectors;
+}
+
+/**
  * disk_close() - undo disk_open().
  * @d: the disk, stopped.
  */

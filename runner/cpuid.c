@@ -207,7 +207,7 @@ int cpuid_init(struct vm *vm)
 
 /**
  * cpuid_set() - tell a vCPU what it is.
- * @vcpu: the vCPU; it has not run yet.
+ * @vcpu: the vCPU; it has not run yet. Keeps the list.
  *
  * Return: 0, or -1.
  */
@@ -215,15 +215,76 @@ int cpuid_set(struct vcpu *vcpu)
 {
 	const struct kvm_cpuid2 *all = vcpu->vm->cpuid;
 	struct kvm_cpuid2 *c = calloc(1, list_size(all->nent + ADDED));
-	int ret = 0;
 
 	if (!c)
 		return say("out of memory");
+	vcpu->cpuid = c;
 	memcpy(c, all, list_size(all->nent));
 	set_topology(c, vcpu->id, vcpu->vm->ncpus);
 	set_frequency(c, ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0));
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, c) < 0)
-		ret = say_errno("KVM_SET_CPUID2");
-	free(c);
-	return ret;
+		return say_errno("KVM_SET_CPUID2");
+	return 0;
+}
+
+enum reg { EAX, EBX, ECX, EDX };
+
+static uint32_t get_reg(const struct kvm_cpuid2 *c, uint32_t leaf, uint32_t index, enum reg reg)
+{
+	uint32_t i;
+
+	for (i = 0; i < c->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &c->entries[i];
+
+		if (e->function == leaf && e->index == index)
+			return (const uint32_t[]){ e->eax, e->ebx, e->ecx, e->edx }[reg];
+	}
+	return 0;
+}
+
+/**
+ * cpuid_restore() - tell a vCPU what it was.
+ * @vcpu: the vCPU, of which cpuid_set() has told what it would be here.
+ * @saved: what its guest saw. Refused if it had something that there is not here.
+ *
+ * Return: 0, or -1.
+ */
+int cpuid_restore(struct vcpu *vcpu, const struct kvm_cpuid2 *saved)
+{
+	/* Registers that name a vendor must be equal; in those of features nothing may be missing. */
+	static const struct {
+		uint32_t leaf, index;
+		enum reg reg;
+		bool equal;
+	} regs[] = {
+		{ 0, 0, EBX, true }, { 0, 0, ECX, true }, { 0, 0, EDX, true },
+		{ KVM_BASE, 0, EBX, true }, { KVM_BASE, 0, ECX, true }, { KVM_BASE, 0, EDX, true },
+		{ 1, 0, ECX, false }, { 1, 0, EDX, false }, { 6, 0, EAX, false },
+		{ 7, 0, EBX, false }, { 7, 0, ECX, false }, { 7, 0, EDX, false },
+		{ 7, 1, EAX, false }, { 0xd, 0, EAX, false }, { 0xd, 0, EDX, false },
+		{ 0xd, 1, EAX, false }, { 0x80000001, 0, ECX, false },
+		{ 0x80000001, 0, EDX, false }, { 0x80000007, 0, EDX, false },
+		{ 0x80000008, 0, EBX, false }, { 0x80000021, 0, EAX, false },
+		{ KVM_BASE + 1, 0, EAX, false },
+	};
+	struct kvm_cpuid2 *c;
+	size_t i;
+
+	for (i = 0; i < sizeof(regs) / sizeof(regs[0]); i++) {
+		uint32_t was = get_reg(saved, regs[i].leaf, regs[i].index, regs[i].reg);
+		uint32_t is = get_reg(vcpu->cpuid, regs[i].leaf, regs[i].index, regs[i].reg);
+
+		if (regs[i].equal ? was != is : (was & ~is) != 0)
+			return say("the VM had a processor with more than there is here: CPUID "
+				   "0x%x, %u: 0x%x, here 0x%x", regs[i].leaf, regs[i].index, was,
+				   is);
+	}
+	if (ioctl(vcpu->fd, KVM_SET_CPUID2, saved) < 0)
+		return say_errno("KVM_SET_CPUID2");
+	c = realloc(vcpu->cpuid, list_size(saved->nent));
+	if (!c)
+		return say("out of memory");
+	memcpy(c, saved, list_size(saved->nent));
+	vcpu->cpuid = c;
+	return 0;
 }

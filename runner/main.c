@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * lodge-run: boots a Linux kernel in a virtual machine, by KVM's interface on /dev/lodge or another
- * device. This file has the options and the order in which everything is made and unmade.
+ * device, or goes on with one that was saved. This file has the options and the order in which
+ * everything is made and unmade.
  *
  * What the user's files can be wrong in is found before the device is opened, and the terminal is
  * changed last, so that whatever fails before the guest runs fails on a terminal as it was.
@@ -17,11 +18,13 @@
 
 #include "runner.h"
 
-#define MAX_MEM (1024 * GIB)
+#define DEFAULT_MEM (512 * MIB)
 
 static const char help[] =
 	"usage: lodge-run --kernel FILE [option]...\n"
-	"Boot a Linux kernel in a virtual machine; its serial console is the terminal.\n"
+	"       lodge-run --restore FILE [option]...\n"
+	"Boot a Linux kernel in a virtual machine, or go on with a saved one; its serial\n"
+	"console is the terminal.\n"
 	"\n"
 	"  --kernel FILE     the kernel, a bzImage\n"
 	"  --initrd FILE     its initial ramdisk\n"
@@ -29,13 +32,15 @@ static const char help[] =
 	"  --mem SIZE        memory: a number with K, M or G; without, MiB (512M)\n"
 	"  --cpus N          processors (1)\n"
 	"  --disk FILE[,ro]  a virtio disk on FILE, read-only with ,ro; up to 8 of them\n"
+	"  --save FILE       on SIGUSR1 or Ctrl-A s, save the virtual machine and end\n"
+	"  --restore FILE    go on with a saved one, with the same disks\n"
 	"  --device FILE     the device of the hypervisor (/dev/lodge)\n"
 	"  --help            this text\n"
 	"  --version         the version\n"
 	"\n"
 	"On a terminal, Ctrl-A x leaves at once and Ctrl-A a sends Ctrl-A.\n"
 	"status: 0 the guest powered off or rebooted; 1 it could not be started; 2 wrong usage;\n"
-	"  3 it crashed, and its registers were printed; 4 left by Ctrl-A x\n";
+	"  3 it crashed, and its registers were printed; 4 left by Ctrl-A x; 5 it was saved\n";
 
 /* A whole positive number, and what follows it. Return 0 if there is none. */
 static unsigned long long number(const char *text, char **end)
@@ -95,8 +100,8 @@ static int add_disk(struct options *opt, const char *spec)
 	return 0;
 }
 
-enum { OPT_KERNEL = 1, OPT_INITRD, OPT_APPEND, OPT_MEM, OPT_CPUS, OPT_DISK, OPT_DEVICE, OPT_HELP,
-	OPT_VERSION };
+enum { OPT_KERNEL = 1, OPT_INITRD, OPT_APPEND, OPT_MEM, OPT_CPUS, OPT_DISK, OPT_SAVE,
+	OPT_RESTORE, OPT_DEVICE, OPT_HELP, OPT_VERSION };
 
 static const struct option long_options[] = {
 	{ "kernel", required_argument, NULL, OPT_KERNEL },
@@ -105,6 +110,8 @@ static const struct option long_options[] = {
 	{ "mem", required_argument, NULL, OPT_MEM },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
 	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "save", required_argument, NULL, OPT_SAVE },
+	{ "restore", required_argument, NULL, OPT_RESTORE },
 	{ "device", required_argument, NULL, OPT_DEVICE },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -130,6 +137,12 @@ static int parse_option(struct options *opt, int which)
 		return parse_cpus(optarg, &opt->cpus);
 	case OPT_DISK:
 		return add_disk(opt, optarg);
+	case OPT_SAVE:
+		opt->save = optarg;
+		return 0;
+	case OPT_RESTORE:
+		opt->restore = optarg;
+		return 0;
 	case OPT_DEVICE:
 		opt->device = optarg;
 		return 0;
@@ -163,7 +176,10 @@ static int parse_options(struct options *opt, int argc, char **argv)
 	}
 	if (optind < argc)
 		return say("unexpected argument '%s'; --help lists the options", argv[optind]);
-	if (!opt->kernel)
+	if (opt->restore && (opt->kernel || opt->initrd || opt->append))
+		return say("--restore goes on with the kernel that was saved: --kernel, --initrd and "
+			   "--append are not for it");
+	if (!opt->restore && !opt->kernel)
 		return say("--kernel is missing; --help lists the options");
 	return 0;
 }
@@ -181,6 +197,17 @@ static int open_disks(struct vm *vm, const struct options *opt)
 	return 0;
 }
 
+static int connect_disks(struct vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vm->ndisks; i++) {
+		if (virtio_connect(disk_virtio(vm->disks[i])) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int start_disks(struct vm *vm)
 {
 	unsigned int i;
@@ -192,23 +219,96 @@ static int start_disks(struct vm *vm)
 	return 0;
 }
 
-/* From the files to a machine that could run. */
-static int build(struct vm *vm, const struct options *opt)
+static void stop_disks(struct vm *vm)
+{
+	unsigned int i;
+
+	vm->stopping = true;
+	for (i = 0; i < vm->ndisks; i++)
+		virtio_stop(disk_virtio(vm->disks[i]));
+}
+
+/* What a booted machine and a restored one have in common before there is a VM. */
+static int prepare(struct vm *vm, const struct options *opt)
 {
 	if (vm_init(vm, opt) < 0 || serial_init(&vm->serial) < 0)
 		return -1;
-	if (boot_load(vm, opt) < 0 || open_disks(vm, opt) < 0 || acpi_build(vm) < 0)
-		return -1;
-	return vm_create(vm, opt) < 0 ? -1 : vcpus_create(vm);
+	if (opt->save) {
+		if (save_probe(opt->save) < 0)
+			return -1;
+		vm->save_fd = term_save_signal();
+		if (vm->save_fd < 0)
+			return -1;
+	}
+	return 0;
 }
 
-static enum end run(struct vm *vm)
+/* From the files to a machine that could run. */
+static int build(struct vm *vm, struct options *opt)
+{
+	opt->append = opt->append ? opt->append : "";
+	opt->mem = opt->mem ? opt->mem : DEFAULT_MEM;
+	opt->cpus = opt->cpus ? opt->cpus : 1;
+	if (prepare(vm, opt) < 0)
+		return -1;
+	if (boot_load(vm, opt) < 0 || open_disks(vm, opt) < 0 || acpi_build(vm) < 0)
+		return -1;
+	if (vm_create(vm, opt) < 0 || vcpus_create(vm) < 0)
+		return -1;
+	return vcpus_boot(vm) < 0 ? -1 : connect_disks(vm);
+}
+
+/* From the file of a saved machine to that machine. */
+static int rebuild(struct vm *vm, struct options *opt)
+{
+	struct state *st = state_open(opt->restore);
+	int ret = -1;
+
+	if (!st)
+		return -1;
+	if (restore_options(st, opt) < 0 || prepare(vm, opt) < 0)
+		goto out;
+	if (state_read(st, vm) < 0 || open_disks(vm, opt) < 0)
+		goto out;
+	if (vm_create(vm, opt) < 0 || vcpus_create(vm) < 0 || connect_disks(vm) < 0)
+		goto out;
+	ret = restore_vm(vm, st);
+out:
+	state_free(st);
+	return ret;
+}
+
+/* Run until the VM ends. Its threads have ended then, and nothing is under way. */
+static enum end run_once(struct vm *vm)
 {
 	enum end end = END_SETUP;
 
+	serial_go_on(vm);
 	if (start_disks(vm) == 0 && term_raw() == 0 && vcpus_start(vm) == 0)
 		end = term_loop(vm);
 	vcpus_stop(vm);
+	if (end == END_SAVE) {
+		if (vcpus_settle(vm) < 0)
+			vm_end(vm, END_CRASH);
+		end = vm->end;
+		if (end != END_SAVE)
+			say("the guest ended before it could be saved");
+	}
+	stop_disks(vm);
+	return end;
+}
+
+/* A guest that cannot be saved goes on. */
+static enum end run(struct vm *vm, const struct options *opt)
+{
+	enum end end;
+
+	for (;;) {
+		end = run_once(vm);
+		if (end != END_SAVE || save_vm(vm, opt->save) == 0)
+			break;
+		vm_go_on(vm);
+	}
 	term_restore();
 	return end;
 }
@@ -217,11 +317,9 @@ static void destroy(struct vm *vm)
 {
 	unsigned int i;
 
-	vm->stopping = true;
-	for (i = 0; i < vm->ndisks; i++) {
-		virtio_stop(disk_virtio(vm->disks[i]));
+	stop_disks(vm);
+	for (i = 0; i < vm->ndisks; i++)
 		disk_close(vm->disks[i]);
-	}
 	vcpus_destroy(vm);
 	serial_destroy(&vm->serial);
 	vm_destroy(vm);
@@ -229,17 +327,16 @@ static void destroy(struct vm *vm)
 
 int main(int argc, char **argv)
 {
-	struct options opt = {
-		.device = "/dev/lodge", .append = "", .mem = 512 * MIB, .cpus = 1,
-	};
-	static struct vm vm;
+	struct options opt = { .device = "/dev/lodge" };
+	static struct vm vm = { .dev_fd = -1, .fd = -1, .end_fd = -1, .save_fd = -1,
+		.serial.room_fd = -1 };
 	enum end end = END_SETUP;
 	int ret = parse_options(&opt, argc, argv);
 
 	if (ret)
 		return ret < 0 ? END_USAGE : 0;
-	if (build(&vm, &opt) == 0)
-		end = run(&vm);
+	if ((opt.restore ? rebuild(&vm, &opt) : build(&vm, &opt)) == 0)
+		end = run(&vm, &opt);
 	destroy(&vm);
 	return end;
 }

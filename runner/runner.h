@@ -28,6 +28,7 @@
 
 #define MAX_CPUS 64
 #define MAX_DISKS 8
+#define MAX_MEM (1024 * GIB)
 
 /*
  * The guest's physical memory. RAM fills [0, HOLE) and goes on at 4 GiB; the hole has the devices.
@@ -73,21 +74,94 @@ enum end {
 	END_USAGE = 2,
 	END_CRASH = 3,		/* the guest or the hypervisor gave up; registers were printed */
 	END_ESCAPE = 4,		/* the user left by the escape key */
+	END_SAVE = 5,		/* its state is in a file, to go on from */
 	END_NONE = -1,
 };
+
+/*
+ * The state of a VM, by class: what a saved VM's file consists of. The numbers are those of the
+ * file. A class whose layout changes gets a new version in state.c's table.
+ */
+enum state_class {
+	STATE_END = 0,
+	STATE_MACHINE = 1,	/* struct machine_state */
+	STATE_RAM = 2,		/* struct ram_state, then pages */
+	STATE_CLOCK = 3,	/* struct clock_state */
+	STATE_IRQCHIP = 4,	/* struct kvm_irqchip; the instance is the chip's number */
+	STATE_PIT = 5,		/* struct kvm_pit_state2 */
+	STATE_SERIAL = 6,	/* struct serial_state */
+	STATE_PORTS = 7,	/* struct ports_state */
+	STATE_DISK = 8,		/* struct virtio_state; the instance is the disk */
+	/* Of a vCPU, which is the instance. */
+	STATE_CPUID = 16,	/* struct kvm_cpuid2 */
+	STATE_MP = 17,
+	STATE_EVENTS = 18,
+	STATE_REGS = 19,
+	STATE_SREGS = 20,
+	STATE_XSAVE = 21,
+	STATE_XCRS = 22,
+	STATE_DEBUGREGS = 23,
+	STATE_MSRS = 24,	/* struct kvm_msr_entry, many */
+	STATE_TSC = 25,		/* struct tsc_state */
+	STATE_LAPIC = 26,
+};
+
+struct machine_state {
+	uint64_t mem;
+	uint32_t cpus, disks;
+};
+
+struct ram_state {
+	uint64_t offset;	/* into the memory that there is; whole pages follow */
+};
+
+/* Clocks go on from here: the time since @realtime (ns since 1970) has passed for them too. */
+struct clock_state {
+	uint64_t ns, realtime;
+};
+
+struct tsc_state {
+	uint64_t tsc, realtime;
+	uint64_t deadline;
+	uint64_t khz;
+};
+
+struct ports_state {
+	uint8_t rtc_index, reserved[3];
+	uint16_t pm1_enable, pm1_control;
+};
+
+struct serial_state {
+	uint8_t ier, fcr, lcr, mcr, scr, dll, dlm, thre_pending;
+	uint32_t rx_count, reserved;
+	uint8_t rx[4096];
+};
+
+struct virtio_state {
+	uint64_t sectors, features;		/* of the device: it must be the same again */
+	uint64_t driver_features;
+	uint64_t desc_gpa, avail_gpa, used_gpa;
+	uint32_t status, isr, device_sel, driver_sel, queue_sel, queue_size;
+	uint16_t next_avail, next_used;
+	uint8_t ready, broken, reserved[2];
+};
+
+struct state;
 
 struct options {
 	const char *device;
 	const char *kernel;
 	const char *initrd;
 	const char *append;
-	uint64_t mem;		/* bytes */
-	unsigned int cpus;
+	const char *save;
+	const char *restore;
+	uint64_t mem;		/* bytes; 0: not given */
+	unsigned int cpus;	/* 0: not given */
 	const char *disks[MAX_DISKS];
 	unsigned int ndisks;
 };
 
-#define RX_SIZE 4096
+#define RX_SIZE 4096		/* also in struct serial_state */
 
 /* A 16550A. @lock guards all of it; the guest's accesses and the main thread's input take it. */
 struct serial {
@@ -157,6 +231,7 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	size_t run_size;
+	struct kvm_cpuid2 *cpuid;	/* what the guest sees */
 	pthread_t thread;
 	bool running;
 };
@@ -176,7 +251,8 @@ struct vm {
 	struct serial serial;
 	uint8_t rtc_index;
 	uint16_t pm1_enable, pm1_control;
-	atomic_int end;	/* enum end; set once */
+	int save_fd;		/* signalfd: the VM is to be saved; -1 without --save */
+	atomic_int end;		/* enum end; set once, but END_SAVE gives way to another */
 	atomic_bool stopping;	/* threads leave what they wait for */
 	int end_fd;		/* eventfd: @end was set */
 };
@@ -192,6 +268,7 @@ void vm_destroy(struct vm *vm);
 void *vm_ram(const struct vm *vm, uint64_t gpa, uint64_t len);
 uint64_t vm_low_ram(const struct vm *vm);
 bool vm_end(struct vm *vm, enum end end);
+void vm_go_on(struct vm *vm);
 void event_signal(int fd);
 int vm_extension(const struct vm *vm, int cap);
 
@@ -213,15 +290,41 @@ void aml_dsdt(struct aml *aml, unsigned int nvirtio);
 /* cpuid.c */
 int cpuid_init(struct vm *vm);
 int cpuid_set(struct vcpu *vcpu);
+int cpuid_restore(struct vcpu *vcpu, const struct kvm_cpuid2 *saved);
 
 /* vcpu.c */
 int vcpus_create(struct vm *vm);
+int vcpus_boot(struct vm *vm);
+int vcpus_settle(struct vm *vm);
 int vcpus_start(struct vm *vm);
 void vcpus_stop(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* dump.c */
 void dump_vcpu(const struct vcpu *vcpu);
+
+/* state.c */
+struct state *state_new(void);
+void state_free(struct state *st);
+int state_put(struct state *st, enum state_class class, uint32_t instance, const void *data,
+	      size_t size);
+const void *state_get(const struct state *st, enum state_class class, uint32_t instance,
+		      size_t *size);
+int state_write(const struct state *st, const struct vm *vm, const char *path);
+struct state *state_open(const char *path);
+int state_read(struct state *st, struct vm *vm);
+
+/* save.c */
+int save_probe(const char *path);
+int save_vm(struct vm *vm, const char *path);
+int restore_options(const struct state *st, struct options *opt);
+int restore_vm(struct vm *vm, struct state *st);
+
+/* vcpu_state.c */
+int vcpu_save(struct vcpu *vcpu, struct state *st);
+int vcpu_restore(struct vcpu *vcpu, const struct state *st);
+uint64_t state_realtime(void);
+uint64_t state_elapsed(uint64_t since);
 
 /* io.c */
 void io_port(struct vm *vm, bool out, uint16_t port, uint8_t *data, unsigned int size);
@@ -233,22 +336,30 @@ void serial_destroy(struct serial *s);
 void serial_io(struct vm *vm, bool out, uint16_t reg, uint8_t *value);
 unsigned int serial_room(struct serial *s);
 void serial_input(struct vm *vm, const uint8_t *data, size_t len);
+void serial_save(struct serial *s, struct serial_state *out);
+int serial_restore(struct serial *s, const struct serial_state *in);
+void serial_go_on(struct vm *vm);
 
 /* term.c */
 int term_raw(void);
 void term_restore(void);
+int term_save_signal(void);
 enum end term_loop(struct vm *vm);
 size_t term_escape(struct vm *vm, uint8_t *data, size_t len);
 
 /* virtio.c */
 int virtio_init(struct virtio *v, struct vm *vm, unsigned int index);
 void virtio_destroy(struct virtio *v);
+int virtio_connect(struct virtio *v);
 int virtio_start(struct virtio *v);
 void virtio_stop(struct virtio *v);
 void virtio_mmio(struct virtio *v, bool write, uint32_t offset, uint8_t *data, unsigned int len);
 void virtio_serve_queue(struct virtio *v);
+void virtio_save(const struct virtio *v, struct virtio_state *out);
+int virtio_restore(struct virtio *v, const struct virtio_state *in);
 
 /* blk.c */
+uint64_t disk_sectors(const struct disk *d);
 struct disk *disk_open(struct vm *vm, const char *spec, unsigned int index);
 struct virtio *disk_virtio(struct disk *d);
 void disk_close(struct disk *d);

@@ -232,6 +232,62 @@ void serial_input(struct vm *vm, const uint8_t *data, size_t len)
 }
 
 /**
+ * serial_save() - the port's state.
+ * @s: the port.
+ * @out: where it goes.
+ */
+void serial_save(struct serial *s, struct serial_state *out)
+{
+	unsigned int i;
+
+	*out = (struct serial_state){
+		.ier = s->ier, .fcr = s->fcr, .lcr = s->lcr, .mcr = s->mcr, .scr = s->scr,
+		.dll = s->dll, .dlm = s->dlm, .thre_pending = s->thre_pending,
+		.rx_count = s->rx_count,
+	};
+	for (i = 0; i < s->rx_count; i++)
+		out->rx[i] = s->rx[(s->rx_head + i) % RX_SIZE];
+}
+
+/**
+ * serial_restore() - set the port to a state.
+ * @s: the port; nothing uses it yet.
+ * @in: the state, from a file.
+ *
+ * Return: 0, or -1.
+ */
+int serial_restore(struct serial *s, const struct serial_state *in)
+{
+	if (in->rx_count > RX_SIZE || in->thre_pending > 1)
+		return say("the saved serial port is in a state that cannot be");
+	s->ier = in->ier & 0xf;
+	s->fcr = in->fcr & UART_FCR_ENABLE_FIFO;
+	s->lcr = in->lcr;
+	s->mcr = in->mcr & 0x1f;
+	s->scr = in->scr;
+	s->dll = in->dll;
+	s->dlm = in->dlm;
+	s->thre_pending = in->thre_pending;
+	s->rx_head = 0;
+	s->rx_count = in->rx_count;
+	memcpy(s->rx, in->rx, in->rx_count);
+	return 0;
+}
+
+/**
+ * serial_go_on() - drive the interrupt line after a restore.
+ * @vm: the VM, with its interrupt controllers.
+ *
+ * An interrupt that the guest has seen already is one more to find nothing for.
+ */
+void serial_go_on(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->serial.lock);
+	update_line(vm);
+	pthread_mutex_unlock(&vm->serial.lock);
+}
+
+/**
  * serial_init() - the port after power-on.
  * @s: what to fill; all zero.
  *

@@ -7,15 +7,19 @@
  * handler for each signal that would end the process, which then dies of that signal as it would
  * have. A handler may call tcsetattr(). Stopping by job control restores the terminal for the time.
  *
- * Ctrl-A x leaves, Ctrl-A a sends Ctrl-A; the key works whatever the guest does, because the main
- * thread reads the terminal even when the guest takes no input. When standard input is not a
- * terminal there is no such key, nothing is lost, and its end is not the guest's end.
+ * Ctrl-A x leaves, Ctrl-A s saves where that was asked for, Ctrl-A a sends Ctrl-A; the keys work
+ * whatever the guest does, because the main thread reads the terminal even when the guest takes no
+ * input. When standard input is not a terminal there are no such keys, nothing is lost, and its end
+ * is not the guest's end.
+ *
+ * SIGUSR1 saves as well. It is blocked in every thread and read from a descriptor.
  */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -77,8 +81,8 @@ static void catch(int sig, void (*handler)(int), int flags)
 static void catch_signals(void)
 {
 	static const int fatal[] = {
-		SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGUSR2,
-		SIGPIPE, SIGALRM, SIGTERM, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGPOLL, SIGSYS,
+		SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGUSR1,
+		SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGPOLL, SIGSYS,
 	};
 	size_t i;
 
@@ -95,7 +99,7 @@ static void catch_signals(void)
  */
 int term_raw(void)
 {
-	if (!isatty(STDIN_FILENO))
+	if (is_raw || !isatty(STDIN_FILENO))
 		return 0;
 	if (tcgetattr(STDIN_FILENO, &saved) < 0)
 		return say_errno("cannot read the terminal's settings");
@@ -107,6 +111,25 @@ int term_raw(void)
 	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
 		return say_errno("cannot change the terminal's settings");
 	return 0;
+}
+
+/**
+ * term_save_signal() - let SIGUSR1 save the VM.
+ *
+ * Called before any thread is started: a thread has the signal mask of the one that started it.
+ *
+ * Return: the descriptor that becomes readable when the signal comes, or -1.
+ */
+int term_save_signal(void)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? say_errno("signalfd") : fd;
 }
 
 /**
@@ -136,6 +159,11 @@ size_t term_escape(struct vm *vm, uint8_t *data, size_t len)
 		if (pending && key == 'x') {
 			vm_end(vm, END_ESCAPE);
 			return 0;
+		}
+		if (pending && key == 's' && vm->save_fd >= 0) {
+			vm_end(vm, END_SAVE);
+			pending = false;
+			continue;
 		}
 		/* Any other key means both; Ctrl-A a and Ctrl-A Ctrl-A mean one Ctrl-A. */
 		if (pending)
@@ -176,6 +204,7 @@ static bool forward(struct vm *vm, bool terminal, unsigned int room)
 enum end term_loop(struct vm *vm)
 {
 	bool terminal = isatty(STDIN_FILENO), open = true;
+	struct signalfd_siginfo signal;
 	uint64_t count;
 
 	while (vm->end == END_NONE) {
@@ -184,15 +213,18 @@ enum end term_loop(struct vm *vm)
 			{ .fd = vm->end_fd, .events = POLLIN },
 			{ .fd = vm->serial.room_fd, .events = POLLIN },
 			{ .fd = open && (terminal || room) ? STDIN_FILENO : -1, .events = POLLIN },
+			{ .fd = vm->save_fd, .events = POLLIN },
 		};
 
-		if (poll(fds, 3, -1) < 0)
+		if (poll(fds, 4, -1) < 0)
 			continue;
 		/* Only the wake-up counts, not how often it was asked for. */
 		if (fds[1].revents && read(vm->serial.room_fd, &count, sizeof(count)) < 0)
 			continue;
 		if (fds[2].revents)
 			open = forward(vm, terminal, room);
+		if (fds[3].revents && read(vm->save_fd, &signal, sizeof(signal)) > 0)
+			vm_end(vm, END_SAVE);
 	}
 	return vm->end;
 }

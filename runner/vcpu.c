@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The vCPUs: their state at the start, a thread for each, and what to do with each exit.
+ * The vCPUs: their state when a kernel is booted, a thread for each, and what to do with each exit.
  *
  * The boot processor starts where boot.c says; the others wait in the kernel, whose local APICs
  * deliver INIT and SIPI. With the interrupt controllers there too, HLT never comes here: what does
  * are port and memory accesses of devices in this program, and the ways in which a guest ends.
  *
- * To stop, the main thread sets vm->stopping and each vCPU's immediate_exit, and sends SIGUSR1:
+ * To stop, the main thread sets vm->stopping and each vCPU's immediate_exit, and sends KICK:
  * whichever way a thread was about to go, it comes out of KVM_RUN, or of a write to a terminal that
  * takes no more, and sees the flag.
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -19,6 +20,7 @@
 
 #include "runner.h"
 
+#define KICK SIGRTMIN
 #define MSR_MISC_ENABLE 0x1a0
 #define MISC_FAST_STRING 1
 #define MSR_MTRR_DEFAULT 0x2ff
@@ -96,14 +98,29 @@ static int create(struct vcpu *vcpu, size_t run_size)
 		return say_errno("cannot map processor %u", vcpu->id);
 	vcpu->run = run;
 	vcpu->run_size = run_size;
-	if (cpuid_set(vcpu) < 0 || set_msrs(vcpu) < 0 || set_lapic(vcpu) < 0)
-		return -1;
-	return vcpu->id == 0 ? set_entry(vcpu) : 0;
+	return cpuid_set(vcpu);
 }
 
 /**
- * vcpus_create() - create all vCPUs, ready to run.
- * @vm: the VM, its kernel loaded.
+ * vcpus_boot() - make all vCPUs ready to run the kernel.
+ * @vm: the VM, its kernel loaded and its vCPUs created.
+ *
+ * Return: 0, or -1.
+ */
+int vcpus_boot(struct vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vm->ncpus; i++) {
+		if (set_msrs(&vm->vcpus[i]) < 0 || set_lapic(&vm->vcpus[i]) < 0)
+			return -1;
+	}
+	return set_entry(&vm->vcpus[0]);
+}
+
+/**
+ * vcpus_create() - create all vCPUs, in the state of power-on.
+ * @vm: the VM.
  *
  * Return: 0, or -1; vcpus_destroy() is to be called in both cases.
  */
@@ -138,6 +155,7 @@ void vcpus_destroy(struct vm *vm)
 			munmap(vm->vcpus[i].run, vm->vcpus[i].run_size);
 		if (vm->vcpus[i].vm && vm->vcpus[i].fd >= 0)
 			close(vm->vcpus[i].fd);
+		free(vm->vcpus[i].cpuid);
 	}
 }
 
@@ -219,6 +237,32 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
+/**
+ * vcpus_settle() - complete what the vCPUs' last exits were for.
+ * @vm: the VM; its threads have ended.
+ *
+ * The hypervisor finishes an instruction whose access was made here at the next KVM_RUN, and may
+ * need another access for it; with immediate_exit it does not begin the next instruction. Only
+ * then do the registers describe the guest. The guest may end in it (vm->end).
+ *
+ * Return: 0, or -1.
+ */
+int vcpus_settle(struct vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vm->ncpus; i++) {
+		struct vcpu *vcpu = &vm->vcpus[i];
+
+		vcpu->run->immediate_exit = 1;
+		while (ioctl(vcpu->fd, KVM_RUN, 0) == 0 && vm->end == END_SAVE)
+			handle_exit(vcpu);
+		if (vm->end == END_SAVE && errno != EINTR)
+			return say_errno("processor %u cannot be stopped", i);
+	}
+	return 0;
+}
+
 /* Its only purpose is to interrupt system calls. */
 static void kicked(int sig)
 {
@@ -239,12 +283,13 @@ int vcpus_start(struct vm *vm)
 
 	/* Whoever started this program may have left it blocked or ignored. */
 	sigemptyset(&kick);
-	sigaddset(&kick, SIGUSR1);
-	sigaction(SIGUSR1, &action, NULL);
+	sigaddset(&kick, KICK);
+	sigaction(KICK, &action, NULL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	for (i = 0; i < vm->ncpus; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
 
+		vcpu->run->immediate_exit = 0;
 		errno = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
 		if (errno)
 			return say_errno("cannot start a thread");
@@ -268,7 +313,7 @@ void vcpus_stop(struct vm *vm)
 		if (!vcpu->running)
 			continue;
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		pthread_kill(vcpu->thread, SIGUSR1);
+		pthread_kill(vcpu->thread, KICK);
 		pthread_join(vcpu->thread, NULL);
 		vcpu->running = false;
 	}

@@ -124,7 +124,7 @@ void virtio_serve_queue(struct virtio *v)
 {
 	struct queue *q = &v->queue;
 	struct chain c;
-	int got;
+	int got = 0;
 
 	if (!q->ready || q->broken || !(v->status & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
@@ -132,7 +132,7 @@ void virtio_serve_queue(struct virtio *v)
 		bool done = false;
 
 		store(&q->used->flags, VRING_USED_F_NO_NOTIFY);
-		while ((got = take(v, &c)) > 0 && !v->vm->stopping) {
+		while (!v->vm->stopping && (got = take(v, &c)) > 0) {
 			put_used(q, c.head, v->serve(v, &c));
 			done = true;
 		}
@@ -143,7 +143,7 @@ void virtio_serve_queue(struct virtio *v)
 		atomic_thread_fence(memory_order_seq_cst);
 		if (done && !(load(&q->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT))
 			raise_interrupt(v, VIRTIO_MMIO_INT_VRING);
-	} while (got == 0 && has_request(q) && !v->vm->stopping);
+	} while (got >= 0 && has_request(q) && !v->vm->stopping);
 	if (got < 0)
 		break_queue(v);
 }
@@ -191,28 +191,32 @@ static void write_status(struct virtio *v, uint32_t value)
 		event_signal(v->notify_fd);
 }
 
-/* Check where the rings are. They stay valid: guest RAM does not move. */
-static void ready_queue(struct virtio *v)
+/* Check where the rings are. They stay valid: guest RAM does not move. Return false if they are bad. */
+static bool find_rings(struct virtio *v)
 {
 	struct queue *q = &v->queue;
 	uint32_t n = q->size;
 
 	if (!n || n > QUEUE_MAX || (n & (n - 1)))
-		goto bad;
+		return false;
 	if ((q->desc_gpa & 15) || (q->avail_gpa & 1) || (q->used_gpa & 3))
-		goto bad;
+		return false;
 	q->desc = vm_ram(v->vm, q->desc_gpa, sizeof(struct vring_desc) * n);
 	q->avail = vm_ram(v->vm, q->avail_gpa, sizeof(struct vring_avail) + 2 * (n + 1));
 	q->used = vm_ram(v->vm, q->used_gpa,
 			 sizeof(struct vring_used) + sizeof(struct vring_used_elem) * n + 2);
-	if (!q->desc || !q->avail || !q->used)
-		goto bad;
-	q->next_avail = 0;
-	q->next_used = 0;
-	q->ready = true;
-	return;
-bad:
-	break_queue(v);
+	return q->desc && q->avail && q->used;
+}
+
+static void ready_queue(struct virtio *v)
+{
+	if (!find_rings(v)) {
+		break_queue(v);
+		return;
+	}
+	v->queue.next_avail = 0;
+	v->queue.next_used = 0;
+	v->queue.ready = true;
 }
 
 static void set_half(uint64_t *value, bool high, uint32_t half)
@@ -404,12 +408,12 @@ void virtio_destroy(struct virtio *v)
 }
 
 /**
- * virtio_start() - connect a device to the VM and start its thread.
+ * virtio_connect() - connect a device to the VM.
  * @v: the device; the VM has its interrupt controllers.
  *
- * Return: 0, or -1; virtio_stop() is to be called in both cases.
+ * Return: 0, or -1.
  */
-int virtio_start(struct virtio *v)
+int virtio_connect(struct virtio *v)
 {
 	struct kvm_ioeventfd notification = {
 		.addr = GPA_VIRTIO + v->index * VIRTIO_STRIDE + VIRTIO_MMIO_QUEUE_NOTIFY,
@@ -422,6 +426,24 @@ int virtio_start(struct virtio *v)
 		return say_errno("KVM_IOEVENTFD");
 	if (ioctl(v->vm->fd, KVM_IRQFD, &interrupt) < 0)
 		return say_errno("KVM_IRQFD");
+	return 0;
+}
+
+/**
+ * virtio_start() - start a device's thread.
+ * @v: the device, connected.
+ *
+ * What was under way when the device stopped goes on: the thread looks for requests, and an
+ * interrupt that the guest has not acknowledged is raised again, since the first may not have come
+ * through.
+ *
+ * Return: 0, or -1; virtio_stop() is to be called in both cases.
+ */
+int virtio_start(struct virtio *v)
+{
+	if (v->isr)
+		event_signal(v->irq_fd);
+	event_signal(v->notify_fd);
 	errno = pthread_create(&v->thread, NULL, serve_thread, v);
 	if (errno)
 		return say_errno("cannot start a thread");
@@ -440,4 +462,55 @@ void virtio_stop(struct virtio *v)
 	event_signal(v->notify_fd);
 	pthread_join(v->thread, NULL);
 	v->running = false;
+}
+
+/**
+ * virtio_save() - the transport's state.
+ * @v: the device, stopped.
+ * @out: where it goes; what the device itself adds is 0.
+ */
+void virtio_save(const struct virtio *v, struct virtio_state *out)
+{
+	const struct queue *q = &v->queue;
+
+	*out = (struct virtio_state){
+		.features = v->features, .driver_features = v->driver_features,
+		.desc_gpa = q->desc_gpa, .avail_gpa = q->avail_gpa, .used_gpa = q->used_gpa,
+		.status = v->status, .isr = v->isr, .device_sel = v->device_sel,
+		.driver_sel = v->driver_sel, .queue_sel = v->queue_sel, .queue_size = q->size,
+		.next_avail = q->next_avail, .next_used = q->next_used,
+		.ready = q->ready, .broken = q->broken,
+	};
+}
+
+/**
+ * virtio_restore() - set the transport to a state.
+ * @v: the device, not started.
+ * @in: the state, from a file.
+ *
+ * Return: 0, or -1.
+ */
+int virtio_restore(struct virtio *v, const struct virtio_state *in)
+{
+	struct queue *q = &v->queue;
+
+	if (in->features != v->features)
+		return say("disk %u was not the same, or was read-only where it is not now",
+			   v->index);
+	*q = (struct queue){
+		.size = in->queue_size, .ready = in->ready == 1, .broken = in->broken == 1,
+		.desc_gpa = in->desc_gpa, .avail_gpa = in->avail_gpa, .used_gpa = in->used_gpa,
+		.next_avail = in->next_avail, .next_used = in->next_used,
+	};
+	if (in->status > 0xff || in->isr > 3 || in->ready > 1 || in->broken > 1 ||
+	    (q->ready && !find_rings(v)) ||
+	    ((in->status & VIRTIO_CONFIG_S_FEATURES_OK) && (in->driver_features & ~v->features)))
+		return say("the saved disk %u is in a state that cannot be", v->index);
+	v->driver_features = in->driver_features;
+	v->status = in->status;
+	v->isr = in->isr;
+	v->device_sel = in->device_sel;
+	v->driver_sel = in->driver_sel;
+	v->queue_sel = in->queue_sel;
+	return 0;
 }

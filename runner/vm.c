@@ -143,6 +143,7 @@ int vm_init(struct vm *vm, const struct options *opt)
 	vm->dev_fd = -1;
 	vm->fd = -1;
 	vm->serial.room_fd = -1;
+	vm->save_fd = -1;
 	vm->end = END_NONE;
 	vm->ncpus = opt->cpus;
 	vm->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -187,6 +188,8 @@ void vm_destroy(struct vm *vm)
 		close(vm->dev_fd);
 	if (vm->end_fd >= 0)
 		close(vm->end_fd);
+	if (vm->save_fd >= 0)
+		close(vm->save_fd);
 	if (vm->ram_map)
 		munmap(vm->ram_map, vm->ram_map_size);
 	free(vm->cpuid);
@@ -242,7 +245,7 @@ void *vm_ram(const struct vm *vm, uint64_t gpa, uint64_t len)
 /**
  * vm_end() - end the run; the first reason given counts.
  * @vm: the VM.
- * @end: why.
+ * @end: why. A guest that ends while it is about to be saved has ended.
  *
  * Called from any thread.
  *
@@ -250,13 +253,29 @@ void *vm_ram(const struct vm *vm, uint64_t gpa, uint64_t len)
  */
 bool vm_end(struct vm *vm, enum end end)
 {
-	int none = END_NONE;
+	int none = END_NONE, save = END_SAVE;
 
-	if (!atomic_compare_exchange_strong(&vm->end, &none, end))
+	if (!atomic_compare_exchange_strong(&vm->end, &none, end) &&
+	    (end == END_SAVE || !atomic_compare_exchange_strong(&vm->end, &save, end)))
 		return false;
 	vm->stopping = true;
 	event_signal(vm->end_fd);
 	return true;
+}
+
+/**
+ * vm_go_on() - take back that the run ended.
+ * @vm: the VM; its threads have ended.
+ */
+void vm_go_on(struct vm *vm)
+{
+	uint64_t count;
+
+	vm->end = END_NONE;
+	vm->stopping = false;
+	/* The eventfd may have been signalled or not: it is not now. */
+	if (read(vm->end_fd, &count, sizeof(count)) < 0)
+		return;
 }
 
 /**

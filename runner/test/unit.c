@@ -45,6 +45,7 @@ static void make_vm(bool read_only)
 	unsigned int i;
 
 	vm.fd = -1;
+	vm.save_fd = -1;
 	vm.end = END_NONE;
 	vm.end_fd = OK(eventfd(0, EFD_NONBLOCK));
 	vm.ram = calloc(1, RAM_SIZE);
