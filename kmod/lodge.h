@@ -406,9 +406,9 @@ struct lodge_vm {
 	raw_spinlock_t clock_lock;
 	u32 clock_mul;			/* [c] the TSC's frequency, as pvclock wants it */
 	s8 clock_shift;
-	bool tsc_set;			/* [clock_lock] tsc_last_offset holds something */
+	bool tsc_set;			/* [clock_lock] userspace has set a TSC */
 	u64 clock_base_tsc, clock_base_ns;	/* [clock_lock] one pair for all vCPUs: stable bit */
-	u64 tsc_last_offset;		/* [clock_lock] of the last TSC that userspace set */
+	u64 tsc_last_offset;		/* [clock_lock] of the last TSC that was set */
 	u32 tsc_khz;			/* [c] */
 	struct page *coalesced_page;	/* [c] */
 	raw_spinlock_t ring_lock;	/* the ring in it */

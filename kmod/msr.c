@@ -126,10 +126,10 @@ static const struct msr_row *find(u32 index)
 	return NULL;
 }
 
-static bool canonical(u64 val)
+static bool canonical(const struct lodge_vcpu *v, u64 val)
 {
 	return (u64)((s64)(val << 16) >> 16) == val ||
-	       (boot_cpu_has(X86_FEATURE_LA57) && (u64)((s64)(val << 7) >> 7) == val);
+	       (v->cpuid.has_la57 && (u64)((s64)(val << 7) >> 7) == val);
 }
 
 static bool pat_valid(u64 val)
@@ -288,7 +288,7 @@ static int read_special(struct lodge_vcpu *v, const struct msr_row *r, u32 index
 	case S_DEADLINE:
 		if (!host && !c->has_tsc_deadline)
 			return 1;
-		*val = v->lapic ? lodge_lapic_tsc_deadline(v) : 0;
+		*val = v->lapic ? lodge_lapic_tsc_deadline(v, host) : 0;
 		break;
 	default:
 		return 1;
@@ -332,7 +332,7 @@ static int write_special(struct lodge_vcpu *v, const struct msr_row *r, u32 inde
 		return lodge_lapic_set_base(v, val, host);
 	case S_FS:
 	case S_GS:
-		if (!canonical(val))
+		if (!canonical(v, val))
 			return 1;
 		lodge_touch(v, LG_SEG);
 		v->st.seg[r->special == S_FS ? SEG_FS : SEG_GS].base = val;
@@ -455,7 +455,7 @@ int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool wi
 	case RO:
 		return !host || val != r->val;
 	case ADDR:
-		if (!canonical(val))
+		if (!canonical(v, val))
 			return 1;
 		lodge_touch(v, LG_SYSCALL);
 		*field(v, r, index) = val;

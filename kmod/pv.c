@@ -57,10 +57,11 @@ static u64 scale(u64 tsc, s8 shift, u32 mul)
 	return mul_u64_u32_shr(tsc, mul, 32);
 }
 
-/** lodge_pv_clock_init - a new VM's clock starts at 0 */
+/** lodge_pv_clock_init - a new VM's clock and TSC start at 0 */
 void lodge_pv_clock_init(struct lodge_vm *vm)
 {
 	vm->clock_base_tsc = rdtsc_ordered();
+	vm->tsc_last_offset = -vm->clock_base_tsc;
 	vm->clock_base_ns = 0;
 	time_scale(vm->tsc_khz, &vm->clock_shift, &vm->clock_mul);
 }
@@ -261,7 +262,8 @@ static void set_offset(struct lodge_vcpu *v, u64 offset)
 
 /*
  * Userspace sets the TSCs of one VM one after the other and means them to be equal: a value
- * within a second of what the last one set would be by now gets the same offset. 0 always does.
+ * within a second of what the last one set would be by now gets the same offset. 0, with which a vCPU
+ * begins, always does; the first other value never does, for a VM may be restored that is young.
  */
 static u64 matched_offset(struct lodge_vm *vm, u64 tsc)
 {
@@ -271,13 +273,11 @@ static u64 matched_offset(struct lodge_vm *vm, u64 tsc)
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
 	now = rdtsc_ordered();
 	offset = tsc - now;
-	if (vm->tsc_set) {
-		expected = now + vm->tsc_last_offset;
-		diff = tsc > expected ? tsc - expected : expected - tsc;
-		if (!tsc || diff < vm->tsc_khz * 1000ull)
-			offset = vm->tsc_last_offset;
-	}
-	vm->tsc_set = true;
+	expected = now + vm->tsc_last_offset;
+	diff = tsc > expected ? tsc - expected : expected - tsc;
+	if (!tsc || (vm->tsc_set && diff < vm->tsc_khz * 1000ull))
+		offset = vm->tsc_last_offset;
+	vm->tsc_set |= !!tsc;
 	vm->tsc_last_offset = offset;
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	return offset;

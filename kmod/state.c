@@ -417,7 +417,17 @@ int lodge_set_debugregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return 0;
 }
 
-/** lodge_get_mp_state - KVM_GET_MP_STATE; INIT and SIPI that wait are acted upon first */
+/**
+ * lodge_get_mp_state - KVM_GET_MP_STATE
+ * @v: the vCPU
+ * @buf: struct kvm_mp_state
+ * @arg: unused
+ *
+ * INIT and SIPI that wait are acted upon first. A HLT that a kick (PV unhalt) has ended is over:
+ * nothing else that userspace can ask for remembers the kick.
+ *
+ * Return: 0.
+ */
 int lodge_get_mp_state(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	struct kvm_mp_state *m = buf;
@@ -425,6 +435,8 @@ int lodge_get_mp_state(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	if (v->lapic && lodge_take_request(v, REQ_APIC_EVENTS))
 		lodge_lapic_take_events(v);
 	m->mp_state = v->mp_state;
+	if (v->mp_state == KVM_MP_STATE_HALTED && READ_ONCE(v->pv.unhalt))
+		m->mp_state = KVM_MP_STATE_RUNNABLE;
 	return 0;
 }
 

@@ -315,6 +315,35 @@ TEST(msrs_bad, "bad MSR values are refused by KVM_SET_MSRS and change nothing")
 	EQ(get_msr(v, 0x1b), 0xfee00900);
 }
 
+TEST(msrs_la57, "addresses of 57 bits in MSRs, where the guest's CPUID has LA57")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, NULL);
+	struct kvm_sregs s = get_sregs(v);
+
+	if (!(find_cpuid(supported_cpuid(), 7, 0)->ecx & 1 << 16))
+		test_skip("no LA57");
+	s.cr4 |= 1 << 12;
+	set_sregs(v, &s);
+	EQ(set_msr(v, 0xc0000102, 0xff49f0cb4f600000), 1);
+	EQ(get_msr(v, 0xc0000102), 0xff49f0cb4f600000);
+	EQ(set_msr(v, 0xc0000102, 0xfe49f0cb4f600000), 0);
+}
+
+TEST(tsc_young, "the first TSC that is set is taken, however near to that of a new vCPU; others follow it")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_new(vm, 0), *w = vcpu_new(vm, 1);
+	u64 half = OK(ioctl(v->fd, KVM_GET_TSC_KHZ, 0)) * 500, first;
+
+	if (device_is_kvm())
+		test_skip("KVM does so since 6.7");
+	EQ(set_msr(v, 0x10, half), 1);
+	GE(get_msr(v, 0x10), half);
+	EQ(set_msr(w, 0x10, half), 1);
+	first = get_msr(v, 0x10);
+	GE(get_msr(w, 0x10), first);
+}
+
 TEST(tsc_khz, "KVM_GET_TSC_KHZ")
 {
 	struct vcpu *v = new_vcpu();

@@ -64,7 +64,7 @@ u8 lodge_lapic_user_eoi(struct lodge_vcpu *v);			/* REQ_IOAPIC_EOI: the vector f
 lodge_vcpu_ioctl lodge_ioc_get_lapic, lodge_ioc_set_lapic;
 
 /* -- lapic_timer.c -- */
-u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v);
+u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v, bool host);
 void lodge_lapic_set_tsc_deadline(struct lodge_vcpu *v, u64 tsc);	/* window or not; 0 disarms */
 void lodge_lapic_tsc_changed(struct lodge_vcpu *v);		/* TSC offset moved: re-arm */
 void lodge_lapic_timer_check(struct lodge_vcpu *v);		/* vCPU thread, window or not */

@@ -144,14 +144,18 @@ static bool deadline_mode(struct lodge_vcpu *v)
 /**
  * lodge_lapic_tsc_deadline - read IA32_TSC_DEADLINE
  * @v: the vCPU
+ * @host: userspace asks, which may save it: one that has passed reads as such until its interrupt is
+ *        in IRR, so that whoever reads this and then the LAPIC has the one or the other
  *
  * Return: the guest TSC at which the timer will fire, or 0.
  */
-u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v)
+u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v, bool host)
 {
-	if (!deadline_mode(v) || v->tsc_deadline <= rdtsc() + v->tsc_offset)
+	if (!deadline_mode(v))
 		return 0;
-	return v->tsc_deadline;
+	if (host && hrtimer_active(&v->lapic->timer))
+		return v->tsc_deadline;
+	return v->tsc_deadline > rdtsc() + v->tsc_offset ? v->tsc_deadline : 0;
 }
 
 /**

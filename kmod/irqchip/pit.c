@@ -445,9 +445,10 @@ int lodge_ioc_set_pit2(struct lodge_vm *vm, void *buf, unsigned long arg)
 	raw_spin_lock_irqsave(&p->lock, flags);
 	memcpy(p->ch, s->channels, sizeof(p->ch));
 	p->flags = s->flags;
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 3; i++) {
 		sanitize(&p->ch[i]);
-	load(p, 0, p->ch[0].count);
+		load(p, i, p->ch[i].count);
+	}
 	raw_spin_unlock_irqrestore(&p->lock, flags);
 	return 0;
 }

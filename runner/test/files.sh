@@ -94,7 +94,7 @@ cp "$good" "$dir/noline"
 bytes "$dir/noline" $((0x238)) 10000000
 none=$dir/none
 
-echo 1..46
+echo 1..57
 says "help" 'Ctrl-A x' --help
 says "version" '^lodge-run [0-9]' --version
 refuses "no kernel named" 2 'kernel' --mem 64M
@@ -136,6 +136,21 @@ refuses "too little memory for the initrd" 1 'too little memory.* 96 MiB' --kern
 refuses "a disk that is not there" 1 'No such file' --kernel "$good" --disk "$none"
 refuses "a disk of half a sector" 1 'multiple of 512' --kernel "$good" --disk "$dir/odd"
 refuses "a disk of no size" 1 'multiple of 512' --kernel "$good" --disk "$dir/empty,ro"
+
+refuses "--restore with a kernel" 2 'not for it' --restore "$none" --kernel "$good"
+refuses "--restore with a command line" 2 'not for it' --restore "$none" --append x
+refuses "--restore of what is not there" 1 'No such file' --restore "$none"
+refuses "--restore of a folder" 1 'cannot read' --restore "$dir"
+refuses "--restore of nothing" 1 'truncated' --restore "$dir/empty"
+refuses "--restore of zeros" 1 'not the state of a VM' --restore "$dir/zeros"
+printf 'LODGEVM\n\2\0\0\0\0\0\0\0' >"$dir/version"
+refuses "--restore of another version" 1 'version 2' --restore "$dir/version"
+printf 'LODGEVM\n\1\0\0\0\0\0\0\0' >"$dir/state"
+refuses "--restore of a header" 1 'truncated' --restore "$dir/state"
+head -c 40 /dev/zero >>"$dir/state"
+refuses "--restore of a header and zeros" 1 'cannot be|unknown class|version' --restore "$dir/state"
+refuses "--save where no file can be" 1 'cannot write' --kernel "$good" --save "$none/state"
+refuses "--save without its value" 2 'wants a value' --kernel "$good" --save
 
 refuses "no device" 1 'is the module loaded' --kernel "$good" --device "$none" \
 	--initrd "$dir/initrd" --disk "$dir/disk"

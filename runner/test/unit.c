@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Unit tests of lodge-run's devices, without a hypervisor: a queue of a virtio disk in the hands of
+ * Unit tests of lodge-run's devices, without a hypervisor (state.c has those of saved VMs): a queue of a virtio disk in the hands of
  * a good driver, of each kind of bad one and of a random one; the serial port; the ACPI tables; the
  * escape key. Built with the address and undefined-behaviour sanitizers; guest RAM is a block of
  * malloc's, so that an access outside it is found.
@@ -422,6 +422,56 @@ TEST(early, "no request is served before the driver is ready, or after it stoppe
 	set(VIRTIO_MMIO_QUEUE_READY, 0);
 	EQ(get(VIRTIO_MMIO_QUEUE_READY), 0);
 	EQ(request(VIRTIO_BLK_T_IN, 1, 512), 0xee);
+}
+
+TEST(stopped, "a request that comes when the disk has stopped waits, and is served when it goes on")
+{
+	good_driver(false);
+	vm.stopping = true;
+	EQ(request(VIRTIO_BLK_T_IN, 5, 512), 0xee);
+	EQ(used()->idx, 0);
+	vm.stopping = false;
+	virtio_serve_queue(dev);
+	EQ(vm.ram[STATUS], VIRTIO_BLK_S_OK);
+	EQ(vm.ram[DATA], 5);
+	EQ(used()->idx, 1);
+}
+
+TEST(disk_state, "a disk's state: goes on as another disk; what cannot be is refused")
+{
+	struct virtio_state good, bad;
+	uint8_t *ram;
+
+	good_driver(false);
+	EQ(request(VIRTIO_BLK_T_IN, 5, 512), VIRTIO_BLK_S_OK);
+	virtio_save(dev, &good);
+	ram = vm.ram;
+	make_vm(false);
+	vm.ram = ram;
+	OK(virtio_restore(dev, &good));
+	EQ(get(VIRTIO_MMIO_STATUS), 15);
+	EQ(get(VIRTIO_MMIO_INTERRUPT_STATUS), 1);
+	EQ(request(VIRTIO_BLK_T_IN, 7, 512), VIRTIO_BLK_S_OK);
+	EQ(vm.ram[DATA], 7);
+	EQ(used()->idx, 2);
+	OK(dup2(open("/dev/null", O_WRONLY), STDERR_FILENO));
+#define REFUSES(field, value) do {		\
+	bad = good;				\
+	bad.field = value;			\
+	EQ(virtio_restore(dev, &bad), -1);	\
+} while (0)
+	REFUSES(features, good.features ^ 1ULL << VIRTIO_BLK_F_RO);
+	REFUSES(driver_features, UINT64_MAX);
+	REFUSES(desc_gpa, RAM_SIZE);
+	REFUSES(avail_gpa, UINT64_MAX - 1);
+	REFUSES(used_gpa, 2);
+	REFUSES(queue_size, 3);
+	REFUSES(queue_size, 4096);
+	REFUSES(status, 0x100);
+	REFUSES(isr, 4);
+	REFUSES(ready, 2);
+	REFUSES(broken, 7);
+	OK(virtio_restore(dev, &good));
 }
 
 TEST(random_driver, "20000 random rings, chains and register accesses")
