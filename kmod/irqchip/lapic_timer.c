@@ -153,7 +153,7 @@ u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v, bool host)
 {
 	if (!deadline_mode(v))
 		return 0;
-	if (host && hrtimer_active(&v->lapic->timer))
+	if (host && (v->timer_tsc || hrtimer_active(&v->lapic->timer)))
 		return v->tsc_deadline;
 	return v->tsc_deadline > rdtsc() + v->tsc_offset ? v->tsc_deadline : 0;
 }
