@@ -227,7 +227,7 @@ int cpuid_set(struct vcpu *vcpu)
 	return 0;
 }
 
-enum reg { EAX, EBX, ECX, EDX };
+enum reg { EAX, EBX, ECX, EDX, NREGS };
 
 static uint32_t get_reg(const struct kvm_cpuid2 *c, uint32_t leaf, uint32_t index, enum reg reg)
 {
@@ -236,8 +236,10 @@ static uint32_t get_reg(const struct kvm_cpuid2 *c, uint32_t leaf, uint32_t inde
 	for (i = 0; i < c->nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &c->entries[i];
 
+		const uint32_t regs[NREGS] = { e->eax, e->ebx, e->ecx, e->edx };
+
 		if (e->function == leaf && e->index == index)
-			return (const uint32_t[]){ e->eax, e->ebx, e->ecx, e->edx }[reg];
+			return regs[reg];
 	}
 	return 0;
 }
@@ -275,9 +277,8 @@ int cpuid_restore(struct vcpu *vcpu, const struct kvm_cpuid2 *saved)
 		uint32_t is = get_reg(vcpu->cpuid, regs[i].leaf, regs[i].index, regs[i].reg);
 
 		if (regs[i].equal ? was != is : (was & ~is) != 0)
-			return say("the VM had a processor with more than there is here: CPUID "
-				   "0x%x, %u: 0x%x, here 0x%x", regs[i].leaf, regs[i].index, was,
-				   is);
+			return say("the VM had another processor: CPUID 0x%x, %u: 0x%x, not 0x%x",
+				   regs[i].leaf, regs[i].index, was, is);
 	}
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, saved) < 0)
 		return say_errno("KVM_SET_CPUID2");

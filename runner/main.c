@@ -177,8 +177,7 @@ static int parse_options(struct options *opt, int argc, char **argv)
 	if (optind < argc)
 		return say("unexpected argument '%s'; --help lists the options", argv[optind]);
 	if (opt->restore && (opt->kernel || opt->initrd || opt->append))
-		return say("--restore goes on with the kernel that was saved: --kernel, --initrd and "
-			   "--append are not for it");
+		return say("--kernel, --initrd and --append are not for --restore");
 	if (!opt->restore && !opt->kernel)
 		return say("--kernel is missing; --help lists the options");
 	return 0;

@@ -272,9 +272,10 @@ static int restore_pair(struct vcpu *vcpu, const struct state *st, enum state_cl
 
 static int restore_cpuid(struct vcpu *vcpu, const struct state *st)
 {
+	const struct kvm_cpuid2 *cpuid;
 	size_t size;
-	const struct kvm_cpuid2 *cpuid = state_get(st, STATE_CPUID, vcpu->id, &size);
 
+	cpuid = state_get(st, STATE_CPUID, vcpu->id, &size);
 	if (!cpuid)
 		return -1;
 	if (cpuid->nent > (size - sizeof(*cpuid)) / sizeof(cpuid->entries[0]))

@@ -610,7 +610,7 @@ struct time_page {
 	u32 version, pad;
 	u64 tsc, ns;
 	u32 mul;
-	signed char shift;
+	int8_t shift;
 	u8 flags, rest[2];
 };
 static volatile struct time_page page __attribute__((aligned(64)));
@@ -631,7 +631,6 @@ static void clocks_guest(void)
 	pics_off();
 	on_vector[TIMER] = just_eoi;
 	wrmsr(0x4b564d01, (u64)&page | 1);
-	cpuid(0, 0, (u32[1]){}, (u32[1]){}, (u32[1]){}, (u32[1]){});
 	apic_write(APIC_TDCR, 0xb);
 	for (u32 i = 1; i <= 3; i++) {
 		/* one-shot, periodic, deadline: 200 ms after now */
@@ -716,7 +715,7 @@ static bool *over;
 /* KVM_RUN until the signal; the guest may be done first. */
 static void save_anywhere(void)
 {
-	struct itimerval t = { .it_value.tv_usec = 3000 + *turn * 977 % 9000 };
+	struct itimerval t = { .it_value.tv_usec = 3000 + *turn * 977 % 9000 }, off = { 0 };
 	struct sigaction act = { .sa_handler = nothing };
 	struct vcpu *v;
 	int ret;
@@ -729,7 +728,7 @@ static void save_anywhere(void)
 	OK(sigaction(SIGALRM, &act, NULL));
 	OK(setitimer(ITIMER_REAL, &t, NULL));
 	ret = vcpu_run(v);
-	OK(setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL));
+	OK(setitimer(ITIMER_REAL, &off, NULL));
 	if (ret == 0) {
 		EQ(v->run->exit_reason, KVM_EXIT_IO);
 		EQ(v->run->io.port, REPORT_PORT);

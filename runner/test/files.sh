@@ -137,8 +137,8 @@ refuses "a disk that is not there" 1 'No such file' --kernel "$good" --disk "$no
 refuses "a disk of half a sector" 1 'multiple of 512' --kernel "$good" --disk "$dir/odd"
 refuses "a disk of no size" 1 'multiple of 512' --kernel "$good" --disk "$dir/empty,ro"
 
-refuses "--restore with a kernel" 2 'not for it' --restore "$none" --kernel "$good"
-refuses "--restore with a command line" 2 'not for it' --restore "$none" --append x
+refuses "--restore with a kernel" 2 'not for --restore' --restore "$none" --kernel "$good"
+refuses "--restore with a command line" 2 'not for --restore' --restore "$none" --append x
 refuses "--restore of what is not there" 1 'No such file' --restore "$none"
 refuses "--restore of a folder" 1 'cannot read' --restore "$dir"
 refuses "--restore of nothing" 1 'truncated' --restore "$dir/empty"
