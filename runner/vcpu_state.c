@@ -225,12 +225,13 @@ static int set_khz(struct vcpu *vcpu, uint64_t khz)
 static int restore_tsc(struct vcpu *vcpu, const struct state *st)
 {
 	const struct tsc_state *tsc = state_get(st, STATE_TSC, vcpu->id, NULL);
-	unsigned __int128 passed;
+	uint64_t ns;
 
 	if (!tsc || set_khz(vcpu, tsc->khz) < 0)
 		return -1;
-	passed = (unsigned __int128)state_elapsed(tsc->realtime) * tsc->khz / 1000000;
-	return set_msr(vcpu, MSR_TSC, tsc->tsc + (uint64_t)passed);
+	ns = state_elapsed(tsc->realtime);
+	return set_msr(vcpu, MSR_TSC, tsc->tsc + ns / 1000000 * tsc->khz +
+		       ns % 1000000 * tsc->khz / 1000000);
 }
 
 static int restore_deadline(struct vcpu *vcpu, const struct state *st)

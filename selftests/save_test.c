@@ -620,7 +620,7 @@ static u64 guest_ns(void)
 	u64 delta = rdtsc() - page.tsc;
 
 	delta = page.shift < 0 ? delta >> -page.shift : delta << page.shift;
-	return page.ns + (u64)((unsigned __int128)delta * page.mul >> 32);
+	return page.ns + (u64)((__int128)delta * page.mul >> 32);
 }
 
 static void clocks_guest(void)
