@@ -258,7 +258,7 @@ int lodge_ioc_coalesced_add(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return ret;
 }
 
-/* A zone of this bus that lies within the one named, or NULL. */
+/* A zone of this bus that contains the one named, or NULL. */
 static struct lodge_iodev *find_zone(struct lodge_vm *vm, const struct kvm_coalesced_mmio_zone *z)
 {
 	struct lodge_bus *b = rcu_dereference_protected(vm->bus[z->pio ? BUS_PIO : BUS_MMIO],
@@ -268,8 +268,8 @@ static struct lodge_iodev *find_zone(struct lodge_vm *vm, const struct kvm_coale
 	for (i = 0; b && i < b->n; i++) {
 		struct lodge_iodev *d = b->dev[i];
 
-		if (d->write == coalesced_write && d->base >= z->addr &&
-		    d->base + d->len <= z->addr + z->size)
+		if (d->write == coalesced_write && z->addr >= d->base &&
+		    z->addr + z->size <= d->base + d->len)
 			return d;
 	}
 	return NULL;

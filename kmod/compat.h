@@ -150,6 +150,17 @@ struct kvm_userspace_memory_region2 {
 };
 #endif
 
+#ifndef KVM_CAP_SET_GUEST_DEBUG2
+#define KVM_CAP_SET_GUEST_DEBUG2 195
+#endif
+#ifndef KVM_GUESTDBG_BLOCKIRQ
+#define KVM_GUESTDBG_BLOCKIRQ 0x00100000
+#endif
+#ifndef KVM_CAP_BINARY_STATS_FD
+#define KVM_CAP_BINARY_STATS_FD 203
+#define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
+#endif
+
 /* -- memory -- */
 
 #include <linux/mm.h>

@@ -532,20 +532,21 @@ int lodge_decode_strio(const u8 *bytes, unsigned int n, int bits, struct lodge_s
 }
 
 /**
- * lodge_decode_mov_cr - the general register and the length of MOV to CRn
+ * lodge_decode_mov_cr - the general register and the length of MOV to or from CRn or DRn
  * @bytes: the instruction
  * @n: how many bytes are known
  * @bits: 16, 32 or 64: the size of the code
- * @gpr: the source register
+ * @opcode: the second byte, 20H to 23H
+ * @gpr: the general register
  *
  * Context: any. For processors without decode assists.
  * Return: 1 to 15, or a negative LODGE_DECODE_*. ModRM.mod is ignored, as the processor does.
  */
-int lodge_decode_mov_cr(const u8 *bytes, unsigned int n, int bits, u8 *gpr)
+int lodge_decode_mov_cr(const u8 *bytes, unsigned int n, int bits, u8 opcode, u8 *gpr)
 {
 	struct reader r = start(bytes, n, bits);
 
-	if (prefixes(&r) != 0x0f || get8(&r) != 0x22)
+	if (prefixes(&r) != 0x0f || get8(&r) != opcode)
 		fail(&r, LODGE_DECODE_UNKNOWN);
 	*gpr = (get8(&r) & 7) | (r.rex & 1) << 3;
 	return r.err ? r.err : (int)r.pos;

@@ -60,6 +60,22 @@ static void queue(struct lodge_vcpu *v, u8 vector, bool has_error, u32 error)
 }
 
 /**
+ * lodge_exception_event - what userspace injects as an exception
+ * @vector: which; #BP and #OF come from INT3 and INTO: the guest is to find RIP behind those
+ * @has_error: with an error code
+ * @error: the code
+ */
+struct lodge_event lodge_exception_event(u8 vector, bool has_error, u32 error)
+{
+	bool soft = vector == X86_TRAP_BP || vector == X86_TRAP_OF;
+
+	return (struct lodge_event) {
+		.type = soft ? EVENT_SOFT_EXC : EVENT_EXCEPTION, .vector = vector, .len = soft,
+		.has_error = has_error, .error = error,
+	};
+}
+
+/**
  * lodge_queue_exception - raise an exception without error code (or with 0 where one belongs)
  * @v: the vCPU
  * @vector: which; a #DB's DR6 bits go into v->pending_payload first
@@ -215,6 +231,8 @@ void lodge_evaluate_events(struct lodge_vcpu *v)
 		nmi_window = v->nmi_pending;
 	}
 	vector = irq_offered(v, &threshold);
+	if (unlikely(v->guest_debug & KVM_GUESTDBG_BLOCKIRQ))
+		vector = -1;
 	if (vector >= 0) {
 		if (v->inject.type == EVENT_NONE && lodge_irq_allowed(v)) {
 			choose_irq(v, vector);

@@ -111,6 +111,10 @@ void lodge_end_of_insn(struct lodge_vcpu *v)
 		lodge_set_request(v, REQ_EVENT);
 	}
 	if (v->st.rflags & X86_EFLAGS_TF) {
+		if (v->guest_debug & KVM_GUESTDBG_SINGLESTEP) {
+			lodge_set_request(v, REQ_STEPPED);
+			return;
+		}
 		v->pending_payload = DR_STEP;
 		lodge_queue_exception(v, X86_TRAP_DB);
 	}
@@ -349,8 +353,15 @@ static enum lodge_next handle_pause_fast(struct lodge_vcpu *v)
 	return NEXT_HANDLE;
 }
 
-/* MOV to CR8 where the hardware does not name its operand: 0F 22, a register by ModRM and REX.B. */
-static int find_cr_operand(struct lodge_vcpu *v)
+/**
+ * lodge_find_operand - length and operand of a MOV to or from CRn or DRn that the hardware does not name
+ * @v: the vCPU, outside the window
+ * @opcode: the second byte, after 0F
+ * @gpr: the general register
+ *
+ * Return: 0 with v->exit.len set; 1: run the guest again; an errno.
+ */
+int lodge_find_operand(struct lodge_vcpu *v, u8 opcode, u8 *gpr)
 {
 	struct lodge_walk_fault f;
 	u8 bytes[15];
@@ -363,7 +374,7 @@ static int find_cr_operand(struct lodge_vcpu *v)
 		lodge_queue_walk_fault(v, &f);
 		return 1;
 	}
-	n = lodge_decode_mov_cr(bytes, n, lodge_code_bits(v), &v->exit.cr.gpr);
+	n = lodge_decode_mov_cr(bytes, n, lodge_code_bits(v), opcode, gpr);
 	if (n < 0)
 		return 1;	/* the guest changed its code: run what is there now */
 	v->exit.len = n;
@@ -372,7 +383,7 @@ static int find_cr_operand(struct lodge_vcpu *v)
 
 static enum lodge_next handle_cr(struct lodge_vcpu *v)
 {
-	int ret = v->exit.cr.gpr == 0xff ? find_cr_operand(v) : 0;
+	int ret = v->exit.cr.gpr == 0xff ? lodge_find_operand(v, 0x22, &v->exit.cr.gpr) : 0;
 	u8 gpr = v->exit.cr.gpr, old = v->cr8;
 	u64 val;
 
@@ -433,15 +444,8 @@ static enum lodge_next handle_exception(struct lodge_vcpu *v)
 		u32 wanted = vector == X86_TRAP_BP ? KVM_GUESTDBG_USE_SW_BP :
 			     KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP;
 
-		if (v->guest_debug & wanted) {
-			lodge_need(v, LG_DR | LG_SEG);
-			v->run->exit_reason = KVM_EXIT_DEBUG;
-			v->run->debug.arch.exception = vector;
-			v->run->debug.arch.pc = lodge_rip(v) + v->st.seg[SEG_CS].base;
-			v->run->debug.arch.dr6 = v->exit.exc.payload;
-			v->run->debug.arch.dr7 = v->st.dr7;
-			return NEXT_USER;
-		}
+		if (unlikely(v->guest_debug & wanted))
+			return lodge_debug_exit(v, vector, v->exit.exc.payload);
 	}
 	if (vector == X86_TRAP_DB)
 		v->pending_payload = v->exit.exc.payload & ~(u64)DR6_RESERVED;
@@ -557,7 +561,7 @@ enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v) = {
 	[EXIT_HYPERCALL]	= handle_hypercall,
 	[EXIT_PAUSE]		= handle_pause,
 	[EXIT_CR]		= handle_cr,
-	[EXIT_DR]		= handle_unknown,
+	[EXIT_DR]		= lodge_handle_dr,
 	[EXIT_EXCEPTION]	= handle_exception,
 	[EXIT_XSETBV]		= handle_xsetbv,
 	[EXIT_CACHE]		= handle_cache,

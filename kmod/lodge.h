@@ -52,6 +52,9 @@
 #define LODGE_MMAP_PAGES	3
 #define LODGE_STOCK_LOW		6	/* below this a vCPU refills its stock of table pages */
 #define LODGE_DIRTY_LOG_MANUAL	(u64)(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+#define LODGE_GUESTDBG		(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP | \
+				 KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | \
+				 KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_BLOCKIRQ)
 #define LODGE_SYNC_REGS		(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 
 struct lodge_vm;
@@ -232,6 +235,7 @@ enum lodge_request {
 	REQ_PV_EOI,			/* settle an EOI that the window could not */
 	REQ_IOAPIC_EOI,			/* tell userspace of an EOI: KVM_EXIT_IOAPIC_EOI */
 	REQ_TRIPLE_FAULT,
+	REQ_STEPPED,			/* an emulated instruction is done, and userspace steps */
 };
 
 /* Where a vCPU is, v->mode. */
@@ -285,6 +289,10 @@ struct lodge_vcpu_stat {		/* stats.c: names follow KVM's [v] */
 	u64 tlb_flush, halt_wakeup;
 };
 
+struct lodge_vm_stat {
+	u64 remote_tlb_flush;		/* [n] */
+};
+
 struct lodge_vcpu {
 	/* hot: the entry and exit path, in the order it is touched */
 	u64 regs[16];			/* [v] */
@@ -333,6 +341,7 @@ struct lodge_vcpu {
 	u8 cpuid_first[4][LODGE_CPUID_DIRECT];	/* [v] of each leaf in cpuid_ent[] */
 	bool ran;			/* [v] KVM_RUN entered the guest once */
 	u32 guest_debug;		/* [v] KVM_GUESTDBG_* */
+	u64 user_dr[8], guest_dr[8];	/* [v] userspace's breakpoints; the guest's DRs meanwhile: debug.c */
 	u64 tsc_deadline;		/* [v] */
 
 	lodge_complete_fn complete;	/* [v] finishes I/O that went to userspace */
@@ -410,6 +419,7 @@ struct lodge_vm {
 	u64 clock_base_tsc, clock_base_ns;	/* [clock_lock] one pair for all vCPUs: stable bit */
 	u64 tsc_last_offset;		/* [clock_lock] of the last TSC that was set */
 	u32 tsc_khz;			/* [c] */
+	struct lodge_vm_stat stat;
 	struct page *coalesced_page;	/* [c] */
 	raw_spinlock_t ring_lock;	/* the ring in it */
 	bool pit_reinject;
@@ -541,6 +551,10 @@ int lodge_check_extension(unsigned long cap);
 void lodge_vcpu_destroy(struct lodge_vcpu *v);
 void lodge_vcpu_reset(struct lodge_vcpu *v, bool init);	/* power-on (false) or INIT (true) */
 
+/* stats.c */
+lodge_vm_ioctl lodge_ioc_vm_stats;
+lodge_vcpu_ioctl lodge_ioc_vcpu_stats;
+
 /* run.c */
 int lodge_vcpu_run(struct lodge_vcpu *v);
 bool lodge_vcpu_runnable(struct lodge_vcpu *v);	/* has a reason not to sleep in HLT */
@@ -572,8 +586,17 @@ static inline void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
 	if (unlikely(v->st.int_shadow || v->st.rflags & X86_EFLAGS_TF))
 		lodge_end_of_insn(v);
 }
+int lodge_find_operand(struct lodge_vcpu *v, u8 opcode, u8 *gpr);	/* may sleep; sets v->exit.len */
+
+/* debug.c */
+lodge_vcpu_ioctl lodge_set_guest_debug;
+void lodge_debug_begin(struct lodge_vcpu *v);
+void lodge_debug_end(struct lodge_vcpu *v);
+enum lodge_next lodge_debug_exit(struct lodge_vcpu *v, u8 vector, u64 dr6);	/* fills run */
+enum lodge_next lodge_handle_dr(struct lodge_vcpu *v);
 
 /* event.c */
+struct lodge_event lodge_exception_event(u8 vector, bool has_error, u32 error);	/* as userspace injects it */
 void lodge_queue_exception(struct lodge_vcpu *v, u8 vector);
 void lodge_queue_exception_error(struct lodge_vcpu *v, u8 vector, u32 error);
 void lodge_queue_pf(struct lodge_vcpu *v, u64 gva, u32 error);
@@ -653,7 +676,7 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long a
 /* state.c */
 lodge_vcpu_ioctl lodge_get_regs, lodge_set_regs, lodge_get_sregs, lodge_set_sregs;
 lodge_vcpu_ioctl lodge_get_events, lodge_set_events, lodge_get_debugregs, lodge_set_debugregs;
-lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state;
+lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state, lodge_get_nested_state;
 lodge_vcpu_ioctl lodge_get_fpu, lodge_set_fpu, lodge_get_xsave, lodge_set_xsave, lodge_get_xcrs, lodge_set_xcrs;
 int lodge_set_cr0(struct lodge_vcpu *v, u64 val);	/* as the guest's MOV; 0, or 1: #GP */
 int lodge_set_cr3(struct lodge_vcpu *v, u64 val);

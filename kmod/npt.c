@@ -125,6 +125,7 @@ void lodge_npt_flush(struct lodge_vm *vm)
 	raw_spin_lock_irqsave(&vm->npt.lock, flags);
 	number = lodge_tlb_number(&vm->npt);
 	WRITE_ONCE(vm->npt.gen, vm->npt.gen + 1);
+	vm->stat.remote_tlb_flush++;
 	raw_spin_unlock_irqrestore(&vm->npt.lock, flags);
 	lodge_kick_all_sync(vm);
 	lodge_tlb_settled(&vm->npt, number);

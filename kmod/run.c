@@ -17,7 +17,9 @@
  */
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
+#include <asm/debugreg.h>
 #include <asm/kvm_para.h>
+#include <asm/trapnr.h>
 
 #include "host.h"
 #include "irqchip/irqchip.h"
@@ -158,6 +160,8 @@ static noinline int serve_slow(struct lodge_vcpu *v)
 		v->run->exit_reason = KVM_EXIT_SHUTDOWN;
 		return NEXT_USER;
 	}
+	if (lodge_take_request(v, REQ_STEPPED))
+		return lodge_debug_exit(v, X86_TRAP_DB, DR_STEP);
 	if (lodge_take_request(v, REQ_IOAPIC_EOI)) {
 		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
 		v->run->eoi.vector = lodge_lapic_user_eoi(v);
@@ -370,6 +374,8 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 		goto out;
 	v->run->exit_reason = KVM_EXIT_UNKNOWN;
 	v->ran = true;
+	if (unlikely(v->guest_debug))
+		lodge_debug_begin(v);
 	if (likely(v->complete_regs)) {
 		v->complete_regs(v);
 		v->complete_regs = NULL;
@@ -385,6 +391,8 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 	}
 	ret = run_loop(v);
 published:
+	if (unlikely(v->guest_debug))
+		lodge_debug_end(v);
 	publish(v);
 out:
 	if (v->sigset_active) {

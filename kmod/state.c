@@ -9,6 +9,7 @@
  * vcpu->mutex held; the lodge_set_cr functions also from exit handlers, outside the window.
  */
 #include <linux/percpu.h>
+#include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/msr-index.h>
@@ -322,7 +323,7 @@ int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 	lodge_need(v, LG_SHADOW);
 	memset(e, 0, sizeof(*e));
-	if (exc->type == EVENT_EXCEPTION) {
+	if (exc->type == EVENT_EXCEPTION) {	/* not INT3: RIP is still there, and it runs again */
 		e->exception.injected = 1;
 		e->exception.nr = exc->vector;
 		e->exception.has_error_code = exc->has_error;
@@ -350,11 +351,8 @@ static void set_injected(struct lodge_vcpu *v, const struct kvm_vcpu_events *e)
 	v->inject = (struct lodge_event) { .type = EVENT_NONE };
 	v->ext_vector = -1;
 	if (e->exception.injected)
-		v->inject = (struct lodge_event) {
-			.type = EVENT_EXCEPTION, .vector = e->exception.nr,
-			.has_error = e->exception.has_error_code,
-			.error = e->exception.error_code,
-		};
+		v->inject = lodge_exception_event(e->exception.nr, e->exception.has_error_code,
+						  e->exception.error_code);
 	else if (e->nmi.injected)
 		v->inject = (struct lodge_event) { .type = EVENT_NMI, .vector = X86_TRAP_NMI };
 	else if (e->interrupt.injected && !e->interrupt.soft)
@@ -414,6 +412,32 @@ int lodge_set_debugregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	memcpy(v->st.dr, d->db, sizeof(d->db));
 	v->st.dr6 = (d->dr6 & 0xe00f) | DR6_RESERVED;
 	v->st.dr7 = (d->dr7 & 0xffff2bff) | 0x400;
+	return 0;
+}
+
+/**
+ * lodge_get_nested_state - KVM_GET_NESTED_STATE: that there is none; VMMs ask without a look at the capability
+ * @v: the vCPU
+ * @buf: struct kvm_nested_state, the header
+ * @arg: the user pointer
+ *
+ * Return: 0; -E2BIG, with size set to what it takes; -EFAULT.
+ */
+int lodge_get_nested_state(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	struct kvm_nested_state *n = buf;
+	u32 room = n->size;
+
+	memset(n, 0, sizeof(*n));
+	n->size = sizeof(*n);
+	if (room < sizeof(*n))
+		return put_user(n->size, &((struct kvm_nested_state __user *)arg)->size) ?: -E2BIG;
+	if (lodge_ops == &lodge_svm_ops) {
+		n->format = KVM_STATE_NESTED_FORMAT_SVM;
+		n->flags = KVM_STATE_NESTED_GIF_SET;
+	} else {
+		n->hdr.vmx.vmxon_pa = n->hdr.vmx.vmcs12_pa = ~0ull;	/* VMX is off */
+	}
 	return 0;
 }
 

@@ -250,8 +250,10 @@ static const struct lodge_ioctl vcpu_ioctls[] = {
 	{ KVM_SET_MP_STATE, 0, .fn.vcpu = lodge_set_mp_state },
 	{ KVM_GET_VCPU_EVENTS, 0, .fn.vcpu = lodge_get_events },
 	{ KVM_SET_VCPU_EVENTS, 0, .fn.vcpu = lodge_set_events },
+	{ KVM_GET_NESTED_STATE, 0, .fn.vcpu = lodge_get_nested_state },
 	{ KVM_GET_DEBUGREGS, 0, .fn.vcpu = lodge_get_debugregs },
 	{ KVM_SET_DEBUGREGS, 0, .fn.vcpu = lodge_set_debugregs },
+	{ KVM_SET_GUEST_DEBUG, 0, .fn.vcpu = lodge_set_guest_debug },
 	{ KVM_INTERRUPT, 0, .fn.vcpu = ioc_interrupt },
 	{ KVM_NMI, IOC_VAL, .fn.vcpu = ioc_nmi },
 	{ KVM_SET_SIGNAL_MASK, IOC_VAL, .fn.vcpu = ioc_signal_mask },
@@ -261,6 +263,7 @@ static const struct lodge_ioctl vcpu_ioctls[] = {
 	{ KVM_KVMCLOCK_CTRL, IOC_VAL, .fn.vcpu = lodge_ioc_clock_ctrl },
 	{ KVM_SET_VAPIC_ADDR, 0, .fn.vcpu = ioc_vapic_addr },
 	{ KVM_X86_SETUP_MCE, 0, .fn.vcpu = lodge_setup_mce },
+	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vcpu = lodge_ioc_vcpu_stats },
 };
 
 static const struct lodge_ioctl *find_ioctl(unsigned int cmd)

@@ -187,6 +187,7 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ KVM_UNREGISTER_COALESCED_MMIO, 0, .fn.vm = lodge_ioc_coalesced_del },
 	{ KVM_GET_CLOCK, 0, .fn.vm = lodge_get_clock },
 	{ KVM_SET_CLOCK, 0, .fn.vm = lodge_set_clock },
+	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
 };
 
 static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

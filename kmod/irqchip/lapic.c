@@ -622,6 +622,8 @@ static void load_regs(struct lodge_lapic *l, const u32 *in)
  * The timer goes on from TMCCT; a one-shot count of 0 fires at once, for the state may come from
  * a host that had not yet passed the expiry on.
  *
+ * The LVTs are taken unmasked even where SVR disables the APIC: VMMs set LINT0 to ExtINT so.
+ *
  * Return: 0, or -EINVAL without an in-kernel LAPIC.
  */
 int lodge_ioc_set_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
@@ -635,8 +637,6 @@ int lodge_ioc_set_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	lapic_timer_lvt(l, in[APIC_LVTT >> 2] & reg_bits[APIC_LVTT >> 4]);
 	load_regs(l, in);
 	id_changed(l);
-	if (!lapic_sw_enabled(l))
-		mask_lvts(l);
 	if ((lapic_get(l, APIC_LVTT) & LVT_MODE_TIMER) != APIC_LVT_TIMER_TSCDEADLINE)
 		lapic_timer_start(l, in[APIC_TMCCT >> 2]);
 	lodge_set_request(v, REQ_EVENT);

@@ -35,7 +35,13 @@ static noinline void interrupted_event(struct svm_vcpu *sv)
 		break;
 	case EVT_EXCEPTION:
 		e.type = EVENT_EXCEPTION;
-		/* INT3 and INTO: RIP still points to them, they run again. */
+		/* INT3 and INTO: RIP still points to them, they run again; not those that were injected. */
+		if (sent.type == EVENT_SOFT_EXC && sent.vector == e.vector) {
+			e = sent;
+			sv->v.st.rip -= e.len;
+			sv->v.dirty |= LG_RIP;
+			break;
+		}
 		if (e.vector == X86_TRAP_BP || e.vector == X86_TRAP_OF)
 			e.type = EVENT_NONE;
 		e.has_error = info & EVT_HAS_ERROR;
@@ -165,6 +171,13 @@ static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 
 		x->cr.gpr = svm_caps.decode && svm_caps.nrips ? x->info1 & 15 : 0xff;
 		break;
 	case X_DR0_READ ... X_DR15_WRITE:
+		if (unlikely(v->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
+			x->kind = EXIT_DR;
+			x->dr.dr = code & 15;
+			x->dr.read = code < X_DR0_READ + 16;
+			x->dr.gpr = svm_caps.decode && svm_caps.nrips ? x->info1 & 15 : 0xff;
+			break;
+		}
 		lodge_dr_touch(v);
 		svm_set_dr_exits(sv, false);
 		x->kind = EXIT_RETRY;

@@ -106,6 +106,7 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 	b->exc_icpt = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
 	if (v->guest_debug & KVM_GUESTDBG_USE_SW_BP)
 		b->exc_icpt |= BIT(X86_TRAP_BP);
+	svm_set_dr_exits(sv, !v->dr_live);
 	b->msrpm = __pa(msrpm[(v->spec_live ? SVM_MAP_SPEC : 0) |
 			      (v->cpuid.has_pred_cmd ? SVM_MAP_PRED : 0)]);
 	b->clean &= ~(CLEAN_ICPT | CLEAN_IOPM);
@@ -170,7 +171,6 @@ void svm_vcpu_reset(struct lodge_vcpu *v)
 	sv->nmi_iret = sv->nmi_step = false;
 	sv->vtpr = 0;
 	svm_set_nmi_blocked(v, false);
-	svm_set_dr_exits(sv, !v->dr_live);
 	svm_set_intercepts(v);
 	svm_set_tsc_offset(v);
 }
@@ -280,6 +280,10 @@ void svm_set_event(struct lodge_vcpu *v)
 		inj |= EVT_NMI << 8;
 		svm_set_nmi_blocked(v, true);
 		break;
+	case EVENT_SOFT_EXC:	/* RIP is pushed as it is: it has to be behind the instruction */
+		lodge_touch(v, LG_RIP);
+		v->st.rip += e->len;
+		fallthrough;
 	case EVENT_EXCEPTION:
 		inj |= EVT_EXCEPTION << 8;
 		if (e->has_error)
@@ -326,6 +330,8 @@ void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked)
 void svm_set_dr_exits(struct svm_vcpu *sv, bool on)
 {
 	sv->vmcb->dr_icpt = on ? 0x008f000f : 0;
+	if (unlikely(sv->v.guest_debug & KVM_GUESTDBG_USE_HW_BP))	/* all: they are userspace's */
+		sv->vmcb->dr_icpt = ~0u;
 	sv->vmcb->clean &= ~CLEAN_ICPT;
 }
 

@@ -140,6 +140,13 @@ static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 
 		decode_cr(x);
 		break;
 	case X_DR:
+		if (unlikely(v->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
+			x->kind = EXIT_DR;
+			x->dr.dr = x->info1 & 7;
+			x->dr.read = x->info1 >> 4 & 1;
+			x->dr.gpr = x->info1 >> 8 & 15;
+			break;
+		}
 		lodge_need(v, LG_DR);	/* first: live, DR6 would be read from the hardware */
 		lodge_dr_touch(v);
 		set_debugreg((unsigned long)v->st.dr6, 6);

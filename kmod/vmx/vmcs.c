@@ -279,7 +279,10 @@ void vmx_set_tpr(struct lodge_vcpu *v, u8 threshold)
  */
 void vmx_set_dr_exits(struct vmx_vcpu *vx, bool on)
 {
-	u32 proc = on ? vx->proc | PROC_MOV_DR : vx->proc & ~(u32)PROC_MOV_DR;
+	u32 proc = vx->proc & ~(u32)PROC_MOV_DR;
+
+	if (on || unlikely(vx->v.guest_debug & KVM_GUESTDBG_USE_HW_BP))	/* they are userspace's */
+		proc |= PROC_MOV_DR;
 
 	if (proc != vx->proc) {
 		vx->proc = proc;

@@ -147,7 +147,7 @@ static void check_others(const u8 *code, unsigned int n, int bits)
 	ret = lodge_decode_strio(copy, n, bits, &s);
 	if (!ret)
 		MUST(power_of_2(s.addr_size, 2, 8) && s.seg < 6);
-	ret = lodge_decode_mov_cr(copy, n, bits, &gpr);
+	ret = lodge_decode_mov_cr(copy, n, bits, 0x22, &gpr);
 	MUST(ret <= LODGE_MAX_INSN && ret <= (int)n && ret != 0 && gpr < 16);
 	free(copy);
 }

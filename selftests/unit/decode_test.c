@@ -309,16 +309,17 @@ TEST(mov_cr, "the source and the length of MOV to a control register")
 	unsigned int n;
 	u8 gpr = 99;
 
-	EQ(lodge_decode_mov_cr(plain, 3, 64, &gpr), 3);
+	EQ(lodge_decode_mov_cr(plain, 3, 64, 0x22, &gpr), 3);
 	EQ(gpr, 0);
-	EQ(lodge_decode_mov_cr(r12, 4, 64, &gpr), 4);
+	EQ(lodge_decode_mov_cr(r12, 4, 64, 0x22, &gpr), 4);
 	EQ(gpr, 12);
-	EQ(lodge_decode_mov_cr(r12, 4, 32, &gpr), UNKNOWN);	/* INC ECX there */
-	EQ(lodge_decode_mov_cr(from, 3, 64, &gpr), UNKNOWN);
-	EQ(lodge_decode_mov_cr(mod0, 5, 16, &gpr), 5);	/* ModRM.mod plays no part */
+	EQ(lodge_decode_mov_cr(r12, 4, 32, 0x22, &gpr), UNKNOWN);	/* INC ECX there */
+	EQ(lodge_decode_mov_cr(from, 3, 64, 0x22, &gpr), UNKNOWN);
+	EQ(lodge_decode_mov_cr(from, 3, 64, 0x20, &gpr), 3);
+	EQ(lodge_decode_mov_cr(mod0, 5, 16, 0x22, &gpr), 5);	/* ModRM.mod plays no part */
 	EQ(gpr, 3);
 	for (n = 0; n < 4; n++)
-		EQ(lodge_decode_mov_cr(r12, n, 64, &gpr), TRUNCATED);
+		EQ(lodge_decode_mov_cr(r12, n, 64, 0x22, &gpr), TRUNCATED);
 }
 
 static struct lodge_strio strio;
