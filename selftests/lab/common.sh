@@ -245,7 +245,7 @@ lab_unpack_vmlinux() {
 }
 
 # The folders of an image package whose modules the lab may load.
-LAB_MODULES='arch/x86/kvm virt/lib drivers/crypto/ccp drivers/char/hw_random drivers/virtio
+LAB_MODULES='arch/x86/kvm arch/x86/kernel virt/lib drivers/crypto/ccp drivers/char/hw_random drivers/virtio
 	drivers/block net/core drivers/net lib crypto arch/x86/crypto fs/9p net/9p'
 
 # lab_kernel KERNEL: fetch, unpack and check a stock kernel.
@@ -256,6 +256,7 @@ lab_kernel() {
 	lab_resolve "$kernel"
 	lab_kdir=$LAB_CACHE/kernels/$lab_abi
 	if [ "$(cat "$lab_kdir/version" 2>/dev/null)" != "$lab_version" ] ||
+	   [ "$(cat "$lab_kdir/folders" 2>/dev/null)" != "$LAB_MODULES" ] ||
 	   ! (cd "$lab_kdir" && sha256sum -c --status SHA256SUMS 2>/dev/null); then
 		new=$LAB_CACHE/kernels/new
 		rm -rf "$new" "$lab_kdir"
@@ -264,6 +265,7 @@ lab_kernel() {
 		lab_unpack_image "$new"
 		rm -rf "$new/x"
 		(cd "$new" && sha256sum bzImage vmlinux modules/* >SHA256SUMS)
+		printf '%s\n' "$LAB_MODULES" >"$new/folders"
 		printf '%s\n' "$lab_version" >"$new/version"
 		mv "$new" "$lab_kdir"
 	fi

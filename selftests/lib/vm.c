@@ -67,7 +67,7 @@ bool host_is_amd(void)
 	return b == 0x68747541 || b == 0x6f677948;	/* "Auth", "Hygo" */
 }
 
-void not_on_bochs_svm(const char *what)
+bool on_bochs_svm(void)
 {
 	char firmware[16] = "";
 	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
@@ -77,7 +77,12 @@ void not_on_bochs_svm(const char *what)
 			firmware[0] = 0;
 		fclose(f);
 	}
-	if (host_is_amd() && !strncmp(firmware, "Bochs ", 6))
+	return host_is_amd() && !strncmp(firmware, "Bochs ", 6);
+}
+
+void not_on_bochs_svm(const char *what)
+{
+	if (on_bochs_svm())
 		test_skip("Bochs: %s", what);
 }
 

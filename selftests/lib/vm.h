@@ -66,6 +66,7 @@ bool host_is_amd(void);
  * Skips the subtest on Bochs with SVM: for what that emulator itself does wrong, which is told by its
  * firmware's name and by no result. @what: the deviation; docs/testing.md lists them.
  */
+bool on_bochs_svm(void);
 void not_on_bochs_svm(const char *what);
 
 /* The device is Linux's own KVM: for the few answers in which Lodge differs on purpose. */
