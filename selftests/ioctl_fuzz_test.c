@@ -5,86 +5,27 @@
  * Nothing is expected of the answers. Expected is that the process lives, that the host stays
  * well (its log is judged by whoever runs this), and that a fresh VM works as before afterwards.
  *
- * LODGE_FUZZ_SEED and LODGE_FUZZ_SECONDS choose the sequence and the time (2 s for each subtest).
+ * `make style` checks that every ioctl of the module's tables is named in here. LODGE_FUZZ_SEED and
+ * LODGE_FUZZ_SECONDS are explained in lib/random.h.
  */
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/time.h>
+#include <sys/syscall.h>
+#include <time.h>
 
-#include "vm.h"
+#include "random.h"
+
+#ifndef KVM_SET_USER_MEMORY_REGION2		/* since Linux 6.8 */
+#define KVM_SET_USER_MEMORY_REGION2 _IOC(_IOC_WRITE, KVMIO, 0x49, 160)
+#endif
 
 enum { MEMORY_SIZE = 0x40000 };
 
-static u64 state;
 static struct vm *vm;
 static struct vcpu *vcpus[3];
 static u8 *memory;
 static int event;
-
-static u64 rnd(void)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
-
-static u64 below(u64 n)
-{
-	return rnd() % n;
-}
-
-static u64 awkward(void)
-{
-	static const u64 values[] = {
-		0, 1, 2, 3, 4, 7, 8, 0xf, 0x10, 0x40, 0x7f, 0x80, 0xff, 0x100, 0xfff, 0x1000, 0x2000,
-		0xffff, 0x10000, 0x200000, 0x7fffffff, 0x80000000, 0xfec00000, 0xfee00000,
-		0xffffffff, 0x100000000, 0xfffffffff000, 1ull << 47, 1ull << 52, 1ull << 63,
-		~0ull, ~0xfffull,
-	};
-
-	switch (below(4)) {
-	case 0:
-		return values[below(ARRAY_SIZE(values))];
-	case 1:
-		return values[below(ARRAY_SIZE(values))] + below(5) - 2;
-	case 2:
-		return 1ull << below(64);
-	default:
-		return rnd();
-	}
-}
-
-/* Changes a few words or bytes. */
-static void spoil(void *p, size_t size)
-{
-	u8 *bytes = p;
-
-	for (u64 n = below(4); n; n--) {
-		if (below(2) && size >= 8) {
-			u64 value = awkward();
-
-			memcpy(bytes + below(size / 8) * 8, &value, 8);
-		} else {
-			bytes[below(size)] ^= 1 << below(8);
-		}
-	}
-}
-
-static u64 seed(void)
-{
-	const char *s = getenv("LODGE_FUZZ_SEED");
-
-	return s ? strtoull(s, NULL, 0) : 0x10d6e;
-}
-
-static u64 microseconds(void)
-{
-	const char *s = getenv("LODGE_FUZZ_SECONDS");
-
-	return (s ? strtoull(s, NULL, 0) : 2) * 1000000;
-}
 
 static const struct {
 	unsigned long get, set;
@@ -95,16 +36,6 @@ static const struct {
 	{ KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS }, { KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS },
 	{ KVM_GET_MP_STATE, KVM_SET_MP_STATE },
 };
-
-/*
- * In QEMU's emulation of SVM, an exit from a guest with EFER.LME but without CR4.PAE and paging
- * leaves the host with the guest's CR0, which no host survives.
- */
-static void spare_qemu(struct kvm_sregs *s)
-{
-	if (!(s->cr0 & 1u << 31))
-		s->efer &= ~(1ull << 8);
-}
 
 static void vcpu_state(struct vcpu *v)
 {
@@ -187,15 +118,11 @@ static void vcpu_run_page(struct vcpu *v)
 
 static void run(struct vcpu *v)
 {
-	struct itimerval it = { { 0, 1000 }, { 0, 500 } };
-
-	setitimer(ITIMER_REAL, &it, NULL);
 	for (int i = 0; i < 3; i++) {
 		v->run->immediate_exit = !below(8);
-		vcpu_run(v);
+		run_shortly(v);
 		vcpu_run_page(v);
 	}
-	setitimer(ITIMER_REAL, &(struct itimerval) { 0 }, NULL);
 }
 
 static void vm_slots(void)
@@ -314,60 +241,71 @@ static void vm_misc(void)
 	}
 }
 
-/*
- * Guest code: instructions that exit, fault or change modes, in random order with random
- * operands. Random bytes would do less.
- */
-static void make_code(u8 *code, size_t size)
+/* The rest, by the kind of their argument: a number, or a structure with nothing to read first. */
+enum { ON_SYS, ON_VM, ON_VCPU };
+static const struct {
+	unsigned long cmd;
+	u8 on;
+	bool number;
+} others[] = {
+	{ KVM_GET_API_VERSION, ON_SYS, true }, { KVM_GET_VCPU_MMAP_SIZE, ON_SYS, true },
+	{ KVM_CREATE_VM, ON_SYS, true }, { KVM_CHECK_EXTENSION, ON_SYS, true },
+	{ KVM_GET_MSR_INDEX_LIST, ON_SYS }, { KVM_GET_SUPPORTED_CPUID, ON_SYS },
+	{ KVM_X86_GET_MCE_CAP_SUPPORTED, ON_SYS },
+	{ KVM_CHECK_EXTENSION, ON_VM, true }, { KVM_CREATE_VCPU, ON_VM, true },
+	{ KVM_SET_USER_MEMORY_REGION2, ON_VM }, { KVM_CLEAR_DIRTY_LOG, ON_VM },
+	{ KVM_SET_TSS_ADDR, ON_VM, true }, { KVM_SET_IDENTITY_MAP_ADDR, ON_VM },
+	{ KVM_SET_BOOT_CPU_ID, ON_VM, true }, { KVM_CREATE_IRQCHIP, ON_VM, true },
+	{ KVM_CREATE_PIT2, ON_VM }, { KVM_REINJECT_CONTROL, ON_VM },
+	{ KVM_IRQ_LINE_STATUS, ON_VM }, { KVM_REGISTER_COALESCED_MMIO, ON_VM },
+	{ KVM_UNREGISTER_COALESCED_MMIO, ON_VM }, { KVM_GET_TSC_KHZ, ON_VM, true },
+	{ KVM_GET_CPUID2, ON_VCPU }, { KVM_TRANSLATE, ON_VCPU }, { KVM_SET_VAPIC_ADDR, ON_VCPU },
+	{ KVM_GET_TSC_KHZ, ON_VCPU, true }, { KVM_GET_LAPIC, ON_VCPU },
+};
+
+static void other(struct vcpu *v)
 {
-	static const struct {
-		u8 len, bytes[8];
-	} insns[] = {
-		{ 1, { 0xec } }, { 1, { 0xee } }, { 1, { 0xed } }, { 1, { 0xef } },	/* in, out */
-		{ 1, { 0x6c } }, { 1, { 0x6e } }, { 2, { 0xf3, 0x6c } }, { 2, { 0xf3, 0x6e } },
-		{ 2, { 0x0f, 0xa2 } }, { 2, { 0x0f, 0x30 } }, { 2, { 0x0f, 0x32 } },	/* cpuid, msrs */
-		{ 2, { 0x0f, 0x31 } }, { 2, { 0x0f, 0x09 } }, { 2, { 0x0f, 0x06 } },
-		{ 3, { 0x0f, 0x01, 0xd9 } }, { 3, { 0x0f, 0x01, 0xc1 } },	/* vmmcall, vmcall */
-		{ 3, { 0x0f, 0x01, 0xd0 } }, { 3, { 0x0f, 0x22, 0xe0 } },	/* xgetbv, mov cr4 */
-		{ 3, { 0x0f, 0x22, 0xd8 } }, { 3, { 0x0f, 0x20, 0xc0 } },	/* mov cr3, from cr0 */
-		{ 3, { 0x0f, 0x23, 0xc0 } }, { 3, { 0x0f, 0x21, 0xf8 } },	/* mov dr0, from dr7 */
-		{ 2, { 0x88, 0x07 } }, { 2, { 0x8b, 0x07 } }, { 2, { 0x01, 0x07 } },	/* memory */
-		{ 2, { 0x87, 0x07 } }, { 2, { 0xf3, 0xa4 } }, { 2, { 0xf3, 0xab } },
-		{ 1, { 0xfa } }, { 1, { 0xfb } }, { 1, { 0x9c } }, { 1, { 0x9d } },	/* flags */
-		{ 1, { 0xfc } }, { 1, { 0x50 } }, { 1, { 0x5f } }, { 1, { 0x5e } }, { 1, { 0x91 } },
-		{ 1, { 0x92 } }, { 1, { 0x40 } }, { 2, { 0xf7, 0xd8 } }, { 2, { 0xd1, 0xe7 } },
-		{ 2, { 0xf3, 0x90 } }, { 1, { 0xf4 } }, { 2, { 0xcd, 0x21 } }, { 1, { 0xcf } },
-		{ 2, { 0x0f, 0x0b } }, { 2, { 0x8e, 0xd8 } }, { 2, { 0x8e, 0xc0 } },
-	};
-	size_t n = 0;
+	size_t i = below(ARRAY_SIZE(others));
+	int fds[] = { sys_fd(), vm->fd, v->fd }, ret;
+	size_t size = _IOC_SIZE(others[i].cmd);
+	u64 *words = (u64 *)memory;
 
-	while (n + 8 < size) {
-		size_t i = below(ARRAY_SIZE(insns) + 6);
-
-		if (i < ARRAY_SIZE(insns)) {
-			memcpy(code + n, insns[i].bytes, insns[i].len);
-			n += insns[i].len;
-		} else {
-			/* mov a constant to CX, DX, DI, SI or AX: two or four bytes of it */
-			static const u8 ops[] = { 0xb9, 0xba, 0xbf, 0xbe, 0xb8, 0xbf };
-			u32 value = awkward();
-
-			code[n++] = ops[i - ARRAY_SIZE(insns)];
-			memcpy(code + n, &value, 4);
-			n += 2 + below(2) * 2;
-		}
+	if (others[i].number) {
+		ret = ioctl(fds[others[i].on], others[i].cmd, below(2) ? below(300) : awkward());
+		if (ret > 2 && (others[i].cmd == KVM_CREATE_VM || others[i].cmd == KVM_CREATE_VCPU))
+			close(ret);
+		return;
 	}
+	for (size_t n = 0; n < size / 8 + 1; n++)
+		words[n] = below(3) ? below(64) | below(64) << 32 : awkward();
+	if (others[i].cmd == KVM_SET_USER_MEMORY_REGION2) {
+		words[3] = (u64)memory + (below(16) << 12);
+		words[2] = below(16) << 12;
+	}
+	ioctl(fds[others[i].on], others[i].cmd, memory);
 }
 
-static void make_vm(bool irqchip, bool random_code)
+/* Any mask that lets the signals through that end KVM_RUN. */
+static void signal_mask(struct vcpu *v)
+{
+	struct {
+		struct kvm_signal_mask head;
+		u64 set;
+	} __attribute__((packed)) m = { { .len = below(8) ? 8 : (u32)awkward() }, awkward() };
+
+	m.set &= ~(1ull << (SIGALRM - 1) | 1ull << (SIGUSR1 - 1));
+	ioctl(v->fd, KVM_SET_SIGNAL_MASK, below(4) ? &m : NULL);
+}
+
+static void make_vm(bool irqchip, bool code)
 {
 	struct kvm_pit_config pit = { 0 };
 
 	vm = irqchip ? vm_new_irqchip() : vm_new();
 	if (irqchip)
 		ioctl(vm->fd, KVM_CREATE_PIT2, &pit);
-	if (random_code)
-		make_code(vm->mem + LOW_CODE, 0x8000);
+	if (code)
+		random_code(vm->mem + LOW_CODE, 0x8000);
 	for (u32 i = 0; i < ARRAY_SIZE(vcpus); i++)
 		vcpus[i] = below(2) ? vcpu_prot(vm, i, LOW_CODE) : vcpu_real(vm, i, LOW_CODE);
 	/* The page behind it stops a bitmap that is longer than this. */
@@ -389,9 +327,15 @@ static void one_step(void)
 {
 	struct vcpu *v = vcpus[below(ARRAY_SIZE(vcpus))];
 
-	switch (below(12)) {
+	switch (below(16)) {
 	case 0: case 1: case 2:
 		vcpu_state(v);
+		break;
+	case 11: case 12: case 13:
+		other(v);
+		break;
+	case 14:
+		signal_mask(v);
 		break;
 	case 3:
 		vcpu_cpuid(v);
@@ -422,51 +366,110 @@ static void one_step(void)
 	}
 }
 
-static void good_guest(void)
+/* ---- threads that run vCPUs meanwhile ---- */
+
+static struct runner {
+	pthread_t thread;
+	struct vcpu *v;
+	volatile pid_t tid;
+} runners[2];
+static volatile bool stop;
+
+static void *runner(void *arg)
 {
-	report(1, 0x4711, 0, 0);
-	done();
+	struct runner *r = arg;
+
+	r->tid = syscall(SYS_gettid);
+	while (!stop)
+		vcpu_run(r->v);
+	return NULL;
 }
 
-static void hammer(bool irqchip, bool random_code)
+/* Ioctls on a vCPU wait until its KVM_RUN is over: a signal every millisecond ends it. */
+static void *kicker(void *arg)
 {
-	u64 end = now_us() + microseconds();
-	struct vcpu *v;
-
-	state = seed() + irqchip * 77 + random_code * 1001;
-	install_kick(SIGALRM);
-	for (u64 steps = 0; now_us() < end; steps++) {
-		if (steps % 400 == 0) {
-			if (steps)
-				drop_vm();
-			make_vm(irqchip, random_code);
-		}
-		one_step();
+	(void)arg;
+	while (!stop) {
+		for (size_t i = 0; i < ARRAY_SIZE(runners); i++)
+			if (runners[i].tid)
+				syscall(SYS_tgkill, getpid(), runners[i].tid, SIGUSR1);
+		usleep(1000);
 	}
+	return NULL;
+}
+
+/* So many ioctls on one VM, alone or with two of its vCPUs running. */
+static void one_vm(bool irqchip, bool code, bool running)
+{
+	pthread_t kick;
+
+	make_vm(irqchip, code);
+	stop = false;
+	for (size_t i = 0; running && i < ARRAY_SIZE(runners); i++) {
+		runners[i] = (struct runner) { .v = vcpus[i] };
+		EQ(pthread_create(&runners[i].thread, NULL, runner, &runners[i]), 0);
+	}
+	if (running)
+		EQ(pthread_create(&kick, NULL, kicker, NULL), 0);
+	for (int steps = 0; steps < 400; steps++)
+		one_step();
+	for (size_t i = 0; running && i < ARRAY_SIZE(runners); i++) {
+		stop = true;
+		/* the kicker goes by stop as well: see this one out */
+		while (pthread_tryjoin_np(runners[i].thread, NULL)) {
+			if (runners[i].tid)
+				syscall(SYS_tgkill, getpid(), runners[i].tid, SIGUSR1);
+			usleep(500);
+		}
+	}
+	if (running)
+		EQ(pthread_join(kick, NULL), 0);
 	drop_vm();
-	v = vcpu_long(vm_new(), 0, good_guest);
-	EQ(REPORT(v, 1).a, 0x4711);
-	DONE(v);
+}
+
+enum { TIMED_SUBTESTS = 6 };
+
+static void hammer(bool irqchip, bool code, bool running)
+{
+	u64 end = now_us() + fuzz_time(TIMED_SUBTESTS), n = 0;
+
+	random_start(irqchip + code * 2 + running * 4);
+	install_kick(SIGALRM);
+	install_kick(SIGUSR1);
+	for (; now_us() < end; n++)
+		one_vm(irqchip, code, running);
+	note("%llu VMs, 400 ioctls each", (unsigned long long)n);
+	check_fresh_vm();
 }
 
 TEST(plain, "random ioctls on a VM without an irqchip")
 {
-	hammer(false, false);
+	hammer(false, false, false);
 }
 
 TEST(irqchip, "random ioctls on a VM with an irqchip and a PIT")
 {
-	hammer(true, false);
+	hammer(true, false, false);
 }
 
 TEST(random_code, "random ioctls on a VM whose guest executes random instructions")
 {
-	hammer(false, true);
+	hammer(false, true, false);
 }
 
 TEST(random_code_irqchip, "the same with an irqchip")
 {
-	hammer(true, true);
+	hammer(true, true, false);
+}
+
+TEST(running, "random ioctls while two threads run vCPUs of the VM")
+{
+	hammer(false, true, true);
+}
+
+TEST(running_irqchip, "the same with an irqchip")
+{
+	hammer(true, true, true);
 }
 
 TEST(nonsense, "every ioctl number, direction and many sizes, with a zeroed argument")
@@ -488,7 +491,5 @@ TEST(nonsense, "every ioctl number, direction and many sizes, with a zeroed argu
 			}
 		}
 	}
-	v = vcpu_long(vm_new(), 0, good_guest);
-	EQ(REPORT(v, 1).a, 0x4711);
-	DONE(v);
+	check_fresh_vm();
 }
