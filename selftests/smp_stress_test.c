@@ -293,11 +293,11 @@ static void boot_guest(void)
 	for (u32 round = 1; round <= 5; round++) {
 		send(0, 0x4500 | OTHERS, 0);
 		send(0, 0x4607 | OTHERS, 0);
-		send(0, 0x4607 | OTHERS, 0);	/* the second one finds nobody who waits */
 		for (u64 n = 0; *started != round * (ncpus - 1); n++) {
 			GUEST_TRUE(n < LIMIT);
 			cpu_pause();
 		}
+		send(0, 0x4607 | OTHERS, 0);	/* this one finds nobody who waits */
 	}
 	for (u32 i = 1; i < ncpus; i++) {
 		send(0, 0x4500, i);
