@@ -261,6 +261,8 @@ static const struct {
 	{ KVM_UNREGISTER_COALESCED_MMIO, ON_VM }, { KVM_GET_TSC_KHZ, ON_VM, true },
 	{ KVM_GET_CPUID2, ON_VCPU }, { KVM_TRANSLATE, ON_VCPU }, { KVM_SET_VAPIC_ADDR, ON_VCPU },
 	{ KVM_GET_TSC_KHZ, ON_VCPU, true }, { KVM_GET_LAPIC, ON_VCPU },
+	{ KVM_GET_STATS_FD, ON_VM, true }, { KVM_GET_STATS_FD, ON_VCPU, true },
+	{ KVM_GET_NESTED_STATE, ON_VCPU }, { KVM_SET_GUEST_DEBUG, ON_VCPU },
 };
 
 static void other(struct vcpu *v)
@@ -272,7 +274,8 @@ static void other(struct vcpu *v)
 
 	if (others[i].number) {
 		ret = ioctl(fds[others[i].on], others[i].cmd, below(2) ? below(300) : awkward());
-		if (ret > 2 && (others[i].cmd == KVM_CREATE_VM || others[i].cmd == KVM_CREATE_VCPU))
+		if (ret > 2 && (others[i].cmd == KVM_CREATE_VM || others[i].cmd == KVM_CREATE_VCPU ||
+				others[i].cmd == KVM_GET_STATS_FD))
 			close(ret);
 		return;
 	}
@@ -282,6 +285,9 @@ static void other(struct vcpu *v)
 		words[3] = (u64)memory + (below(16) << 12);
 		words[2] = below(16) << 12;
 	}
+	/* breakpoints of guests crash QEMU: docs/testing.md */
+	if (others[i].cmd == KVM_SET_GUEST_DEBUG && host_is_qemu)
+		((struct kvm_guest_debug *)memory)->arch.debugreg[7] = 0;
 	ioctl(fds[others[i].on], others[i].cmd, memory);
 }
 
