@@ -438,7 +438,7 @@ enum { LDT_RPL3 = 7 };	/* of a selector */
 /* Four data segments with bases of their own in the LDT. */
 static void make_ldt(void)
 {
-	/* QEMU hangs, with the stock KVM too: docs/testing.md */
+	/* The host hangs, with the stock KVM too, for a reason unknown: docs/testing.md */
 	if (host_is_qemu && sysconf(_SC_NPROCESSORS_ONLN) == 1)
 		test_skip("QEMU with one processor");
 	for (u32 i = 1; i <= 4; i++) {
