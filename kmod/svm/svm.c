@@ -263,7 +263,8 @@ static void svm_run(struct lodge_vcpu *v)
 	svm_enter(v->regs, sv->vmcb_pa, sv->host_pa, v->spec_live ? &sv->spec : NULL);
 	lodge_context_exit();
 	/* Nothing was executed, so a shadow still holds; QEMU (7.2) forgets it. */
-	if (unlikely(shadow) && b->rip == rip && b->exit_code == X_INTR)
+	if (unlikely(shadow) && b->rip == rip &&
+	    (b->exit_code == X_INTR || b->exit_code == X_NPF))
 		b->int_state |= INT_SHADOW;
 	v->regs[R_AX] = b->rax;
 	v->regs[R_SP] = b->rsp;
