@@ -48,6 +48,24 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 }
 #endif
 
+/* All modules, as sysfs has them; NULL where this one is built in, and so here before the first. */
+#ifdef MODULE
+#include <linux/module.h>
+#define lodge_module_set() (THIS_MODULE->mkobj.kobj.kset)
+#else
+#define lodge_module_set() NULL
+#endif
+
+/* Kernels without the slot look for themselves when they crash (Kbuild knows). */
+#ifdef LODGE_HAVE_EMERGENCY
+#include <asm/reboot.h>
+#define lodge_emergency_register(fn) cpu_emergency_register_virt_callback(fn)
+#define lodge_emergency_unregister(fn) cpu_emergency_unregister_virt_callback(fn)
+#else
+#define lodge_emergency_register(fn) ((void)(fn))
+#define lodge_emergency_unregister(fn) ((void)(fn))
+#endif
+
 /* A syscore's callbacks got an argument when it got a data pointer (Kbuild looks: stable kernels have it too). */
 #ifdef LODGE_HAVE_SYSCORE_DATA
 #define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\

@@ -9,11 +9,17 @@
  * and answers -EBUSY. A user task can run on a CPU after its hotplug callback, so every
  * window asks again (lodge_host_enter).
  *
+ * A crash must leave no CPU in VMX operation or with SVM on, for INIT would not reach it and the
+ * next kernel trips over it. Some kernels look for themselves; others call back whoever has the one
+ * slot for that. KVM takes it when its module is loaded, and what it does there is right for us as
+ * well: it looks at the CPU, not at who switched it on. So while KVM is loaded the slot is KVM's.
+ *
  * Debug registers: DR7 goes through the VMCS or VMCB, so the guest's DR0-3 need to be in the CPU
  * only while its DR7 arms them or it looks at them. The host's are put back when it has any armed.
  *
  * Locks: cpus_read_lock(), then host_mutex. The hotplug callbacks hold the hotplug lock for
- * writing and take host_mutex below it: the same order. struct lodge_host_cpu: its own CPU, IRQs off.
+ * writing and take host_mutex below it: the same order. emergency_mutex: alone. struct
+ * lodge_host_cpu: its own CPU, IRQs off.
  */
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
@@ -62,6 +68,61 @@ static void disable_this_cpu(void *unused)
 	h->enabled = false;
 }
 
+/* -- the slot for emergencies -- */
+
+static DEFINE_MUTEX(emergency_mutex);
+static enum { SLOT_FREE, SLOT_OURS, SLOT_RIVALS } emergency_slot;	/* [emergency_mutex] */
+
+static void emergency(void)
+{
+	lodge_ops->cpu_emergency();
+}
+
+static const char *rival(void)
+{
+	return lodge_ops == &lodge_svm_ops ? "kvm_amd" : "kvm_intel";
+}
+
+static bool rival_loaded(void)
+{
+	struct kset *modules = lodge_module_set();
+	struct kobject *k = modules ? kset_find_obj(modules, rival()) : NULL;
+
+	kobject_put(k);
+	return k;
+}
+
+static void emergency_claim(void)
+{
+	mutex_lock(&emergency_mutex);
+	if (emergency_slot == SLOT_FREE) {
+		emergency_slot = rival_loaded() ? SLOT_RIVALS : SLOT_OURS;
+		if (emergency_slot == SLOT_OURS)
+			lodge_emergency_register(emergency);
+	}
+	mutex_unlock(&emergency_mutex);
+}
+
+/* KVM comes: before its init; it has gone, or failed to come: after it has cleaned up. */
+static int module_event(struct notifier_block *nb, unsigned long state, void *data)
+{
+	if (strcmp(((struct module *)data)->name, rival()))
+		return NOTIFY_DONE;
+	mutex_lock(&emergency_mutex);
+	if (state == MODULE_STATE_COMING) {
+		if (emergency_slot == SLOT_OURS)
+			lodge_emergency_unregister(emergency);
+		emergency_slot = SLOT_RIVALS;
+	} else if (state == MODULE_STATE_GOING) {
+		lodge_emergency_register(emergency);
+		emergency_slot = SLOT_OURS;
+	}
+	mutex_unlock(&emergency_mutex);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block module_nb = { .notifier_call = module_event };
+
 /**
  * lodge_host_get - a VM needs the hardware: switch it on everywhere if it is the first
  *
@@ -73,6 +134,7 @@ int lodge_host_get(void)
 	atomic_t failed = ATOMIC_INIT(0);
 	int ret = 0;
 
+	emergency_claim();
 	cpus_read_lock();
 	mutex_lock(&host_mutex);
 	if (host_users++ == 0) {
@@ -86,9 +148,8 @@ int lodge_host_get(void)
 	mutex_unlock(&host_mutex);
 	cpus_read_unlock();
 	if (ret)
-		pr_err_ratelimited("lodge: %s is held by another hypervisor: unload it (for KVM: modprobe -r kvm_%s) and try again\n",
-				   lodge_ops == &lodge_svm_ops ? "SVM" : "VMX",
-				   lodge_ops == &lodge_svm_ops ? "amd" : "intel");
+		pr_err_ratelimited("lodge: %s is held by another hypervisor: unload it (for KVM: modprobe -r %s) and try again\n",
+				   lodge_ops == &lodge_svm_ops ? "SVM" : "VMX", rival());
 	return ret;
 }
 
@@ -178,12 +239,16 @@ int lodge_host_init(void)
 	host_hp_state = ret;
 	lodge_syscore_register(&host_syscore);
 	register_reboot_notifier(&host_reboot_nb);
+	register_module_notifier(&module_nb);
 	return 0;
 }
 
 /** lodge_host_exit - undo lodge_host_init(); at unload, no VM exists */
 void lodge_host_exit(void)
 {
+	unregister_module_notifier(&module_nb);
+	if (emergency_slot == SLOT_OURS)
+		lodge_emergency_unregister(emergency);
 	unregister_reboot_notifier(&host_reboot_nb);
 	lodge_syscore_unregister(&host_syscore);
 	cpuhp_remove_state(host_hp_state);

@@ -439,7 +439,8 @@ struct lodge_ops {
 	void (*remove)(void);
 	bool (*cpu_busy)(void);			/* this CPU, IRQs off: somebody else holds it */
 	int (*cpu_enable)(void);		/* this CPU, IRQs off */
-	void (*cpu_disable)(void);		/* this CPU, IRQs off; must be safe from a crash NMI */
+	void (*cpu_disable)(void);		/* this CPU, IRQs off */
+	void (*cpu_emergency)(void);		/* the same in a crash: any context, NMI too */
 
 	int (*vcpu_init)(struct lodge_vcpu *v);
 	void (*vcpu_free)(struct lodge_vcpu *v);

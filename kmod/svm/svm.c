@@ -293,6 +293,7 @@ const struct lodge_ops lodge_svm_ops = {
 	.cpu_busy = svm_cpu_busy,
 	.cpu_enable = svm_cpu_enable,
 	.cpu_disable = svm_cpu_disable,
+	.cpu_emergency = svm_cpu_disable,
 	.vcpu_init = svm_vcpu_init,
 	.vcpu_free = svm_vcpu_free,
 	.vcpu_reset = svm_vcpu_reset,

@@ -132,6 +132,25 @@ void vmx_off(void *unused)
 	lodge_cr4_keep_vmxe(false);
 }
 
+/**
+ * vmx_emergency - the kernel is crashing: this CPU out of VMX operation
+ *
+ * The lists and the kernel's copy of CR4 may be in any state, and nobody comes back to them. INIT is
+ * blocked in VMX operation, and a CR4 without VMXE faults (SDM 3, 24.8).
+ *
+ * Context: any, NMI too.
+ */
+void vmx_emergency(void)
+{
+	u64 cr4 = __read_cr4();
+
+	if (!(cr4 & X86_CR4_VMXE))
+		return;
+	/* An NMI between CR4 and VMXON finds that the instruction does not exist. */
+	asm volatile("1: vmxoff\n2:\n" _ASM_EXTABLE(1b, 2b) : : : "cc", "memory");
+	write_cr4(cr4 & ~(u64)X86_CR4_VMXE);
+}
+
 /* 0; -EBUSY when somebody else has it. */
 static noinline int borrow(struct vmx_vcpu *vx)
 {

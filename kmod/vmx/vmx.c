@@ -328,6 +328,7 @@ const struct lodge_ops lodge_vmx_ops = {
 	.cpu_busy = vmx_cpu_busy,
 	.cpu_enable = vmx_cpu_enable,
 	.cpu_disable = vmx_cpu_disable,
+	.cpu_emergency = vmx_emergency,
 	.vcpu_init = vmx_vcpu_init,
 	.vcpu_free = vmx_vcpu_free,
 	.vcpu_reset = vmx_vcpu_reset,

@@ -118,6 +118,7 @@ int vmx_probe_caps(void);
 /* host.c: VMX operation, and whose VMCS is current */
 void vmx_on(void *unused);
 void vmx_off(void *unused);
+void vmx_emergency(void);
 void vmx_forget(struct vmx_vcpu *vx);
 int vmx_hold(struct lodge_vcpu *v);
 void vmx_release(struct lodge_vcpu *v);
