@@ -14,7 +14,8 @@
  * address, or one that has ended since, makes the vCPU run again and fault anew.
  *
  * Pages mapped writable are marked dirty now, so swap and write-back know of them. A write to a
- * slot with a dirty log sets the page's bit in the same step that makes it writable.
+ * slot with a dirty log sets the page's bit in the same step that makes it writable; where the
+ * hardware keeps a log the page may be writable before, but not dirty.
  *
  * Called by the vCPU's thread. Locks: npt->lock around the install.
  */
@@ -49,7 +50,8 @@ static int begin(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 	if (!f->slot || (f->write && f->slot->flags & KVM_MEM_READONLY))
 		return MAP_MMIO;
 	f->hva = f->slot->hva + ((f->gfn - f->slot->base_gfn) << PAGE_SHIFT);
-	f->may_write = f->write || !(f->slot->dirty || f->slot->flags & KVM_MEM_READONLY);
+	f->may_write = f->write || (!(f->slot->flags & KVM_MEM_READONLY) &&
+				    (!f->slot->dirty || lodge_ops->pte_ops->log));
 	f->seq = READ_ONCE(v->vm->npt.notify_seq);
 	smp_rmb();	/* the sequence before the host's page tables */
 	return MAP_DONE;
@@ -127,6 +129,8 @@ static int install(struct lodge_vcpu *v, struct fault *f)
 	struct lodge_npt *npt = &v->vm->npt;
 	bool done = true;
 
+	if (f->write || !f->slot->dirty)
+		bits |= ops->log;
 	while (level > 1 && !large_fits(f, level))
 		level--;
 	size = PAGE_SIZE << (level - 1) * 9;

@@ -41,6 +41,7 @@ struct lodge_pte_ops {
 	u64 write;
 	u64 large;		/* the leaf is a 2M or 1G one */
 	u64 accessed, dirty;	/* 0 where the hardware keeps none */
+	u64 log;		/* dirty, where the hardware lists what it sets it for; or 0 */
 	u64 addr;		/* mask of the physical address */
 	int top_leaf;		/* the highest level of a leaf: 2 or, with 1G, 3 */
 };
@@ -107,6 +108,7 @@ void lodge_slots_free(struct lodge_vm *vm);
 /* srcu held, or in the window */
 struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn);
 void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);	/* any context */
+void lodge_log_written(struct lodge_vcpu *v, gfn_t gfn);
 
 /* npt.c */
 int lodge_npt_init(struct lodge_vm *vm);

@@ -15,7 +15,9 @@
  * that the reader may not see in the page's bytes always has its bit set again. With
  * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 reading only copies, and KVM_CLEAR_DIRTY_LOG does the rest for
  * the pages it names. A log that begins with all bits set leaves the tables as they are: a leaf,
- * large or small, stays writable until one of its bits is taken.
+ * large or small, stays writable until one of its bits is taken. Where the hardware logs writes
+ * (pte_ops->log) it is the entry's dirty bit that is taken, and a vCPU hands in what was logged
+ * when its window ends: before the log is read every window is ended.
  *
  * Changes: vm->slots_lock. Readers: vm->srcu, or the window.
  */
@@ -118,6 +120,21 @@ void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn)
 
 	if (s->dirty && !test_bit(bit, s->dirty))
 		set_bit(bit, s->dirty);
+}
+
+/**
+ * lodge_log_written - the hardware's log says that a page was written
+ * @v: the vCPU; window
+ * @gfn: the frame
+ *
+ * A slot that is moving takes its log along: also that of what was written before it was invalid.
+ */
+void lodge_log_written(struct lodge_vcpu *v, gfn_t gfn)
+{
+	struct lodge_memslot *s = find(rcu_dereference_check(v->vm->slots, irqs_disabled()), gfn);
+
+	if (s)
+		lodge_mark_dirty(s, gfn);
 }
 
 static struct lodge_memslot *slot_by_id(struct lodge_memslots *t, u16 id)
@@ -401,6 +418,8 @@ int lodge_ioc_get_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
 	s = slot_by_id(current_slots(vm), log->slot);
+	if (lodge_ops->pte_ops->log)
+		lodge_kick_all_sync(vm);
 	if (s && s->dirty)
 		ret = get_dirty_log(vm, s, log->dirty_bitmap);
 	mutex_unlock(&vm->slots_lock);

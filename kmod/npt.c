@@ -188,7 +188,7 @@ void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa)
 /** lodge_npt_poke - the same to write: as the guest would, by a leaf that lets it and is logged already */
 void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa)
 {
-	return reach(&v->vm->npt, gpa, lodge_ops->pte_ops->write);
+	return reach(&v->vm->npt, gpa, lodge_ops->pte_ops->write | lodge_ops->pte_ops->log);
 }
 
 /**
@@ -232,7 +232,7 @@ bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level
 	if (l > 1)
 		bits |= ops->large;
 	if (old & ops->present && !((old ^ bits) & ops->addr))
-		bits |= old & ops->write;
+		bits |= old & (ops->write | ops->log);
 	WRITE_ONCE(*e, bits);
 	return true;
 }
@@ -336,15 +336,18 @@ void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
 }
 
 /**
- * lodge_npt_protect_range - make a range read-only for the dirty log, without the flush
+ * lodge_npt_protect_range - the next write to each page of a range is seen, without the flush
  * @vm: the VM
  * @start: first frame
  * @end: behind the last one
  *
- * A large leaf goes altogether: its pages come back one by one.
+ * Pages become read-only, or not dirty where the hardware keeps a log: what it sets in this very
+ * moment, and we overwrite, is in its log. A large leaf goes altogether: its pages come back one
+ * by one.
  */
 void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
 {
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
 	struct lodge_npt *npt = &vm->npt;
 	unsigned long flags;
 	int level, budget;
@@ -357,7 +360,7 @@ void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
 			if (is_present(*e) && level > 1)
 				weaken(npt, e, 0);
 			else if (is_present(*e))
-				weaken(npt, e, *e & ~lodge_ops->pte_ops->write);
+				weaken(npt, e, *e & ~(ops->log ?: ops->write));
 			start = next_at(start, level);
 		}
 		raw_spin_unlock_irqrestore(&npt->lock, flags);

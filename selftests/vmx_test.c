@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What only Intel's processors have: VM entries that are refused for the guest's state, task
- * switches, which always exit, and a timer that ends the guest.
+ * switches, which always exit, a timer that ends the guest, and a log of the pages it writes.
  */
 #include <fcntl.h>
 
@@ -92,6 +92,54 @@ TEST(task_switch, "JMP to a TSS: carried out, or INTERNAL_ERROR with the registe
 	}
 }
 
+/* ---- exits, as tracepoints count them ---- */
+
+static const char *exit_event(void)
+{
+	const char *event = device_is_kvm() ? "/sys/kernel/tracing/events/kvm/kvm_exit" :
+			    "/sys/kernel/tracing/events/lodge/kvm_exit";
+
+	if (access(event, W_OK))
+		test_skip("no tracefs to see the exits in");
+	return event;
+}
+
+static bool put(const char *dir, const char *name, const char *text)
+{
+	char path[200];
+	bool done;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_TRUNC);
+	done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* Runs to a report; how many exits for this reason there were on the way. */
+static u64 exits_to(struct vcpu *v, u32 number, int reason)
+{
+	const char *event = exit_event();
+	char line[500];
+	u64 n = 0;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "exit_reason == %d && common_pid == %d", reason, getpid());
+	TRUE(put(event, "filter", line));
+	TRUE(put(event, "enable", "1"));
+	REPORT(v, number);
+	TRUE(put(event, "enable", "0"));
+	f = fopen("/sys/kernel/tracing/trace", "r");
+	TRUE(f);
+	while (fgets(line, sizeof(line), f))
+		n += line[0] != '#' && strstr(line, "kvm_exit:");
+	fclose(f);
+	TRUE(put("/sys/kernel/tracing", "trace", ""));
+	return n;
+}
+
 /* ---- the preemption timer ---- */
 
 enum { TIMER = 0x71, ROUNDS = 20, EXIT_TIMER = 52 };
@@ -134,41 +182,13 @@ static void deadlines_guest(void)
 	done();
 }
 
-static bool put(const char *dir, const char *name, const char *text)
-{
-	char path[200];
-	bool done;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_TRUNC);
-	done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
-/* Runs the guest; how many exits of this thread were the timer's. */
-static u64 timer_exits(const char *event)
+/* How many exits were the timer's. */
+static u64 timer_exits(void)
 {
 	struct vcpu *v = vcpu_long(vm_new_irqchip(), 0, deadlines_guest);
-	char line[500];
-	u64 n = 0;
-	FILE *f;
 
 	GUEST(v->vm, round_ticks) = OK(ioctl(v->fd, KVM_GET_TSC_KHZ, 0));	/* 1 ms */
-	snprintf(line, sizeof(line), "exit_reason == %d && common_pid == %d", EXIT_TIMER, getpid());
-	TRUE(put(event, "filter", line));
-	TRUE(put(event, "enable", "1"));
-	DONE(v);
-	TRUE(put(event, "enable", "0"));
-	f = fopen("/sys/kernel/tracing/trace", "r");
-	TRUE(f);
-	while (fgets(line, sizeof(line), f))
-		n += line[0] != '#' && strstr(line, "kvm_exit:");
-	fclose(f);
-	TRUE(put("/sys/kernel/tracing", "trace", ""));
-	return n;
+	return exits_to(v, REPORT_DONE, EXIT_TIMER);
 }
 
 static bool parameter(const char *dir)
@@ -186,23 +206,73 @@ static bool parameter(const char *dir)
 TEST(preemption_timer, "TSC deadlines by the preemption timer, and by the host's: not early, all come, by that timer")
 {
 	const char *dir = device_is_kvm() ? "/sys/module/kvm_intel/parameters" : "/sys/module/lodge/parameters";
-	const char *event = device_is_kvm() ? "/sys/kernel/tracing/events/kvm/kvm_exit" :
-			    "/sys/kernel/tracing/events/lodge/kvm_exit";
 	bool was;
 
 	intel_only();
-	if (access(event, W_OK))
-		test_skip("no tracefs to see the exits in");
+	exit_event();
 	was = parameter(dir);
 	/* KVM's parameter is fixed at load. */
 	if (!was && !put(dir, "preemption_timer", "Y"))
 		note("switched off for good");
 	else
-		GE(timer_exits(event), ROUNDS);
+		GE(timer_exits(), ROUNDS);
 	if (was && !put(dir, "preemption_timer", "N"))
 		note("switched on for good");
 	else
-		EQ(timer_exits(event), 0);
+		EQ(timer_exits(), 0);
 	if (was)
 		put(dir, "preemption_timer", "Y");
+}
+
+/* ---- page-modification logging ---- */
+
+enum { LOGGED = 0x10000000, LOGGED_PAGES = 600, EXIT_EPT_VIOLATION = 48, EXIT_PML_FULL = 62 };
+
+static void write_all_guest(void)
+{
+	for (u32 round = 1; ; round++) {
+		for (u64 i = 0; i < LOGGED_PAGES; i++)
+			*(volatile u64 *)(LOGGED + i * 4096) = round;
+		report(round, 0, 0, 0);
+	}
+}
+
+static bool has_pml(void)
+{
+	char line[4000];
+	bool has = false;
+	FILE *f = fopen("/proc/cpuinfo", "r");
+
+	TRUE(f);
+	while (!has && fgets(line, sizeof(line), f))
+		has = !strncmp(line, "vmx flags", 9) && strstr(line, " pml");
+	fclose(f);
+	return has;
+}
+
+TEST(pml, "page-modification logging: more pages than a log holds, without a fault, once each")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, write_all_guest);
+	u64 bits[LOGGED_PAGES / 64 + 1];
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
+
+	intel_only();
+	if (!has_pml())
+		test_skip("this processor has no page-modification logging");
+	OK(vm_slot(vm, 1, LOGGED, LOGGED_PAGES * 4096, host_pages(LOGGED_PAGES * 4096),
+		   KVM_MEM_LOG_DIRTY_PAGES));
+	REPORT(v, 1);
+	for (u32 round = 2; round <= 4; round++) {
+		OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+		for (u64 i = 0; i < LOGGED_PAGES; i++)
+			EQ(bits[i / 64] >> i % 64 & 1, 1);
+		OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+		for (u64 i = 0; i < ARRAY_SIZE(bits); i++)
+			EQ(bits[i], 0);
+		if (round == 2)
+			EQ(exits_to(v, round, EXIT_EPT_VIOLATION), 0);
+		else if (round == 3)
+			GE(exits_to(v, round, EXIT_PML_FULL), 1);
+	}
 }

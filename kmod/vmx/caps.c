@@ -45,7 +45,7 @@ static void __init all_controls(void)
 				 PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_MONITOR | PROC_RDPMC |
 				 PROC_MOV_DR | PROC_IO | PROC_MSR_BITMAP | PROC_SECONDARY,
 				 PROC_TPR_SHADOW, "processor-based");
-	like = PROC2_VPID | PROC2_PLE | PROC2_RDTSCP | PROC2_INVPCID | PROC2_WBINVD;
+	like = PROC2_VPID | PROC2_PLE | PROC2_RDTSCP | PROC2_INVPCID | PROC2_WBINVD | PROC2_PML;
 	vmx_caps.proc2 = controls(MSR_IA32_VMX_PROCBASED_CTLS2, PROC2_EPT | PROC2_UNRESTRICTED, like,
 				  "secondary (EPT 0x2, unrestricted guest 0x80)");
 	vmx_caps.exit = controls(exact ? MSR_IA32_VMX_TRUE_EXIT_CTLS : MSR_IA32_VMX_EXIT_CTLS,
@@ -89,6 +89,9 @@ static void __init optional(void)
 	if (!vmx_caps.vpid)
 		vmx_caps.proc2 &= ~(u32)PROC2_VPID;
 	vmx_caps.ept_ad = vmx_caps.ept & EPTCAP_AD;
+	vmx_caps.pml = vmx_caps.ept_ad && vmx_caps.proc2 & PROC2_PML;
+	if (!vmx_caps.pml)
+		vmx_caps.proc2 &= ~(u32)PROC2_PML;
 	vmx_caps.tpr_shadow = vmx_caps.proc & PROC_TPR_SHADOW;
 	vmx_caps.ple = vmx_caps.proc2 & PROC2_PLE;
 	vmx_caps.spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);

@@ -161,6 +161,11 @@ static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 
 		x->kind = EXIT_RETRY;
 		lodge_set_request(v, REQ_EVENT);
 		break;
+	case X_PML_FULL:
+		x->kind = EXIT_RETRY;
+		vmx_hand_in_log(vx);
+		nmi_unblocked(vx, x->info1 & BIT(12));
+		break;
 	case X_TIMER:
 		x->kind = EXIT_RETRY;
 		lodge_lapic_timer_check(v);

@@ -110,7 +110,9 @@ int vmx_vcpu_init(struct lodge_vcpu *v)
 	vx->loaded_cpu = -1;
 	vx->vmcs = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	vx->vapic = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!vx->vmcs || !vx->vapic)
+	if (vmx_caps.pml)
+		vx->pml = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vx->vmcs || !vx->vapic || !vx->pml != !vmx_caps.pml)
 		return -ENOMEM;
 	*(u32 *)page_address(vx->vmcs) = vmx_caps.revision;
 	v->entry_timer = vmx_caps.timer && READ_ONCE(lodge_preemption_timer);
@@ -135,6 +137,7 @@ void vmx_vcpu_free(struct lodge_vcpu *v)
 		__free_page(vx->vmcs);
 	if (vx->vapic)
 		__free_page(vx->vapic);
+	free_page((unsigned long)vx->pml);
 }
 
 /* What the guest's state does not change and no CPU owns. */
@@ -173,6 +176,10 @@ static void write_controls(struct vmx_vcpu *vx)
 	if (vx->proc & PROC_TPR_SHADOW) {
 		vmwrite(VAPIC_PAGE, page_to_phys(vx->vapic));
 		vmwrite(TPR_THRESHOLD, 0);
+	}
+	if (vx->pml) {
+		vmwrite(PML_ADDRESS, __pa(vx->pml));
+		vmwrite(PML_INDEX, VMX_PML_LAST);
 	}
 	if (vmx_caps.ple) {
 		vmwrite(PLE_GAP, 128);

@@ -63,6 +63,7 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define PROC2_UNRESTRICTED	BIT(7)
 #define PROC2_PLE		BIT(10)
 #define PROC2_INVPCID		BIT(12)
+#define PROC2_PML		BIT(17)
 
 /* VM-exit controls */
 #define EXIT_SAVE_DEBUG		BIT(2)
@@ -130,6 +131,7 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define X_INVVPID		53
 #define X_WBINVD		54
 #define X_XSETBV		55
+#define X_PML_FULL		62
 #define X_ENTRY_FAILED		BIT(31)	/* of the whole reason */
 
 /* EPT entries and capabilities, 28.3.2 and appendix A.10 */

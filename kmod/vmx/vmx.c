@@ -64,6 +64,8 @@ static int __init vmx_probe(void)
 		return ret;
 	if (!vmx_caps.ept_ad)
 		vmx_pte_ops.accessed = vmx_pte_ops.dirty = 0;
+	if (vmx_caps.pml)
+		vmx_pte_ops.log = EPT_D;
 	if (vmx_caps.ept & EPTCAP_1G)
 		vmx_pte_ops.top_leaf = 3;
 	for_each_possible_cpu(cpu) {
@@ -206,12 +208,31 @@ static void vmx_window_begin(struct lodge_vcpu *v)
 		lodge_wrmsr(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
+/**
+ * vmx_hand_in_log - the pages that the processor has made dirty, into the slots' logs
+ * @vx: the vCPU; window
+ *
+ * The index counts down, and is that of the entry to be written next (SDM 3, 29.3.6).
+ */
+void vmx_hand_in_log(struct vmx_vcpu *vx)
+{
+	u16 i = vmread(PML_INDEX);
+
+	if (likely(i == VMX_PML_LAST))
+		return;
+	for (i++; i <= VMX_PML_LAST; i++)
+		lodge_log_written(&vx->v, vx->pml[i] >> PAGE_SHIFT);
+	vmwrite(PML_INDEX, VMX_PML_LAST);
+}
+
 static void vmx_window_end(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	unsigned long dr6 = DR6_RESERVED;
 
+	if (vx->pml)
+		vmx_hand_in_log(vx);
 	if (vmx_caps.tsc_aux && v->tsc_aux != c->tsc_aux)
 		lodge_wrmsr(MSR_TSC_AUX, c->tsc_aux);
 	if (v->spec_live)

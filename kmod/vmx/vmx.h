@@ -13,13 +13,16 @@ struct vmx_caps {
 	u64 ept;				/* IA32_VMX_EPT_VPID_CAP */
 	u64 cr0_fixed, cr4_fixed;		/* bits that must be 1 in VMX operation */
 	bool vpid, ept_ad, tpr_shadow, ple, perf_ctrl, ins_info;
-	bool spec_ctrl, tsc_aux, flush_l1d, timer;
+	bool spec_ctrl, tsc_aux, flush_l1d, timer, pml;
 	u8 timer_shift;				/* the preemption timer's unit is so many bits of TSC */
 };
 extern struct vmx_caps vmx_caps __ro_after_init;
 
 /* The preemption timer's longest run: from 2^25 on, some processors expire early (erratum EMR158). */
 #define VMX_TIMER_MAX	(BIT(25) - 1)
+
+/* The index that the page-modification log begins with. */
+#define VMX_PML_LAST	511
 
 struct vmx_spec {
 	u64 guest, host;
@@ -52,6 +55,7 @@ struct vmx_vcpu {
 	struct lodge_vcpu v;
 	struct page *vmcs;
 	struct page *vapic;		/* virtual-APIC page: TPR only */
+	u64 *pml;			/* 4 KiB, the page-modification log, or NULL */
 	struct list_head on_cpu;	/* vmx_cpu.loaded */
 	int loaded_cpu;			/* whose caches hold the VMCS; -1: it is in memory */
 	bool launched;
@@ -108,6 +112,7 @@ static inline u8 vmx_shadow(void)
 
 /* vmx.c */
 void vmx_syscall_msrs(struct vmx_vcpu *vx);
+void vmx_hand_in_log(struct vmx_vcpu *vx);
 
 /* exit.c */
 void vmx_decode(struct vmx_vcpu *vx, u32 reason);
