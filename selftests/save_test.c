@@ -785,7 +785,7 @@ TEST(anywhere, "wherever a signal finds it, forty times, among timers that must 
 	turn = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	TRUE(turn != MAP_FAILED);
 	over = (bool *)(turn + 1);
-	time_limit(60);
+	time_limit(200);
 	for (*turn = 1; *turn <= 40 && !*over; ++*turn)
 		elsewhere(save_anywhere);
 	GE(*turn, 3);
