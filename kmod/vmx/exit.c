@@ -128,6 +128,24 @@ static void decode_cr(struct lodge_exit *x)
 		x->cr.gpr = 0;
 }
 
+static void decode_dr(struct vmx_vcpu *vx, struct lodge_exit *x)
+{
+	struct lodge_vcpu *v = &vx->v;
+
+	if (unlikely(v->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
+		x->kind = EXIT_DR;
+		x->dr.dr = x->info1 & 7;
+		x->dr.read = x->info1 >> 4 & 1;
+		x->dr.gpr = x->info1 >> 8 & 15;
+		return;
+	}
+	lodge_need(v, LG_DR);	/* first: live, DR6 would be read from the hardware */
+	lodge_dr_touch(v);
+	set_debugreg((unsigned long)v->st.dr6, 6);
+	vmx_set_dr_exits(vx, false);
+	x->kind = EXIT_RETRY;
+}
+
 static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 reason)
 {
 	struct lodge_vcpu *v = &vx->v;
@@ -140,18 +158,7 @@ static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 
 		decode_cr(x);
 		break;
 	case X_DR:
-		if (unlikely(v->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
-			x->kind = EXIT_DR;
-			x->dr.dr = x->info1 & 7;
-			x->dr.read = x->info1 >> 4 & 1;
-			x->dr.gpr = x->info1 >> 8 & 15;
-			break;
-		}
-		lodge_need(v, LG_DR);	/* first: live, DR6 would be read from the hardware */
-		lodge_dr_touch(v);
-		set_debugreg((unsigned long)v->st.dr6, 6);
-		vmx_set_dr_exits(vx, false);
-		x->kind = EXIT_RETRY;
+		decode_dr(vx, x);
 		break;
 	case X_NMI_WINDOW:
 		x->kind = EXIT_NMI_WINDOW;
