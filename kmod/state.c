@@ -171,6 +171,7 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		return -EINVAL;
 	if (v->apic_base != s->apic_base && lodge_lapic_set_base(v, s->apic_base, true))
 		return -EINVAL;
+	lodge_need(v, LG_ALL);		/* where the entry fails, the hardware's copy may be lost */
 	lodge_touch(v, LG_CR | LG_SEG | LG_TABLE);
 	st->seg[SEG_CS] = s->cs;
 	st->seg[SEG_DS] = s->ds;

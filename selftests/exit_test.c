@@ -3,6 +3,9 @@
  * What leaves the guest for good (HLT, shutdown, no memory at RIP), and what must not leave it:
  * CPUID, MSRs, control and debug registers, hypercalls, exceptions of its own.
  */
+#include <signal.h>
+#include <sys/time.h>
+
 #include "vm.h"
 
 enum { NO_MEMORY = 0x80000000u };
@@ -42,6 +45,78 @@ TEST(triple_fault, "a triple fault is KVM_EXIT_SHUTDOWN, with registers readable
 	RUN_TO(v, KVM_EXIT_SHUTDOWN);
 	get_regs(v);
 	get_sregs(v);
+}
+
+static void spin_guest(void)
+{
+	u32 a, b, c, d;
+
+	report(1, read_cr3(), 0, 0);
+	if (!host_is_qemu)		/* Bochs: docs/testing.md */
+		spin_openly();
+	for (;;)
+		cpuid(0, 0, &a, &b, &c, &d);
+}
+
+/*
+ * KVM_RUN with what SET_SREGS spoiled, then put right. QEMU's VMRUN saves the host's state over the guest's when it
+ * refuses some of it early, and forgets that host interrupts are not the guest's to mask.
+ */
+static void refused(struct vcpu *v, const struct kvm_sregs *bad)
+{
+	struct kvm_sregs good = get_sregs(v), set;
+	struct kvm_regs before = get_regs(v), after;
+	struct itimerval it = { { 0, 10000 }, { 0, 50000 } };
+
+	if (ioctl(v->fd, KVM_SET_SREGS, bad)) {
+		EQ(errno, EINVAL);
+		test_skip("KVM_SET_SREGS refuses it already");
+	}
+	set = get_sregs(v);
+	for (int i = 0; i < 2; i++) {
+		struct kvm_sregs s;
+
+		RUN_TO(v, KVM_EXIT_FAIL_ENTRY);
+		s = get_sregs(v);
+		after = get_regs(v);
+		TRUE(!memcmp(&s, &set, sizeof(s)));
+		TRUE(!memcmp(&after, &before, sizeof(after)));
+	}
+	set_sregs(v, &good);
+	EQ(REPORT(v, 1).a, good.cr3);
+	install_kick(SIGALRM);
+	setitimer(ITIMER_REAL, &it, NULL);
+	EQ(vcpu_run(v), -EINTR);
+	setitimer(ITIMER_REAL, &(struct itimerval) { 0 }, NULL);
+	EQ(get_regs(v).rflags & 0x200, host_is_qemu ? 0 : 0x200);
+}
+
+TEST(refused, "a state that the processor refuses: FAIL_ENTRY, registers as they were; put right, the guest runs, and is interrupted")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, spin_guest);
+	struct kvm_sregs s = get_sregs(v);
+
+	if (host_is_qemu && device_is_kvm())
+		test_skip("KVM keeps what VMRUN leaves");
+	s.cs.db = 1;			/* with L: SDM 3, 27.3.1.2; APM 2, 15.5.1 */
+	refused(v, &s);
+}
+
+TEST(refused_early, "the same of what QEMU's VMRUN looks at before it has read the VMCB")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, spin_guest);
+	struct kvm_sregs s;
+
+	if (!host_is_qemu)
+		test_skip("it is about QEMU");
+	if (device_is_kvm())
+		test_skip("KVM keeps what VMRUN leaves");
+	s = get_sregs(v);
+	s.cr0 &= ~(1ull << 31);
+	s.efer &= ~0x500ull;
+	s.cs.l = 0;
+	s.cr3 |= 1ull << 60;
+	refused(v, &s);
 }
 
 /* The two answers there are to a fetch from where no slot is. */

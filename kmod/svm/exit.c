@@ -219,9 +219,6 @@ static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 
 	case X_XSETBV:
 		x->kind = EXIT_XSETBV;
 		break;
-	case X_INVALID:
-		x->kind = EXIT_FAIL_ENTRY;
-		break;
 	default:
 		x->kind = EXIT_UNKNOWN;
 		break;

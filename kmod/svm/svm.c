@@ -249,6 +249,31 @@ static void tpr_out(struct svm_vcpu *sv)
 		sv->v.cr8 = tpr;
 }
 
+/*
+ * VMRUN refused the state (APM volume 2, 15.5.1). What is in the VMCB after that is not promised: QEMU (7.2)
+ * saves the host's registers there and clears int_ctl, and without V_INTR_MASKING a guest with IF clear would keep
+ * the host from its interrupts. So nothing is read back. What userspace gave is in v->st (lodge_set_sregs() brings
+ * all of it there) and is written again.
+ */
+static noinline void failed_entry(struct svm_vcpu *sv)
+{
+	struct lodge_vcpu *v = &sv->v;
+	struct svm_vmcb *b = sv->vmcb;
+
+	v->exit.kind = EXIT_FAIL_ENTRY;
+	v->exit.reason = b->exit_code;
+	v->dirty = v->avail;
+	svm_state_store(v);
+	b->int_ctl = V_INTR_MASKING | sv->vtpr;
+	b->icpt1 &= ~ICPT1_VINTR;
+	b->event_inj = 0;		/* v->inject has it still */
+	b->clean = 0;
+	/* Nor has the TLB been flushed, perhaps. */
+	this_cpu_ptr(&svm_cpu)->asid_next = svm_caps.nasids;
+	sv->asid_gen = 0;
+	lodge_set_request(v, REQ_EVENT);
+}
+
 static void svm_run(struct lodge_vcpu *v)
 {
 	struct svm_vcpu *sv = to_svm(v);
@@ -262,6 +287,10 @@ static void svm_run(struct lodge_vcpu *v)
 	lodge_context_enter();
 	svm_enter(v->regs, sv->vmcb_pa, sv->host_pa, v->spec_live ? &sv->spec : NULL);
 	lodge_context_exit();
+	if (unlikely((u32)b->exit_code == X_INVALID)) {
+		failed_entry(sv);
+		return;
+	}
 	/* Nothing was executed, so a shadow still holds; QEMU (7.2) forgets it. */
 	if (unlikely(shadow) && b->rip == rip &&
 	    (b->exit_code == X_INTR || b->exit_code == X_NPF))
