@@ -8,6 +8,7 @@
  */
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "vm.h"
 
@@ -228,4 +229,34 @@ TEST(create, "VM and vCPU")
 	t1 = tsc();
 	(void)vcpu;
 	result("vCPU created", t1 - t0, 4);
+	t0 = tsc();
+	for (i = 0; i < 20; i++) {
+		vm = OK(ioctl(sys_fd(), KVM_CREATE_VM, 0));
+		vcpu = OK(ioctl(vm, KVM_CREATE_VCPU, 0));
+		OK(close(vcpu));
+		OK(close(vm));
+	}
+	result("VM with a vCPU created and destroyed", tsc() - t0, 20);
+}
+
+/* From exec() of lodge-run to its end: the guest's init does nothing but power off. */
+TEST(boot, "a Linux guest")
+{
+	u64 t0 = tsc();
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		const char *dev = getenv("LODGE_DEV");
+
+		execl("/guest/lodge-run", "lodge-run", "--device", dev ? dev : "/dev/lodge", "--kernel",
+		      "/guest/bzImage", "--initrd", "/guest/initrd", "--mem", "256M", "--append",
+		      "console=ttyS0 panic=-1 quiet random.trust_cpu=on lodge.boot", NULL);
+		_exit(127);
+	}
+	OK(waitpid(pid, &status, 0));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		test_skip("no /guest");
+	EQ(status, 0);
+	result("Linux guest, from start to power-off", tsc() - t0, 1);
 }
