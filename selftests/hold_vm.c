@@ -7,7 +7,7 @@
 
 #include "vm.h"
 
-static void spin_guest(void)
+static void pause_guest(void)
 {
 	report(1, 0, 0, 0);
 	for (;;)
@@ -24,7 +24,7 @@ TEST(hold, "holds a VM until it is killed")
 		FAIL("refused");
 	}
 	OK(close(vm));
-	v = vcpu_long(vm_new(), 0, spin_guest);
+	v = vcpu_long(vm_new(), 0, pause_guest);
 	REPORT(v, 1);
 	note("running");
 	time_limit(600);

@@ -22,21 +22,6 @@
 
 enum { DATA = 0x10000000 };
 
-static volatile u64 spins;
-
-static void simple_guest(void)
-{
-	report(1, 0, 0, 0);
-	done();
-}
-
-static void spin_guest(void)
-{
-	spin_openly();
-	for (;;)
-		spins++;
-}
-
 static void exit_guest(void)
 {
 	for (;;)

@@ -12,21 +12,6 @@
 
 #include "vm.h"
 
-static volatile u64 spins;
-
-static void simple_guest(void)
-{
-	report(1, 0, 0, 0);
-	done();
-}
-
-static void spin_guest(void)
-{
-	spin_openly();
-	for (;;)
-		spins++;
-}
-
 static void halt_guest(void)
 {
 	for (;;) {
@@ -249,7 +234,7 @@ TEST(close_running, "the VM's and the vCPU's fds are closed while another thread
 
 	install_kick(SIGUSR1);
 	EQ(pthread_create(&t, NULL, run_once, v), 0);
-	while (!*(volatile u64 *)&GUEST(v->vm, spins))
+	while (!*(volatile u64 *)&GUEST(v->vm, guest_spins))
 		usleep(1000);
 	OK(close(v->vm->fd));
 	OK(close(v->fd));

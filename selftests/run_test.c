@@ -8,15 +8,6 @@
 
 #include "vm.h"
 
-static volatile u64 spins;
-
-static void spin_guest(void)
-{
-	spin_openly();
-	for (;;)
-		spins++;
-}
-
 static void halt_guest(void)
 {
 	cli();
@@ -47,7 +38,7 @@ TEST(immediate_exit, "immediate_exit: EINTR without entering the guest")
 	for (int i = 0; i < 10; i++)
 		EQ(vcpu_run(v), -EINTR);
 	EQ(get_regs(v).rip, rip);
-	EQ(GUEST(v->vm, spins), 0);
+	EQ(GUEST(v->vm, guest_spins), 0);
 }
 
 TEST(signal_spin, "a signal ends KVM_RUN of a spinning guest: EINTR, exit reason INTR")
@@ -59,8 +50,8 @@ TEST(signal_spin, "a signal ends KVM_RUN of a spinning guest: EINTR, exit reason
 	for (int i = 0; i < 5; i++) {
 		EQ(vcpu_run(v), -EINTR);
 		EQ(v->run->exit_reason, KVM_EXIT_INTR);
-		TRUE(GUEST(v->vm, spins) > last);
-		last = GUEST(v->vm, spins);
+		TRUE(GUEST(v->vm, guest_spins) > last);
+		last = GUEST(v->vm, guest_spins);
 	}
 	no_kicks();
 }
@@ -142,7 +133,7 @@ TEST(signal_mask_blocked, "KVM_SET_SIGNAL_MASK: a signal blocked inside does not
 	kick_repeatedly();
 	EQ(vcpu_run(v), -EINTR);		/* SIGALRM's doing */
 	GE(now_us() - start, 10000);
-	TRUE(GUEST(v->vm, spins) > 0);
+	TRUE(GUEST(v->vm, guest_spins) > 0);
 	no_kicks();
 }
 
@@ -162,7 +153,7 @@ TEST(other_thread, "immediate_exit and a signal from another thread end KVM_RUN"
 
 	install_kick(SIGUSR1);
 	EQ(pthread_create(&t, NULL, run_forever, v), 0);
-	while (!*(volatile u64 *)&GUEST(v->vm, spins))
+	while (!*(volatile u64 *)&GUEST(v->vm, guest_spins))
 		usleep(1000);
 	v->run->immediate_exit = 1;
 	OK(pthread_kill(t, SIGUSR1));
@@ -178,7 +169,7 @@ TEST(busy_ioctl, "an ioctl on a running vCPU waits until KVM_RUN has returned")
 
 	install_kick(SIGUSR1);
 	EQ(pthread_create(&t, NULL, run_forever, v), 0);
-	while (!*(volatile u64 *)&GUEST(v->vm, spins))
+	while (!*(volatile u64 *)&GUEST(v->vm, guest_spins))
 		usleep(1000);
 	v->run->immediate_exit = 1;
 	OK(pthread_kill(t, SIGUSR1));
@@ -199,7 +190,7 @@ TEST(preemption, "two vCPUs in two threads share the host's CPUs with the test")
 		EQ(pthread_create(&t[i], NULL, run_forever, v[i]), 0);
 	}
 	usleep(300000);
-	TRUE(GUEST(vm, spins) > 0);
+	TRUE(GUEST(vm, guest_spins) > 0);
 	for (int i = 0; i < 2; i++) {
 		v[i]->run->immediate_exit = 1;
 		OK(pthread_kill(t[i], SIGUSR1));

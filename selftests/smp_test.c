@@ -285,7 +285,7 @@ TEST(wakeup, "interrupts from another thread wake a halted vCPU, each time")
 	EQ(pthread_join(t, NULL), 0);
 }
 
-static void spin_guest(void)
+static void kick_guest(void)
 {
 	apic_enable();
 	on_vector[0x51] = just_eoi;
@@ -299,7 +299,7 @@ static void spin_guest(void)
 TEST(kick, "interrupts from another thread reach a vCPU that spins without ever leaving")
 {
 	struct vm *vm = vm_new_irqchip();
-	struct vcpu *v = vcpu_long(vm, BSP, spin_guest);
+	struct vcpu *v = vcpu_long(vm, BSP, kick_guest);
 	pthread_t t;
 
 	REPORT(v, 1);

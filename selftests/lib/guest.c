@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The guest's own trap handler. It runs in the guest, on the guest's copy of these globals.
+ * The guest's own trap handler, and guests that many tests need. It runs in the guest, on the guest's
+ * copy of these globals.
  *
  * An interrupt or trap with a handler in on_vector[] calls it; a fault inside TRAPS() is noted
  * and execution goes on at the landing address; anything else is reported to the test as a
@@ -23,6 +24,7 @@ struct frame last_frames[LAST_FRAMES];
 volatile uint32_t frames;
 volatile bool host_is_qemu;
 volatile uint32_t qemu_duplicates;
+volatile uint64_t guest_spins;
 
 __attribute__((constructor)) static void look_at_host(void)
 {
@@ -68,4 +70,17 @@ void guest_trap(struct frame *f)
 	} else {
 		report(REPORT_TRAP, vector, f->error, f->rip);
 	}
+}
+
+void simple_guest(void)
+{
+	report(1, 0, 0, 0);
+	done();
+}
+
+void spin_guest(void)
+{
+	spin_openly();
+	for (;;)
+		guest_spins++;
 }

@@ -176,6 +176,11 @@ static inline void hlt(void)
  */
 #define spin_openly() sti()
 
+/* Guests that many tests need: one that reports 1 and is done, and one that spins and counts. */
+void simple_guest(void);
+void spin_guest(void);
+extern volatile uint64_t guest_spins;
+
 /* The window that opens after STI's shadow has none of it left in between. */
 static inline void sti_hlt(void)
 {
