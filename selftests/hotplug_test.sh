@@ -45,6 +45,7 @@ cycle() {
 	done
 }
 
+: >"$tmp/out"	# the loop below may look before the redirection has made it
 "$here/hold_vm" >"$tmp/out" 2>&1 &
 spinner=$!
 while ! grep -q running "$tmp/out" && alive; do
