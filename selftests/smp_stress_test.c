@@ -341,6 +341,7 @@ static void ring(u64 me)
 {
 	apic_enable();
 	on_vector[TOKEN] = on_token;
+	spin_openly();
 	ready++;
 	for (u64 n = 0; ready != ncpus; n++)
 		GUEST_TRUE(n < LIMIT);
