@@ -62,6 +62,9 @@ TEST(coalesced_ring, "coalesced MMIO: the ring in order until it is full, then e
 	part = z;
 	part.size = 128;		/* not within the zone: nothing is unregistered */
 	OK(ioctl(v->vm->fd, KVM_UNREGISTER_COALESCED_MMIO, &part));
+	ring_of(v)->first = ring_of(v)->last = 0;
+	RUN_TO(v, KVM_EXIT_MMIO);
+	GE(ring_of(v)->last, 1);
 	part.size = 8;			/* within it: the whole zone */
 	RUN_TO(v, KVM_EXIT_MMIO);
 	OK(ioctl(v->vm->fd, KVM_UNREGISTER_COALESCED_MMIO, &part));

@@ -529,9 +529,9 @@ TEST(cloud_hypervisor, "cloud-hypervisor: split irqchip, leaf 40000010H, NMI; sn
 
 /* ---- kvm-hello-world ---- */
 
-PAYLOAD16(hello16, "mov $0xe9, %dx; mov $'H', %al; out %al, %dx; mov $42, %ax; mov %ax, 0x400; hlt");
-PAYLOAD32(hello32, "mov $0xe9, %edx; mov $'H', %al; out %al, %dx; mov $42, %eax; mov %eax, 0x400; hlt");
-PAYLOAD64(hello64, "mov $0xe9, %edx; mov $'H', %al; out %al, %dx; mov $42, %eax; mov %rax, 0x400; hlt");
+PAYLOAD16(hello16, "mov $0xe9, %dx; mov $'H', %al; out %al, %dx; mov $0x42, %ax; mov %ax, 0x400; hlt");
+PAYLOAD32(hello32, "mov $0xe9, %edx; mov $'H', %al; out %al, %dx; mov $0x5000042, %eax; mov %eax, 0x400; hlt");
+PAYLOAD64(hello64, "mov $0xe9, %edx; mov $'H', %al; out %al, %dx; mov $0x500000042, %rax; mov %rax, 0x400; hlt");
 
 /* No irqchip, no KVM_SET_CPUID2, no capability asked for. */
 static struct vcpu *hello_vcpu(void)
@@ -543,7 +543,8 @@ static struct vcpu *hello_vcpu(void)
 	return vcpu_bare(vm, 0);
 }
 
-static void hello(struct vcpu *v)
+/* The answer shows of how many bits the code was. */
+static void hello(struct vcpu *v, u64 answer)
 {
 	struct kvm_regs r = { .rflags = 2, .rsp = GUEST_MEM };
 
@@ -551,8 +552,8 @@ static void hello(struct vcpu *v)
 	expect_out(v, 0xe9, 'H');
 	RUN_TO(v, KVM_EXIT_HLT);
 	OK(ioctl(v->fd, KVM_GET_REGS, &r));
-	EQ(r.rax, 42);
-	EQ(*(u32 *)(v->vm->mem + 0x400), 42);
+	EQ(r.rax, answer);
+	EQ(*(u64 *)(v->vm->mem + 0x400), answer);
 }
 
 static void hello_segments(struct kvm_sregs *s, bool l)
@@ -578,7 +579,7 @@ TEST(hello_real, "kvm-hello-world, real mode")
 	s.cs.selector = 0;
 	s.cs.base = 0;
 	OK(ioctl(v->fd, KVM_SET_SREGS, &s));
-	hello(v);
+	hello(v, 0x42);
 }
 
 TEST(hello_prot, "kvm-hello-world, protected mode")
@@ -591,7 +592,7 @@ TEST(hello_prot, "kvm-hello-world, protected mode")
 	s.cr0 |= 1;
 	hello_segments(&s, false);
 	OK(ioctl(v->fd, KVM_SET_SREGS, &s));
-	hello(v);
+	hello(v, 0x5000042);
 }
 
 TEST(hello_paged, "kvm-hello-world, 32-bit paging with a 4 MiB page")
@@ -608,7 +609,7 @@ TEST(hello_paged, "kvm-hello-world, 32-bit paging with a 4 MiB page")
 	s.efer = 0;
 	hello_segments(&s, false);
 	OK(ioctl(v->fd, KVM_SET_SREGS, &s));
-	hello(v);
+	hello(v, 0x5000042);
 }
 
 TEST(hello_long, "kvm-hello-world, long mode without any CPUID")
@@ -627,5 +628,5 @@ TEST(hello_long, "kvm-hello-world, long mode without any CPUID")
 	s.efer = 1 << 8 | 1 << 10;
 	hello_segments(&s, true);
 	OK(ioctl(v->fd, KVM_SET_SREGS, &s));
-	hello(v);
+	hello(v, 0x500000042);
 }

@@ -216,6 +216,14 @@ static void guest_msrs(void)
 	}
 }
 
+static u32 tsc_aux(void)
+{
+	u32 aux;
+
+	asm volatile("rdtscp" : "=c"(aux) : : "eax", "edx");
+	return aux;
+}
+
 static void guest_check(void)
 {
 	GUEST_IS(differs(&load, &store, 0), 0);
@@ -224,6 +232,10 @@ static void guest_check(void)
 			GUEST_IS(msrs[i].index, 0);
 		GUEST_IS(rdmsr(msrs[i].index), msrs[i].value);
 	}
+	if (has_aux)		/* RDMSR exits, RDTSCP does not */
+		GUEST_IS(tsc_aux(), (u32)msrs[GUEST_MSRS - 1].value);
+	if (load.xmask)
+		GUEST_IS(xgetbv(0), load.xmask);
 	GUEST_IS(get_ds(), 0x2b);
 	GUEST_IS(get_es(), 0x18);
 	GUEST_IS(get_fs(), 0x10);
@@ -762,7 +774,6 @@ TEST(ways_in, "SYSCALL, SYSENTER and INT 80h of 64- and 32-bit programs find the
 
 	for (int cpu = 0; cpu < cpus(); cpu++) {
 		unsigned int where;
-		u32 aux;
 
 		pin(0, cpu);
 		for (u64 n = 0; n < 4; n++) {
@@ -772,10 +783,8 @@ TEST(ways_in, "SYSCALL, SYSENTER and INT 80h of 64- and 32-bit programs find the
 		}
 		OK(syscall(SYS_getcpu, &where, NULL, NULL));
 		EQ(where, cpu);
-		if (GUEST(v->vm, has_aux)) {
-			asm volatile("rdtscp" : "=c"(aux) : : "eax", "edx");
-			EQ(aux & 0xfff, cpu);
-		}
+		if (GUEST(v->vm, has_aux))
+			EQ(tsc_aux() & 0xfff, cpu);
 	}
 }
 

@@ -369,23 +369,27 @@ TEST(readonly, "a slot that is read-only by turns, under fork and mprotect: then
 	u8 *mem = host_pages(PAGES * 4096);
 	struct race r = prepare(mem, PAGES * 4096);
 
+	memset(mem, 0, r.size);
 	GUEST(r.vm[0], write_every) = 8;
 	OK(vm_slot(r.vm[0], 1, DATA, r.size, mem, KVM_MEM_READONLY));
 	go(&r);
 	for (int i = 0; i < 20; i++) {
-		pid_t pid = fork();
+		bool readonly = i % 2 == 0;
+		pid_t pid;
 
+		let_run_slot(&r, readonly);
+		pid = OK(fork());
 		if (!pid)
 			_exit(0);
-		let_run_slot(&r, i % 2 == 0);
+		let_run_slot(&r, readonly);
 		OK(waitpid(pid, NULL, 0));
-		if (i % 2) {		/* else the VMM itself writes there */
+		if (!readonly) {	/* else the VMM itself writes there */
 			OK(mprotect(mem, r.size, PROT_READ));
 			OK(mprotect(mem, r.size, PROT_READ | PROT_WRITE));
-			let_run_slot(&r, false);
+			let_run_slot(&r, readonly);
 		}
 		OK(vm_slot(r.vm[0], 1, DATA, 0, mem, 0));
-		OK(vm_slot(r.vm[0], 1, DATA, r.size, mem, i % 2 ? KVM_MEM_READONLY : 0));
+		OK(vm_slot(r.vm[0], 1, DATA, r.size, mem, readonly ? 0 : KVM_MEM_READONLY));
 	}
 	finish(&r);
 }

@@ -339,6 +339,7 @@ static void offer_handler(struct frame *f)
 {
 	(void)f;
 	report(1, 0, 0, 0);
+	GUEST_IS(apic_read(APIC_ISR + 0x20), 1 << LOW % 32);
 	if (!(__atomic_fetch_and(&eoi_word, ~1u, __ATOMIC_SEQ_CST) & 1))
 		eoi();
 }
@@ -694,8 +695,14 @@ static void clocks_guest(void)
 
 static u32 *turn;
 
+static u32 timer_left(const struct kvm_lapic_state *s)
+{
+	return *(u32 *)(s->regs + APIC_TMCCT);
+}
+
 static void save_clocks(void)
 {
+	struct kvm_lapic_state now;
 	struct vcpu *v;
 
 	if (*turn == 1) {
@@ -704,6 +711,9 @@ static void save_clocks(void)
 		EQ(set_msr(v, MSR_TSC, 1ull << 40), 1);
 	} else {
 		restored(&v);
+		OK(ioctl(v->fd, KVM_GET_LAPIC, &now));
+		if (*turn == 2)		/* one-shot */
+			LE(timer_left(&now), timer_left(&saved->v[0].lapic));
 		OK(ioctl(v->fd, KVM_KVMCLOCK_CTRL, 0));
 	}
 	REPORT(v, *turn);
