@@ -47,7 +47,7 @@ TEST(triple_fault, "a triple fault is KVM_EXIT_SHUTDOWN, with registers readable
 	get_sregs(v);
 }
 
-static void spin_guest(void)
+static void spinning_guest(void)
 {
 	u32 a, b, c, d;
 
@@ -93,7 +93,7 @@ static void refused(struct vcpu *v, const struct kvm_sregs *bad)
 
 TEST(refused, "a state that the processor refuses: FAIL_ENTRY, registers as they were; put right, the guest runs, and is interrupted")
 {
-	struct vcpu *v = vcpu_long(vm_new(), 0, spin_guest);
+	struct vcpu *v = vcpu_long(vm_new(), 0, spinning_guest);
 	struct kvm_sregs s = get_sregs(v);
 
 	if (host_is_qemu && device_is_kvm())
@@ -104,7 +104,7 @@ TEST(refused, "a state that the processor refuses: FAIL_ENTRY, registers as they
 
 TEST(refused_early, "the same of what QEMU's VMRUN looks at before it has read the VMCB")
 {
-	struct vcpu *v = vcpu_long(vm_new(), 0, spin_guest);
+	struct vcpu *v = vcpu_long(vm_new(), 0, spinning_guest);
 	struct kvm_sregs s;
 
 	if (!host_is_qemu)
