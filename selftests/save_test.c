@@ -118,6 +118,14 @@ static void saved_here(struct vcpu *v0, struct vcpu *v1)
 	memcpy(saved->mem, vm->mem, MEM_SIZE);
 }
 
+/* The second one is not settled: KVM_RUN would be where what was sent to it is consumed. */
+static void saved_with(struct vcpu *v0, struct vcpu *v1)
+{
+	saved_here(v0, NULL);
+	save_vcpu(v1, &saved->v[1]);
+	saved->n = 2;
+}
+
 static void restore_vcpu(struct vcpu *v, const struct saved_vcpu *s)
 {
 	OK(ioctl(v->fd, KVM_SET_CPUID2, &s->cpuid));
@@ -586,10 +594,7 @@ static void save_kicked(void)
 		OK(ioctl(v1->fd, KVM_GET_MP_STATE, &mp));
 	} while (mp.mp_state != KVM_MP_STATE_HALTED);
 	REPORT(v0, 1);
-	/* It is not settled: KVM_RUN would be where the kick is consumed. */
-	saved_here(v0, NULL);
-	save_vcpu(v1, &saved->v[1]);
-	saved->n = 2;
+	saved_with(v0, v1);
 }
 
 TEST(kicked, "a HLT that a kick (PV unhalt) has ended has ended in the restored VM too")
@@ -631,7 +636,7 @@ static void save_started(void)
 
 	restored(v);
 	REPORT(v[0], 2);
-	saved_here(v[0], v[1]);
+	saved_with(v[0], v[1]);
 }
 
 TEST(sipi, "a vCPU that waits for SIPI, and one that has got it and has not run yet")
