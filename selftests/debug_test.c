@@ -207,6 +207,7 @@ TEST(single_step, "KVM_GUESTDBG_SINGLESTEP: instruction by instruction, also tho
 	const u32 on = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
 	struct kvm_debugregs before, after;
 
+	not_on_bochs_svm("a nested page fault of an instruction with TF set stops the host");
 	OK(ioctl(v->fd, KVM_GET_DEBUGREGS, &before));
 	for (size_t i = 1; i < ARRAY_SIZE(steps); i++) {
 		OK(set_debug(v, on, NULL));
@@ -218,7 +219,7 @@ TEST(single_step, "KVM_GUESTDBG_SINGLESTEP: instruction by instruction, also tho
 				break;
 		}
 		RUN_TO_DEBUG(v, 1, steps[i]);
-		CAUSE_IS(v, DR6_STEP);
+		EQ(v->run->debug.arch.dr6, DR6_BASE | DR6_STEP);
 		EQ(get_regs(v).rflags & TF, 0);
 	}
 	OK(ioctl(v->fd, KVM_GET_DEBUGREGS, &after));
