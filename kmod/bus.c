@@ -22,6 +22,7 @@
 struct lodge_bus {
 	int n;
 	u32 max_len;			/* of the longest device: how far back a match may begin */
+	struct lodge_bus *spare;	/* the other half of the memory: takes over when a device goes */
 	struct lodge_iodev *dev[];	/* sorted by base */
 };
 
@@ -36,19 +37,31 @@ struct coalesced {
 
 static struct lodge_bus *bus_alloc(int n)
 {
-	return kvzalloc(struct_size((struct lodge_bus *)NULL, dev, n), GFP_KERNEL_ACCOUNT);
+	size_t size = struct_size((struct lodge_bus *)NULL, dev, n);
+	struct lodge_bus *b = kvzalloc(2 * size, GFP_KERNEL_ACCOUNT);
+
+	if (b) {
+		b->spare = (void *)b + size;
+		b->spare->spare = b;
+	}
+	return b;
 }
 
+static void bus_release(struct lodge_bus *b)
+{
+	kvfree(b ? min(b, b->spare) : NULL);
+}
+
+/* What was there before is not in use any more when this returns. */
 static void bus_publish(struct lodge_vm *vm, int bus, struct lodge_bus *new)
 {
-	struct lodge_bus *old = rcu_dereference_protected(vm->bus[bus], 1);
 	int i;
 
-	for (i = 0; new && i < new->n; i++)
-		new->max_len = max3(new->max_len, new->dev[i]->len, 1u);
-	rcu_assign_pointer(vm->bus[bus], new);
+	new->max_len = 1;
+	for (i = 0; i < new->n; i++)
+		new->max_len = max(new->max_len, new->dev[i]->len);
+	rcu_assign_pointer(vm->bus[bus], new->n ? new : NULL);
 	lodge_vm_sync(vm);
-	kvfree(old);
 }
 
 /**
@@ -78,6 +91,7 @@ int lodge_bus_add(struct lodge_vm *vm, int bus, struct lodge_iodev *d)
 		new->dev[i + 1] = old->dev[i];
 	new->n = n + 1;
 	bus_publish(vm, bus, new);
+	bus_release(old);
 	return 0;
 }
 
@@ -85,36 +99,24 @@ int lodge_bus_add(struct lodge_vm *vm, int bus, struct lodge_iodev *d)
  * lodge_bus_del - a device goes
  * @vm: the VM, slots_lock held
  * @bus: its bus
- * @d: the device; nobody uses it when this returns
+ * @d: the device, which is there; nobody uses it when this returns
  *
- * Never fails: without memory for a smaller array the bus is edited in place, after every reader
- * has been sent away from it.
+ * Never fails, for it takes no memory; the other devices answer all the while.
  */
 void lodge_bus_del(struct lodge_vm *vm, int bus, struct lodge_iodev *d)
 {
 	struct lodge_bus *old = rcu_dereference_protected(vm->bus[bus],
 							  lockdep_is_held(&vm->slots_lock));
-	struct lodge_bus *new = NULL;
-	int i, n = 0;
+	struct lodge_bus *new = old->spare;
+	int i;
 
-	if (!old)
-		return;
-	if (old->n > 1) {
-		new = bus_alloc(old->n - 1);
-		if (!new) {
-			rcu_assign_pointer(vm->bus[bus], NULL);
-			lodge_vm_sync(vm);
-			new = old;
-		}
-		for (i = 0; i < old->n; i++)
-			if (old->dev[i] != d)
-				new->dev[n++] = old->dev[i];
-		new->n = n;
-	}
-	if (new == old)
-		rcu_assign_pointer(vm->bus[bus], new);
-	else
-		bus_publish(vm, bus, new);
+	new->n = 0;
+	for (i = 0; i < old->n; i++)
+		if (old->dev[i] != d)
+			new->dev[new->n++] = old->dev[i];
+	bus_publish(vm, bus, new);
+	if (!new->n)
+		bus_release(new);
 }
 
 /** lodge_bus_free - the VM goes: every device left is destroyed; nobody uses them any more */
@@ -128,7 +130,7 @@ void lodge_bus_free(struct lodge_vm *vm)
 		for (i = 0; bus && i < bus->n; i++)
 			if (bus->dev[i]->destroy)
 				bus->dev[i]->destroy(bus->dev[i]);
-		kvfree(bus);
+		bus_release(bus);
 		RCU_INIT_POINTER(vm->bus[b], NULL);
 	}
 }
