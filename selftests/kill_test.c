@@ -360,21 +360,6 @@ TEST(oom, "a guest that fills more memory than its cgroup has: the OOM killer en
 
 /* ---- thousands ---- */
 
-static u64 meminfo(const char *key)
-{
-	FILE *f = fopen("/proc/meminfo", "r");
-	char line[128], format[64];
-	unsigned long long kb = 0;
-
-	snprintf(format, sizeof(format), "%s: %%llu", key);
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, format, &kb) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kb;
-}
-
 /* Objects in use in all slab caches: a leak of one for each VM is as many. */
 static u64 slab_objects(void)
 {

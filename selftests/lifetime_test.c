@@ -302,20 +302,6 @@ TEST(no_fds, "out of file descriptors: EMFILE, and nothing is taken")
 	OK(ioctl(vm->fd, KVM_CREATE_VCPU, 0));
 }
 
-static long free_kb(void)
-{
-	FILE *f = fopen("/proc/meminfo", "r");
-	char line[128];
-	long kb = -1;
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %ld", &kb) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kb;
-}
-
 /* In a child, so that what the process itself still holds does not count. */
 static void one_vm(void)
 {
@@ -338,12 +324,12 @@ TEST(no_leak, "VMs leave nothing behind: of five times 50, at least once less th
 
 	time_limit(90);
 	for (int batch = 0; batch < 5 && least > 1024; batch++) {
-		long before = free_kb(), gone;
+		long before = meminfo("MemAvailable"), gone;
 
 		for (int i = 0; i < 50; i++)
 			one_vm();
 		usleep(500000);
-		gone = before - free_kb();
+		gone = before - meminfo("MemAvailable");
 		if (gone < least)
 			least = gone;
 	}

@@ -22,6 +22,7 @@
 #include <linux/smp.h>
 #include <asm/desc.h>
 #include <asm/fsgsbase.h>
+#include <asm/mmu_context.h>	/* load_gs_index(), by whatever name its header has */
 #include <asm/msr-index.h>
 #include <asm/segment.h>
 #include <asm/special_insns.h>

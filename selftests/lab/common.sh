@@ -13,7 +13,12 @@
 #   debs/            packages; the SHA256 of the signed index is checked again before each use
 #   kernels/ABI/     vmlinux, bzImage and the modules of an image package, with their SHA256SUMS
 #   headers/ABI/     unpacked header packages
-#   trixie/          a root folder with the compiler that the newer kernels want (see build)
+#   trixie/          a root folder with the compiler that the newer kernels want (see rootfs.sh)
+
+# shellcheck source=rootfs.sh
+. "$LAB_DIR/rootfs.sh"
+# shellcheck source=debug-kernel.sh
+. "$LAB_DIR/debug-kernel.sh"
 
 LAB_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/lodge
 # Seconds for which a fetched index is taken as current.
@@ -27,6 +32,7 @@ lab_table() {
 	6.1       bookworm,bookworm-security  6\.1\.0-[0-9]+-amd64                gcc-12 host
 	6.1-cloud bookworm,bookworm-security  6\.1\.0-[0-9]+-cloud-amd64          gcc-12 host
 	6.12      trixie,trixie-security      6\.12\.[0-9]+\+deb13(\.[0-9]+)?-amd64 gcc-14 trixie
+	6.12-debug trixie,trixie-security     6\.12\.[0-9]+\+deb13(\.[0-9]+)?-amd64 gcc-14 trixie
 	7.3       trixie-backports            7\.3\.[0-9]+\+deb13(\.[0-9]+)?-amd64  gcc-14 trixie
 	EOF
 }
@@ -255,7 +261,9 @@ lab_kernel() {
 	lab_lock
 	lab_resolve "$kernel"
 	lab_kdir=$LAB_CACHE/kernels/$lab_abi
-	if [ "$(cat "$lab_kdir/version" 2>/dev/null)" != "$lab_version" ] ||
+	if [ "$kernel" = 6.12-debug ]; then
+		debug_kernel
+	elif [ "$(cat "$lab_kdir/version" 2>/dev/null)" != "$lab_version" ] ||
 	   [ "$(cat "$lab_kdir/folders" 2>/dev/null)" != "$LAB_MODULES" ] ||
 	   ! (cd "$lab_kdir" && sha256sum -c --status SHA256SUMS 2>/dev/null); then
 		new=$LAB_CACHE/kernels/new

@@ -224,3 +224,18 @@ void install_kick(int sig)
 
 	OK(sigaction(sig, &sa, NULL));
 }
+
+u64 meminfo(const char *key)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	char line[128], format[64];
+	unsigned long long kb = 0;
+
+	snprintf(format, sizeof(format), "%s: %%llu", key);
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, format, &kb) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kb;
+}

@@ -130,4 +130,7 @@ void install_kick(int sig);
 /* Microseconds of CLOCK_MONOTONIC. */
 u64 now_us(void);
 
+/* A line of the host's /proc/meminfo, in KiB. */
+u64 meminfo(const char *key);
+
 #endif

@@ -11,7 +11,9 @@ HOST_KVM=kvm-amd
 HOST_TOOLS=(qemu-system-x86_64=qemu-system-x86)
 
 host_command() {
-	local run_port thread=${LODGE_LAB_THREAD:-single} words
+	local run_port thread=${LODGE_LAB_THREAD:-single} words image=vmlinux
+	# An ELF file starts sooner, but by C code for which KASAN has no memory yet.
+	[ "$kernel" != 6.12-debug ] || image=bzImage
 	run_port=file,id=run,path=$work/out
 	[ -z "$tty" ] || run_port=stdio,id=run,signal=off
 	words="console=ttyS0 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable quiet"
@@ -23,7 +25,7 @@ host_command() {
 		-chardev "file,id=console,path=$work/console" -serial chardev:console
 		-chardev "$run_port" -serial chardev:run
 		-chardev "file,id=log,path=$work/log" -serial chardev:log
-		-kernel "$lab_kdir/vmlinux" -initrd "$work/initrd" -append "$words")
+		-kernel "$lab_kdir/$image" -initrd "$work/initrd" -append "$words")
 	[ -z "$icount" ] || command+=(-icount shift=0,sleep=off -seed 42
 		-rtc base=2024-01-01T00:00:00,clock=vm)
 }

@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Allocations that fail, one after the other, in every ioctl that allocates.
+ *
+ * A kernel with fault injection (the lab's 6.12-debug) fails the N-th of a thread's allocations, or
+ * copies from and to user space, after N was written to /proc/thread-self/fail-nth. Each call is made
+ * with N = 1, 2, 3, ... until it has no N-th to fail. A call that failed has to say ENOMEM (or EFAULT,
+ * for a copy or a page), and must have taken nothing: the same call, with the same arguments, is
+ * what comes next. A call may do without what it did not get, and succeed. On other kernels, skipped.
+ */
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include "vm.h"
+
+static int nth_fd = -1;
+static int injected;	/* calls with a failure in them */
+
+static void set(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		test_skip("%s: %s", path, strerror(errno));
+	close(fd);
+}
+
+/* For a thread: what sleeps may fail as well, and no report for each failure. */
+static void begin(void)
+{
+	set("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+	set("/sys/kernel/debug/failslab/verbose", "0");
+	set("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
+	set("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	set("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	set("/sys/kernel/debug/fail_usercopy/verbose", "0");
+	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (nth_fd < 0)
+		test_skip("no fault injection: /proc/thread-self/fail-nth: %s", strerror(errno));
+	time_limit(120);
+}
+
+static void arm(int n)
+{
+	char text[16];
+	int size = snprintf(text, sizeof(text), "%d", n);
+
+	if (pwrite(nth_fd, text, size, 0) != size)
+		FAIL("fail-nth: %s", strerror(errno));
+}
+
+/*
+ * Whether the failure has happened. Where it has not, it may yet happen to the copies of this
+ * read, or of the first write.
+ */
+static bool disarm(void)
+{
+	char text[16] = "";
+	bool hit = pread(nth_fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
+
+	if (pwrite(nth_fd, "0", 1, 0) != 1)
+		arm(0);
+	injected += hit;
+	return hit;
+}
+
+/*
+ * @call until it has no more failures; @undo after each success, which finds its value in got.
+ * Errors are those of failed allocations and copies.
+ */
+#define EACH_FAILURE(call, undo) do {							\
+	int n_ = 0, failed_ = 0, before_ = injected;					\
+	bool hit_;									\
+	do {										\
+		long got;								\
+		int e_;									\
+		arm(++n_);								\
+		got = (call);								\
+		e_ = errno;								\
+		hit_ = disarm();							\
+		count_check();								\
+		if (got < 0 && (!hit_ || (e_ != ENOMEM && e_ != EFAULT)))		\
+			FAIL("%s, failure %d%s: %s", #call, n_, hit_ ? "" : " (none)",	\
+			     strerror(e_));						\
+		failed_ += got < 0;							\
+		if (got >= 0) {								\
+			undo;								\
+		}									\
+	} while (hit_);									\
+	note("%s: %d failures, %d of them reported", #call, injected - before_, failed_);\
+	if (failed_ < 1)								\
+		FAIL("%s: nothing failed", #call);					\
+} while (0)
+
+static int open_fds(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+TEST(vm, "KVM_CREATE_VM")
+{
+	int sys = sys_fd(), fds;
+
+	begin();
+	fds = open_fds();
+	EACH_FAILURE(ioctl(sys, KVM_CREATE_VM, 0), OK(close(got)));
+	EQ(open_fds(), fds);
+}
+
+static void create_vcpus(struct vm *vm)
+{
+	int id = 0, fds;
+
+	begin();
+	fds = open_fds();
+	EACH_FAILURE(ioctl(vm->fd, KVM_CREATE_VCPU, id), (OK(close(got)), id++));
+	EQ(open_fds(), fds);
+	vm_free(vm);
+}
+
+TEST(vcpu, "KVM_CREATE_VCPU")
+{
+	create_vcpus(vm_bare());
+}
+
+TEST(vcpu_irqchip, "KVM_CREATE_VCPU with a local APIC")
+{
+	create_vcpus(vm_new_irqchip());
+}
+
+static void again(struct vm **vm)
+{
+	vm_free(*vm);
+	*vm = vm_bare();
+}
+
+TEST(irqchip, "KVM_CREATE_IRQCHIP")
+{
+	struct vm *vm = vm_bare();
+
+	begin();
+	EACH_FAILURE(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0), again(&vm));
+	OK(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0));
+	OK(ioctl(vm->fd, KVM_CREATE_VCPU, 0));
+}
+
+TEST(split_irqchip, "KVM_CAP_SPLIT_IRQCHIP")
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
+	struct vm *vm = vm_bare();
+
+	begin();
+	EACH_FAILURE(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), again(&vm));
+	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	OK(ioctl(vm->fd, KVM_CREATE_VCPU, 0));
+}
+
+TEST(pit, "KVM_CREATE_PIT2")
+{
+	struct kvm_pit_config config = {};
+	struct vm *vm = vm_new_irqchip();
+
+	begin();
+	EACH_FAILURE(ioctl(vm->fd, KVM_CREATE_PIT2, &config), (vm_free(vm), vm = vm_new_irqchip()));
+	OK(ioctl(vm->fd, KVM_CREATE_PIT2, &config));
+}
+
+TEST(slot, "KVM_SET_USER_MEMORY_REGION: create, log, move, delete")
+{
+	enum { SIZE = 1 << 20, BASE = 2 * MEM_SIZE };
+	void *mem = host_pages(SIZE);
+	struct vm *vm = vm_new();
+	bool odd = false;
+
+	begin();
+	EACH_FAILURE(vm_slot(vm, 1, BASE, SIZE, mem, 0), OK(vm_slot(vm, 1, BASE, 0, mem, 0)));
+	EACH_FAILURE(vm_slot(vm, 1, BASE, SIZE, mem, KVM_MEM_LOG_DIRTY_PAGES),
+		     OK(vm_slot(vm, 1, BASE, 0, mem, 0)));
+	OK(vm_slot(vm, 1, BASE, SIZE, mem, 0));
+	EACH_FAILURE(vm_slot(vm, 1, BASE, SIZE, mem, KVM_MEM_LOG_DIRTY_PAGES),
+		     OK(vm_slot(vm, 1, BASE, SIZE, mem, 0)));
+	EACH_FAILURE(vm_slot(vm, 1, odd ? BASE : BASE + SIZE, SIZE, mem, 0), odd = !odd);
+	EACH_FAILURE(vm_slot(vm, 1, BASE, 0, mem, 0), OK(vm_slot(vm, 1, BASE, SIZE, mem, 0)));
+}
+
+static u8 touched[16 << 12] __attribute__((aligned(4096)));
+
+static void touch_guest(void)
+{
+	for (;;) {
+		for (size_t i = 0; i < sizeof(touched); i += 4096)
+			touched[i]++;
+		report(1, touched[0], touched[sizeof(touched) - 4096], 0);
+	}
+}
+
+TEST(dirty_log, "KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG: no bit is lost by a call out of memory")
+{
+	enum { SLOT = 0, PAGES = MEM_SIZE >> 12 };
+	static u64 bits[PAGES / 64];
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args = { 1 } };
+	struct kvm_dirty_log log = { .slot = SLOT, .dirty_bitmap = bits };
+	struct kvm_clear_dirty_log clear = {
+		.slot = SLOT, .num_pages = PAGES, .dirty_bitmap = bits,
+	};
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, touch_guest);
+	u64 page = (u64)touched >> 12;
+	int fail = 0;
+	bool hit;
+
+	begin();
+	OK(vm_slot(vm, SLOT, 0, MEM_SIZE, vm->mem, KVM_MEM_LOG_DIRTY_PAGES));
+	OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+	REPORT(v, 1);
+	/* A success takes the bits, and so may a call that could not hand them out. */
+	do {
+		int ret;
+
+		memset(bits, 0, sizeof(bits));
+		arm(++fail);
+		ret = ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log) ? errno : 0;
+		hit = disarm();
+		if (!ret)
+			TRUE(bits[page / 64] >> page % 64 & 1);
+		else
+			TRUE(hit && (ret == ENOMEM || ret == EFAULT));
+		if (ret != ENOMEM)
+			REPORT(v, 1);
+	} while (hit);
+	GE(fail, 2);
+	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	EACH_FAILURE(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log), (void)got);
+	TRUE(bits[page / 64] >> page % 64 & 1);
+	EACH_FAILURE(ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear), (void)got);
+}
+
+TEST(routing, "KVM_SET_GSI_ROUTING: the table is the old one, or the new")
+{
+	struct kvm_irq_routing *r = calloc(1, sizeof(*r) + 8 * sizeof(r->entries[0]));
+	struct vm *vm = vm_new_irqchip();
+
+	begin();
+	r->nr = 8;
+	for (u32 i = 0; i < r->nr; i++)
+		r->entries[i] = (struct kvm_irq_routing_entry){
+			.gsi = 32 + i, .type = KVM_IRQ_ROUTING_MSI,
+			.u.msi = { .address_lo = 0xfee00000, .data = 0x40 + i },
+		};
+	EACH_FAILURE(ioctl(vm->fd, KVM_SET_GSI_ROUTING, r), (void)got);
+}
+
+TEST(irqfd, "KVM_IRQFD, with a resample eventfd too, and its removal")
+{
+	struct kvm_irqfd on = { .fd = eventfd(0, EFD_CLOEXEC), .gsi = 5 }, off = on;
+	struct vm *vm = vm_new_irqchip();
+
+	off.flags = KVM_IRQFD_FLAG_DEASSIGN;
+	begin();
+	EACH_FAILURE(ioctl(vm->fd, KVM_IRQFD, &on), OK(ioctl(vm->fd, KVM_IRQFD, &off)));
+	on.flags = KVM_IRQFD_FLAG_RESAMPLE;
+	on.resamplefd = eventfd(0, EFD_CLOEXEC);
+	EACH_FAILURE(ioctl(vm->fd, KVM_IRQFD, &on), OK(ioctl(vm->fd, KVM_IRQFD, &off)));
+	on.flags = 0;
+	OK(ioctl(vm->fd, KVM_IRQFD, &on));
+	ERR(ioctl(vm->fd, KVM_IRQFD, &on), EBUSY);
+}
+
+TEST(ioeventfd, "KVM_IOEVENTFD and KVM_REGISTER_COALESCED_MMIO, and their removal")
+{
+	struct kvm_ioeventfd on = { .addr = 0x100, .len = 2, .fd = eventfd(0, EFD_CLOEXEC),
+				    .flags = KVM_IOEVENTFD_FLAG_PIO }, off = on;
+	struct kvm_coalesced_mmio_zone zone = { .addr = 0xd0000000, .size = 16 };
+	struct vm *vm = vm_new();
+
+	off.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
+	begin();
+	EACH_FAILURE(ioctl(vm->fd, KVM_IOEVENTFD, &on), OK(ioctl(vm->fd, KVM_IOEVENTFD, &off)));
+	OK(ioctl(vm->fd, KVM_IOEVENTFD, &on));
+	ERR(ioctl(vm->fd, KVM_IOEVENTFD, &on), EEXIST);
+	EACH_FAILURE(ioctl(vm->fd, KVM_IOEVENTFD, &off), OK(ioctl(vm->fd, KVM_IOEVENTFD, &on)));
+	EACH_FAILURE(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone),
+		     OK(ioctl(vm->fd, KVM_UNREGISTER_COALESCED_MMIO, &zone)));
+}
+
+static u64 knocks, stop;
+
+static void knock(void)
+{
+	while (!*(volatile u64 *)&stop) {
+		outw(0x100, 0);
+		knocks++;
+	}
+	report(1, knocks, 0, 0);
+}
+
+static void *run_once(void *v)
+{
+	return (void *)(long)vcpu_run(v);
+}
+
+TEST(neighbour, "a device goes, and the guest's writes to another all reach it")
+{
+	struct kvm_ioeventfd stays = { .addr = 0x100, .len = 2, .fd = eventfd(0, EFD_CLOEXEC),
+				       .flags = KVM_IOEVENTFD_FLAG_PIO };
+	struct kvm_ioeventfd on = stays, off;
+	struct kvm_coalesced_mmio_zone zone = { .addr = 0x300, .size = 16, .pio = 1 };
+	struct vcpu *v = vcpu_long(vm_new(), 0, knock);
+	int vm = v->vm->fd;
+	pthread_t t;
+	void *ret;
+	u64 count;
+
+	on.addr = 0x200;
+	off = on;
+	off.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
+	begin();
+	OK(ioctl(vm, KVM_IOEVENTFD, &stays));
+	OK(ioctl(vm, KVM_IOEVENTFD, &on));
+	OK(ioctl(vm, KVM_REGISTER_COALESCED_MMIO, &zone));
+	EQ(pthread_create(&t, NULL, run_once, v), 0);
+	while (!*(volatile u64 *)&GUEST(v->vm, knocks))
+		usleep(1000);
+	EACH_FAILURE(ioctl(vm, KVM_IOEVENTFD, &off), OK(ioctl(vm, KVM_IOEVENTFD, &on)));
+	EACH_FAILURE(ioctl(vm, KVM_UNREGISTER_COALESCED_MMIO, &zone),
+		     OK(ioctl(vm, KVM_REGISTER_COALESCED_MMIO, &zone)));
+	GUEST(v->vm, stop) = 1;
+	EQ(pthread_join(t, &ret), 0);
+	EQ((long)ret, 0);
+	EQ(v->run->exit_reason, KVM_EXIT_IO);
+	EQ(v->run->io.port, REPORT_PORT);
+	EQ(read(stays.fd, &count, 8), 8);
+	EQ(count, get_regs(v).rdi);
+}
+
+TEST(cpuid, "KVM_GET_SUPPORTED_CPUID, KVM_SET_CPUID2, KVM_GET_CPUID2")
+{
+	struct kvm_cpuid2 *cpuid = supported_cpuid();
+	struct vcpu *v = vcpu_bare(vm_bare(), 0);
+	int sys = sys_fd();
+
+	begin();
+	EACH_FAILURE(ioctl(v->fd, KVM_SET_CPUID2, cpuid), (void)got);
+	EACH_FAILURE(ioctl(v->fd, KVM_GET_CPUID2, cpuid), (void)got);
+	EACH_FAILURE(ioctl(sys, KVM_GET_SUPPORTED_CPUID, cpuid), (void)got);
+}
+
+TEST(msrs, "KVM_GET_MSRS and KVM_SET_MSRS")
+{
+	struct kvm_msr_list *list = calloc(1, sizeof(*list) + 1000 * 4);
+	struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + 200 * sizeof(msrs->entries[0]));
+	struct vcpu *v = vcpu_new(vm_bare(), 0);
+
+	begin();
+	list->nmsrs = 1000;
+	OK(ioctl(sys_fd(), KVM_GET_MSR_INDEX_LIST, list));
+	msrs->nmsrs = list->nmsrs < 200 ? list->nmsrs : 200;
+	for (u32 i = 0; i < msrs->nmsrs; i++)
+		msrs->entries[i].index = list->indices[i];
+	EACH_FAILURE(ioctl(v->fd, KVM_GET_MSRS, msrs), EQ(got, msrs->nmsrs));
+	EACH_FAILURE(ioctl(v->fd, KVM_SET_MSRS, msrs), (void)got);
+}
+
+TEST(state, "the vCPU's other state, read and written")
+{
+	static union {
+		struct kvm_regs regs;
+		struct kvm_sregs sregs;
+		struct kvm_fpu fpu;
+		struct kvm_xsave xsave;
+		struct kvm_xcrs xcrs;
+		struct kvm_lapic_state lapic;
+		struct kvm_vcpu_events events;
+		struct kvm_debugregs debugregs;
+		struct kvm_mp_state mp;
+		u8 room[16384];
+	} u;
+	static const struct {
+		unsigned long get, set;
+	} both[] = {
+		{ KVM_GET_REGS, KVM_SET_REGS }, { KVM_GET_SREGS, KVM_SET_SREGS },
+		{ KVM_GET_FPU, KVM_SET_FPU }, { KVM_GET_XSAVE, KVM_SET_XSAVE },
+		{ KVM_GET_XCRS, KVM_SET_XCRS }, { KVM_GET_LAPIC, KVM_SET_LAPIC },
+		{ KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS },
+		{ KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS }, { KVM_GET_MP_STATE, KVM_SET_MP_STATE },
+	};
+	struct vm *vm = vm_new_irqchip();
+	struct vcpu *v = vcpu_new(vm, 0);
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	begin();
+	for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
+		EACH_FAILURE(ioctl(v->fd, both[i].get, &u), (void)got);
+		EACH_FAILURE(ioctl(v->fd, both[i].set, &u), (void)got);
+	}
+	EACH_FAILURE(ioctl(vm->fd, KVM_GET_IRQCHIP, &chip), (void)got);
+	EACH_FAILURE(ioctl(vm->fd, KVM_SET_IRQCHIP, &chip), (void)got);
+}
+
+/* The guest is at a report, which says so often. */
+static void check_touched(struct vcpu *v, u64 times)
+{
+	struct kvm_regs r = get_regs(v);
+
+	EQ(r.rdi, times);
+	EQ(r.rsi, times);
+}
+
+TEST(run, "KVM_RUN of a new VM, whose pages and tables are yet to be made: the guest loses nothing")
+{
+	int failed = 0, fail = 0;
+	bool hit;
+
+	begin();
+	do {
+		struct vm *vm = vm_new_irqchip();
+		struct vcpu *v = vcpu_long(vm, 0, touch_guest);
+		int ret;
+
+		/* What the guest writes to is not there, so that KVM_RUN has to make it. */
+		OK(madvise(&GUEST(vm, touched), sizeof(touched), MADV_DONTNEED));
+		arm(++fail);
+		ret = vcpu_run(v);
+		hit = disarm();
+		if (ret) {
+			TRUE(hit && (ret == -ENOMEM || ret == -EFAULT));
+			failed++;
+			REPORT(v, 1);
+		} else if (v->run->exit_reason != KVM_EXIT_IO) {
+			FAIL("failure %d: exit %s", fail, exit_name(v->run->exit_reason));
+		}
+		check_touched(v, 1);
+		REPORT(v, 1);
+		check_touched(v, 2);
+		vcpu_free(v);
+		vm_free(vm);
+	} while (hit);
+	note("KVM_RUN: %d failures, %d of them reported", injected, failed);
+	GE(failed, 1);
+}
+
+/*
+ * Memory that is free or a slab's, in KiB: what is lost of a slab kmemleak tells, and KASAN keeps what is
+ * freed there for a while.
+ */
+static long pages_kb(void)
+{
+	return meminfo("MemFree") + meminfo("Slab");
+}
+
+TEST(no_leak, "all of it over and over: of five times 20 rounds, at least once less than 1 MiB is gone")
+{
+	long least = 1 << 30;
+	int sys = sys_fd();
+
+	begin();
+	time_limit(300);
+	for (int batch = 0; batch < 5 && least > 1024; batch++) {
+		long before = pages_kb(), gone;
+
+		for (int i = 0; i < 20; i++) {
+			struct vm *vm = vm_bare();
+			bool hit = true;
+
+			for (int n = 1; hit; n++) {
+				int fd;
+
+				arm(n);
+				fd = ioctl(sys, KVM_CREATE_VM, 0);
+				hit = disarm();
+				if (fd >= 0)
+					OK(close(fd));
+			}
+			hit = true;
+			for (int n = 1, id = 0; hit; n++) {
+				int fd;
+
+				arm(n);
+				fd = ioctl(vm->fd, KVM_CREATE_VCPU, id);
+				hit = disarm();
+				if (fd >= 0)
+					OK((id++, close(fd)));
+			}
+			vm_free(vm);
+		}
+		usleep(500000);
+		gone = before - pages_kb();
+		if (gone < least)
+			least = gone;
+	}
+	note("%ld KiB gone", least);
+	TRUE(least <= 1024);
+}
