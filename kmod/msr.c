@@ -25,7 +25,7 @@
 
 enum kind {
 	CONST,			/* reads as val, ignores writes */
-	RO,			/* reads as val; a guest's write is #GP, userspace's must be val */
+	RO,			/* reads as val; a write of anything else is #GP */
 	U64,			/* a u64 of struct lodge_vcpu at off; bits outside mask are #GP */
 	SYSCALL,		/* the same in struct lodge_state, group LG_SYSCALL */
 	ADDR,			/* as SYSCALL, a canonical address */
@@ -453,7 +453,7 @@ int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool wi
 	case CONST:
 		return 0;
 	case RO:
-		return !host || val != r->val;
+		return val != r->val;
 	case ADDR:
 		if (!canonical(v, val))
 			return 1;

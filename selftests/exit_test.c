@@ -281,6 +281,8 @@ static void msr_guest(void)
 	TRAPS(13, "wrmsr", : "a"(0xfee00801), "d"(0), "c"(0x1b));
 	TRAPS(13, "wrmsr", : "a"(0x500), "d"(1), "c"(0xc0000080));
 	TRAPS(13, "wrmsr", : "a"(2), "d"(0), "c"(0x277));
+	wrmsr(0x140, rdmsr(0x140));		/* as Linux does where it can be read */
+	TRAPS(13, "wrmsr", : "a"(2), "d"(0), "c"(0x140));
 	GUEST_IS(rdmsr(0xc0000080) & 0x500, 0x500);
 	done();
 }
