@@ -108,6 +108,17 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define LODGE_FEATURE_IBPB X86_FEATURE_IBPB
 #endif
 
+/* msr.c: bugs that this kernel cannot tell are taken to be there. */
+#ifndef X86_BUG_GDS
+#define X86_BUG_GDS X86_FEATURE_ALWAYS
+#endif
+#ifndef X86_BUG_RFDS
+#define X86_BUG_RFDS X86_FEATURE_ALWAYS
+#endif
+#ifndef X86_BUG_ITS
+#define X86_BUG_ITS X86_FEATURE_ALWAYS
+#endif
+
 /* xfer.c: what the kernel does on the way into a guest. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
 #define LODGE_XFER_HEADER "linux/entry-virt.h"

@@ -29,32 +29,34 @@ enum { EAX, EBX, ECX, EDX };
 struct policy {
 	u32 leaf, index;
 	u8 reg;
-	u32 host;		/* bits passed on where the host has them */
+	u8 word;		/* where the kernel keeps what it uses of that register */
+	u32 host;		/* bits passed on where the host has them, processor and kernel */
 	u32 always;		/* bits that Lodge provides */
 };
 
 #define R(hi, lo) GENMASK(hi, lo)
+#define NO_WORD 0xff
 
 static const struct policy policies[] = {
 	/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4 MOVBE POPCNT AES XSAVE AVX F16C RDRAND; x2APIC TSC-deadline hypervisor */
-	{ 1, 0, ECX, R(1, 0) | B1(9) | R(13, 12) | B1(17) | R(20, 19) | R(23, 22) | R(26, 25) | R(30, 28),
+	{ 1, 0, ECX, CPUID_1_ECX, R(1, 0) | B1(9) | R(13, 12) | B1(17) | R(20, 19) | R(23, 22) | R(26, 25) | R(30, 28),
 	  B1(21) | B1(24) | B1(31) },
 	/* all of the base but DS, ACPI, HTT, TM, PBE; MCE APIC MTRR MCA are Lodge's */
-	{ 1, 0, EDX, R(9, 0) | R(17, 11) | B1(19) | R(27, 23), B1(7) | B1(9) | B1(12) | B1(14) },
-	{ 6, 0, EAX, 0, B1(2) },			/* ARAT */
+	{ 1, 0, EDX, CPUID_1_EDX, R(9, 0) | R(17, 11) | B1(19) | R(27, 23), B1(7) | B1(9) | B1(12) | B1(14) },
+	{ 6, 0, EAX, NO_WORD, 0, B1(2) },			/* ARAT */
 	/* FSGSBASE BMI1 HLE AVX2 SMEP BMI2 ERMS INVPCID RTM AVX512.. RDSEED ADX SMAP CLFLUSHOPT CLWB SHA */
-	{ 7, 0, EBX, B1(0) | R(11, 3) | R(21, 16) | R(24, 23) | R(31, 28), B1(1) },
-	{ 7, 0, ECX, R(3, 1) | B1(6) | R(12, 8) | B1(14) | B1(16) | B1(22) | B1(25) | R(28, 27), 0 },
-	{ 7, 0, EDX, R(4, 2) | B1(8) | B1(10) | B1(14) | R(27, 26) | B1(29) | B1(31), 0 },
-	{ 7, 1, EAX, R(5, 4) | R(12, 10) | B1(23), 0 },
-	{ 0xd, 1, EAX, R(2, 0), 0 },
+	{ 7, 0, EBX, CPUID_7_0_EBX, B1(0) | R(11, 3) | R(21, 16) | R(24, 23) | R(31, 28), B1(1) },
+	{ 7, 0, ECX, CPUID_7_ECX, R(3, 1) | B1(6) | R(12, 8) | B1(14) | B1(16) | B1(22) | B1(25) | R(28, 27), 0 },
+	{ 7, 0, EDX, CPUID_7_EDX, R(4, 2) | B1(8) | B1(10) | B1(14) | R(27, 26) | B1(31), 0 },
+	{ 7, 1, EAX, NO_WORD, R(5, 4) | R(12, 10) | B1(23), 0 },
+	{ 0xd, 1, EAX, CPUID_D_1_EAX, R(2, 0), 0 },
 	/* LAHF CR8 ABM SSE4A MISALIGNSSE PREFETCHW OSVW XOP FMA4 TBM TOPOEXT */
-	{ 0x80000001, 0, ECX, B1(0) | R(9, 4) | B1(11) | B1(16) | R(22, 21), 0 },
-	{ 0x80000001, 0, EDX, R(9, 0) | R(17, 11) | B1(20) | R(31, 22), B1(7) | B1(9) | B1(12) | B1(14) },
-	{ 0x80000007, 0, EDX, B1(8), 0 },		/* invariant TSC */
+	{ 0x80000001, 0, ECX, CPUID_8000_0001_ECX, B1(0) | R(9, 4) | B1(11) | B1(16) | R(22, 21), 0 },
+	{ 0x80000001, 0, EDX, CPUID_8000_0001_EDX, R(9, 0) | R(17, 11) | B1(20) | R(31, 22), 0 },
+	{ 0x80000007, 0, EDX, NO_WORD, B1(8), 0 },		/* invariant TSC */
 	/* CLZERO XSAVEERPTR WBNOINVD IBPB IBRS STIBP SSBD .. */
-	{ 0x80000008, 0, EBX, B1(0) | B1(2) | B1(9) | B1(12) | R(18, 14) | R(26, 24) | B1(28), 0 },
-	{ 0x80000021, 0, EAX, B1(0) | B1(2) | B1(6) | B1(8) | R(31, 27), 0 },
+	{ 0x80000008, 0, EBX, CPUID_8000_0008_EBX, B1(0) | B1(2) | B1(9) | B1(12) | R(18, 14) | R(26, 24) | B1(28), 0 },
+	{ 0x80000021, 0, EAX, NO_WORD, B1(0) | B1(2) | B1(6) | B1(8) | R(31, 27), 0 },
 };
 
 /* Leaves handed on as the host has them: vendor, caches, names, address sizes. */
@@ -83,11 +85,15 @@ static void apply_policy(struct kvm_cpuid_entry2 *e, u32 leaf, u32 index, u32 re
 
 	for (i = 0; i < ARRAY_SIZE(policies); i++) {
 		const struct policy *p = &policies[i];
-		u32 *r = reg_of(e, p->reg);
+		u32 *r = reg_of(e, p->reg), kernel = ~0u;
 
 		if (p->leaf != leaf || p->index != index)
 			continue;
-		*r = (*r & p->host) | p->always;
+		if (p->word != NO_WORD)
+			kernel = boot_cpu_data.x86_capability[p->word];
+		if (p->word == CPUID_7_ECX)
+			kernel |= B1(16);	/* LA57: a guest can use it where the kernel does not */
+		*r = (*r & kernel & p->host) | p->always;
 		seen |= 1u << p->reg;
 	}
 	for (i = 0; i < 4; i++)
@@ -191,6 +197,8 @@ static void add_basic(struct list *l)
 			u32 subs = min(e->eax, 1u);
 
 			apply_policy(e, 7, 0, B1(EBX) | B1(ECX) | B1(EDX));
+			if (boot_cpu_has(X86_FEATURE_VMX))	/* what an AMD processor never has */
+				e->edx |= B1(29);		/* IA32_ARCH_CAPABILITIES, in msr.c */
 			e->eax = subs;
 			if (subs) {
 				e = add(l, 7, 1, SUB);
@@ -370,7 +378,7 @@ void lodge_cpuid_init(struct lodge_vcpu *v)
 		.has_rdtscp = xd & B1(27) || c7 & B1(22), .has_nx = none || xd & B1(20),
 		.has_lm = none || xd & B1(29),
 		.has_spec_ctrl = d7 & (B1(26) | B1(31)) || b8 & (B1(14) | B1(15) | B1(24)),
-		.has_pred_cmd = d7 & B1(26) || b8 & B1(12),
+		.has_pred_cmd = d7 & B1(26) || b8 & B1(12), .has_arch_cap = d7 & B1(29),
 		.pv_features = feature(v, KVM_CPUID_FEATURES, EAX),
 	};
 	if (none)

@@ -260,7 +260,7 @@ struct lodge_cpuid_cache {		/* what the hot paths need of the guest's CPUID [v] 
 	u8 maxphyaddr;
 	bool has_xsave, has_pcid, has_la57, has_rdtscp, has_fsrm, has_pku, has_nx, has_lm, has_x2apic;
 	bool has_1g;
-	bool has_tsc_adjust, has_tsc_deadline, has_spec_ctrl, has_pred_cmd;
+	bool has_tsc_adjust, has_tsc_deadline, has_spec_ctrl, has_pred_cmd, has_arch_cap;
 	u32 pv_features;		/* 0x40000001.EAX */
 };
 
@@ -334,7 +334,7 @@ struct lodge_vcpu {
 	u32 mp_state;			/* [v] KVM_MP_STATE_*; written by others only through requests */
 	u64 tsc_offset;			/* [v] guest TSC = host TSC + this */
 	u64 tsc_adjust, tsc_aux, misc_enable, spec_ctrl, apic_base;	/* [v] apic_base: lapic.c's when there is one */
-	u64 ucode_rev, hwcr, mtrr_def, mtrr_fixed[11], mtrr_var[16];	/* [v] */
+	u64 ucode_rev, arch_cap, hwcr, mtrr_def, mtrr_fixed[11], mtrr_var[16];	/* [v] */
 	u64 mcg_cap, mcg_status, mcg_ctl, mce_bank[LODGE_MCE_BANKS * 4];/* [v] */
 	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */
 	u32 cpuid_nent;			/* [v] */

@@ -34,7 +34,8 @@ enum kind {
 };
 
 enum special { S_EFER, S_PAT, S_TSC, S_TSC_ADJUST, S_TSC_AUX, S_APIC_BASE, S_FS, S_GS, S_DEBUGCTL,
-	       S_SPEC_CTRL, S_PRED_CMD, S_MTRR_FIXED, S_MTRR_DEF, S_MTRR_CAP, S_MCE, S_DEADLINE };
+	       S_SPEC_CTRL, S_PRED_CMD, S_MTRR_FIXED, S_MTRR_DEF, S_MTRR_CAP, S_MCE, S_DEADLINE,
+	       S_ARCH_CAP };
 
 struct msr_row {
 	u32 first, last;
@@ -65,6 +66,7 @@ static const struct msr_row rows[] = {
 	{ .first = MSR_IA32_MCG_CAP, .last = MSR_IA32_MCG_CTL, .kind = SPECIAL, .special = S_MCE },
 	{ ONE(MSR_IA32_MISC_ENABLE), .kind = U64, .off = VF(misc_enable), .mask = ALL_BITS, LISTED },
 	{ ONE(MSR_IA32_DEBUGCTLMSR), .kind = SPECIAL, .special = S_DEBUGCTL },
+	{ ONE(MSR_IA32_ARCH_CAPABILITIES), .kind = SPECIAL, .special = S_ARCH_CAP, LISTED },
 	{ .first = 0x200, .last = 0x20f, .kind = U64, .off = VF(mtrr_var), .mask = ALL_BITS },
 	{ ONE(0x250), .kind = SPECIAL, .special = S_MTRR_FIXED },
 	{ .first = 0x258, .last = 0x259, .kind = SPECIAL, .special = S_MTRR_FIXED },
@@ -290,6 +292,9 @@ static int read_special(struct lodge_vcpu *v, const struct msr_row *r, u32 index
 			return 1;
 		*val = v->lapic ? lodge_lapic_tsc_deadline(v, host) : 0;
 		break;
+	case S_ARCH_CAP:
+		*val = v->arch_cap;
+		return !host && !c->has_arch_cap;
 	default:
 		return 1;
 	}
@@ -368,6 +373,10 @@ static int write_special(struct lodge_vcpu *v, const struct msr_row *r, u32 inde
 		if (v->lapic)
 			lodge_lapic_set_tsc_deadline(v, val);
 		return 0;
+	case S_ARCH_CAP:
+		if (host)
+			v->arch_cap = val;
+		return !host;
 	}
 	return 1;
 }
@@ -559,10 +568,38 @@ int lodge_msr_index_list(struct kvm_msr_list __user *u)
 	return n > room ? -E2BIG : 0;
 }
 
+/*
+ * SDM 4, IA32_ARCH_CAPABILITIES: which of the processor's flaws a guest need not mind. What the processor says
+ * and holds in a guest, and what the kernel knows. PSCHANGE_MC_NO (6) is our doing: see vmx/caps.c.
+ */
+static u64 arch_capabilities(void)
+{
+	static const struct {
+		u16 bug;
+		u8 bit;
+	} flaws[] = {
+		{ X86_BUG_CPU_MELTDOWN, 0 }, { X86_BUG_SPEC_STORE_BYPASS, 4 }, { X86_BUG_MDS, 5 },
+		{ X86_BUG_GDS, 26 }, { X86_BUG_RFDS, 27 }, { X86_BUG_ITS, 62 },
+	};
+	u64 val = 0;
+	int i;
+
+	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
+		val = lodge_rdmsr(MSR_IA32_ARCH_CAPABILITIES);
+	val &= GENMASK_ULL(2, 0) | GENMASK_ULL(6, 4) | BIT_ULL(8) | GENMASK_ULL(15, 13) | BIT_ULL(17) |
+	       GENMASK_ULL(20, 19) | BIT_ULL(24) | GENMASK_ULL(28, 26) | BIT_ULL(62);
+	val |= BIT_ULL(6);
+	for (i = 0; i < ARRAY_SIZE(flaws); i++)
+		if (!boot_cpu_has_bug(flaws[i].bug))
+			val |= BIT_ULL(flaws[i].bit);
+	return val;
+}
+
 /** lodge_msr_init - power-on values of a new vCPU; 0 */
 int lodge_msr_init(struct lodge_vcpu *v)
 {
 	v->mcg_cap = LODGE_MCE_BANKS;
+	v->arch_cap = boot_cpu_has(X86_FEATURE_VMX) ? arch_capabilities() : 0;
 	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? 0x100000000ull : 0x01000065;
 	if (!v->lapic)
 		v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |

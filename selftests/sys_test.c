@@ -237,6 +237,38 @@ TEST(cpuid_features, "the supported CPUID offers what a 64-bit guest needs, and 
 	}
 }
 
+TEST(cpuid_kernel, "the supported CPUID offers nothing that the host's kernel does without")
+{
+	static const struct {
+		const char *name;
+		u32 leaf;
+		u8 reg, bit;
+	} flags[] = {
+		{ "pcid", 1, 2, 17 }, { "movbe", 1, 2, 22 }, { "aes", 1, 2, 25 }, { "xsave", 1, 2, 26 },
+		{ "fsgsbase", 7, 1, 0 }, { "avx2", 7, 1, 5 }, { "smep", 7, 1, 7 }, { "erms", 7, 1, 9 },
+		{ "invpcid", 7, 1, 10 }, { "rtm", 7, 1, 11 }, { "rdseed", 7, 1, 18 }, { "smap", 7, 1, 20 },
+		{ "fsrm", 7, 3, 4 }, { "nx", 0x80000001, 3, 20 }, { "rdtscp", 0x80000001, 3, 27 },
+	};
+	char line[8192];
+	FILE *f = fopen("/proc/cpuinfo", "r");
+
+	TRUE(f);
+	do {
+		TRUE(fgets(line, sizeof(line), f));
+	} while (strncmp(line, "flags", 5));
+	fclose(f);
+	line[strcspn(line, "\n")] = ' ';
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		struct kvm_cpuid_entry2 *e = find_cpuid(supported_cpuid(), flags[i].leaf, 0);
+		char word[16];
+
+		snprintf(word, sizeof(word), " %s ", flags[i].name);
+		count_check();
+		if (e && (&e->eax)[flags[i].reg] >> flags[i].bit & 1 && !strstr(line, word))
+			FAIL("%s", flags[i].name);
+	}
+}
+
 TEST(cpuid_efault, "KVM_GET_SUPPORTED_CPUID with a bad pointer gives EFAULT")
 {
 	struct kvm_cpuid2 *edge = host_pages(8192);

@@ -315,6 +315,43 @@ TEST(msrs_bad, "bad MSR values are refused by KVM_SET_MSRS and change nothing")
 	EQ(get_msr(v, 0x1b), 0xfee00900);
 }
 
+enum { ARCH_CAPABILITIES = 0x10a };
+
+static volatile bool has_arch_cap;
+
+static void arch_cap_guest(void)
+{
+	u32 a, b, c, d, lo, hi;
+
+	cpuid(7, 0, &a, &b, &c, &d);
+	GUEST_IS(d >> 29 & 1, has_arch_cap);
+	if (has_arch_cap) {
+		report(1, rdmsr(ARCH_CAPABILITIES), 0, 0);
+		report(1, rdmsr(ARCH_CAPABILITIES), 0, 0);
+	} else {
+		TRAPS(13, "rdmsr", "=a"(lo), "=d"(hi) : "c"(ARCH_CAPABILITIES));
+	}
+	TRAPS(13, "wrmsr", : "a"(0), "d"(0), "c"(ARCH_CAPABILITIES));
+	done();
+}
+
+TEST(arch_cap, "IA32_ARCH_CAPABILITIES is there if CPUID says so, as the host set it, and read-only in the guest")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, arch_cap_guest);
+	bool has = find_cpuid(supported_cpuid(), 7, 0)->edx >> 29 & 1;
+	u64 was = get_msr(v, ARCH_CAPABILITIES);
+
+	EQ(has, !host_is_amd() || (device_is_kvm() && has));
+	GUEST(v->vm, has_arch_cap) = has;
+	if (has) {
+		EQ(REPORT(v, 1).a, was);
+		EQ(was >> 6 & 1, 1);
+		EQ(set_msr(v, ARCH_CAPABILITIES, 0x11), 1);
+		EQ(REPORT(v, 1).a, 0x11);
+	}
+	DONE(v);
+}
+
 TEST(msrs_la57, "addresses of 57 bits in MSRs, where the guest's CPUID has LA57")
 {
 	struct vcpu *v = vcpu_long(vm_new(), 0, NULL);

@@ -114,8 +114,9 @@ static bool reap(pid_t pid, int *status)
 {
 	long start = now();
 	bool killed = false;
+	int pause = 500;
 
-	for (;;) {
+	for (;; pause += pause < 50000 ? pause / 4 : 0) {	/* a long one is not to be disturbed */
 		if (waitpid(pid, status, WNOHANG) == pid)
 			return true;
 		if (!killed && now() - start > report->limit + 5) {
@@ -124,7 +125,7 @@ static bool reap(pid_t pid, int *status)
 		}
 		if (now() - start > report->limit + 15)
 			return false;
-		usleep(500);
+		usleep(pause);
 	}
 }
 
