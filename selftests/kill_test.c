@@ -383,6 +383,13 @@ static u64 slab_objects(void)
 	return sum;
 }
 
+/* A kernel with KASAN keeps what was freed, until a cache is told to shrink; no others have much to drop. */
+static void shrink_slabs(void)
+{
+	if (system("for f in /sys/kernel/slab/*/shrink; do echo 1 >$f; done 2>/dev/null"))
+		note("slab caches cannot be shrunk");
+}
+
 static void create_and_destroy(u64 n)
 {
 	while (n--) {
@@ -405,6 +412,7 @@ TEST(thousands, "10,000 VMs made and destroyed: slab objects, page tables, per-C
 	time_limit(240);
 	create_and_destroy(200);
 	sleep(1);
+	shrink_slabs();
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		before[i] = meminfo(keys[i]);
 	available = meminfo("MemAvailable");
@@ -413,6 +421,7 @@ TEST(thousands, "10,000 VMs made and destroyed: slab objects, page tables, per-C
 	create_and_destroy(n);
 	note("%llu VMs in %llu ms", (unsigned long long)n, (unsigned long long)(now_us() - start) / 1000);
 	sleep(2);
+	shrink_slabs();
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		u64 now = meminfo(keys[i]);
 
