@@ -161,25 +161,11 @@ void svm_state_load(struct lodge_vcpu *v, u32 groups)
 	v->avail |= groups;
 }
 
-/**
- * svm_state_store - write the dirty groups back before entry
- * @v: the vCPU; its thread, in or outside the window
- */
-void svm_state_store(struct lodge_vcpu *v)
+static noinline void store_rest(struct lodge_vcpu *v, u32 d)
 {
 	struct svm_vmcb *b = to_svm(v)->vmcb;
 	const struct lodge_state *st = &v->st;
-	u32 d = v->dirty;
 
-	v->dirty = 0;
-	if (d & LG_RIP)
-		b->rip = st->rip;
-	if (likely(!(d & ~(u32)(LG_RIP | LG_RSP)))) {
-		b->rsp = v->regs[R_SP];		/* current after every exit */
-		return;
-	}
-	if (d & LG_RSP)
-		b->rsp = v->regs[R_SP];
 	if (d & LG_RFLAGS)
 		b->rflags = st->rflags;
 	if (d & LG_CR) {
@@ -215,4 +201,21 @@ void svm_state_store(struct lodge_vcpu *v)
 	}
 	if (d & LG_SHADOW)
 		b->int_state = st->int_shadow ? INT_SHADOW : 0;
+}
+
+/**
+ * svm_state_store - write the dirty groups back before entry
+ * @v: the vCPU; its thread, in or outside the window
+ */
+void svm_state_store(struct lodge_vcpu *v)
+{
+	struct svm_vmcb *b = to_svm(v)->vmcb;
+	u32 d = v->dirty;
+
+	v->dirty = 0;
+	if (d & LG_RIP)
+		b->rip = v->st.rip;
+	b->rsp = v->regs[R_SP];		/* current after every exit */
+	if (unlikely(d & ~(u32)(LG_RIP | LG_RSP)))
+		store_rest(v, d);
 }

@@ -202,19 +202,11 @@ static void load_groups(struct lodge_vcpu *v, u32 groups)
 	v->avail |= groups;
 }
 
-static void store_groups(struct lodge_vcpu *v)
+static noinline void store_rest(struct lodge_vcpu *v, u32 d)
 {
 	const struct lodge_state *st = &v->st;
-	u32 d = v->dirty;
 	int i;
 
-	v->dirty = 0;
-	if (d & LG_RIP)
-		vmwrite(G_RIP, st->rip);
-	if (d & LG_RSP)
-		vmwrite(G_RSP, v->regs[R_SP]);
-	if (likely(!(d & ~(u32)(LG_RIP | LG_RSP))))
-		return;
 	if (d & LG_RFLAGS)
 		vmwrite(G_RFLAGS, st->rflags);
 	if (d & LG_CR)
@@ -277,5 +269,13 @@ void vmx_state_load(struct lodge_vcpu *v, u32 groups)
  */
 void vmx_state_store(struct lodge_vcpu *v)
 {
-	store_groups(v);
+	u32 d = v->dirty;
+
+	v->dirty = 0;
+	if (d & LG_RIP)
+		vmwrite(G_RIP, v->st.rip);
+	if (d & LG_RSP)
+		vmwrite(G_RSP, v->regs[R_SP]);
+	if (unlikely(d & ~(u32)(LG_RIP | LG_RSP)))
+		store_rest(v, d);
 }
