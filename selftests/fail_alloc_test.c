@@ -292,6 +292,7 @@ static u64 knocks, stop;
 
 static void knock(void)
 {
+	spin_openly();
 	while (!*(volatile u64 *)&stop) {
 		outw(0x100, 0);
 		knocks++;
