@@ -130,11 +130,12 @@ void vmx_vcpu_free(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
 
-	vmx_forget(vx);
 	if (vx->vpid)
 		ida_free(&vpids, vx->vpid);
-	if (vx->vmcs)
+	if (vx->vmcs) {			/* without one no CPU has it, nor does loaded_cpu say so yet */
+		vmx_forget(vx);
 		__free_page(vx->vmcs);
+	}
 	if (vx->vapic)
 		__free_page(vx->vapic);
 	free_page((unsigned long)vx->pml);
