@@ -6,7 +6,7 @@
 # The last cases need a device: a file that is none, and one that may not be opened.
 set -u
 lodge=$1
-dir=$(mktemp -d "${TMPDIR:-/tmp}/lodge-files.XXXXXX")
+dir=$(mktemp -dt lodge-files.XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 # A leak or a bad access makes the program's status this one, which no case expects.
 export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99
