@@ -7,9 +7,8 @@
  * filled in) or NEXT_HANDLE. Then the window closes and lodge_exit_slow[] runs, preemptible, with
  * vm->srcu held. A slow handler that has no work of its own repeats the fast one in that context.
  *
- * Instruction lengths: where the hardware does not give them (AMD without NRIPS) the bytes are
- * fetched and checked to be the instruction that the exit names. In the window that works as long as the
- * page is mapped; otherwise the slow path fetches it.
+ * Where the hardware does not give an instruction's length, io/skip.c finds it; in the window that may
+ * not work, and the slow handler comes again.
  *
  * vcpu->mutex held. No other lock.
  */
@@ -18,132 +17,13 @@
 #include <asm/msr-index.h>
 #include <asm/trapnr.h>
 
-#include "lodge.h"
+#include "core/trace.h"
+#include "cpu/cpu.h"
+#include "io/io.h"
 #include "irqchip/irqchip.h"
-#include "trace.h"
-
-/**
- * lodge_internal_error - end KVM_RUN with KVM_EXIT_INTERNAL_ERROR
- * @v: the vCPU
- * @suberror: KVM_INTERNAL_ERROR_*; with _EMULATION the bytes at RIP are reported as KVM does
- */
-enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror)
-{
-	struct kvm_run *run = v->run;
-	struct lodge_walk_fault f;
-	int n = 0;
-
-	memset(&run->internal, 0, sizeof(run->internal));
-	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
-	run->internal.suberror = suberror;
-	if (suberror == KVM_INTERNAL_ERROR_EMULATION) {
-		u8 bytes[15] = {};
-
-		n = lodge_fetch(v, bytes, sizeof(bytes), &f, v->mode == MODE_WINDOW);
-		if (n > 0) {
-			/* struct kvm_run's emulation_failure: flags, then size and bytes */
-			run->internal.ndata = 3;
-			run->internal.data[0] = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
-			((u8 *)&run->internal.data[1])[0] = n;
-			memcpy((u8 *)&run->internal.data[1] + 1, bytes, sizeof(bytes));
-		}
-		v->stat.insn_emulation_fail++;
-	} else {
-		run->internal.ndata = 3;
-		run->internal.data[0] = v->exit.reason;
-		run->internal.data[1] = v->exit.info1;
-		run->internal.data[2] = v->exit.info2;
-	}
-	return NEXT_USER;
-}
-
-/**
- * lodge_code_bits - 16, 32 or 64: the size of the code at CS:RIP
- * @v: the vCPU
- */
-int lodge_code_bits(struct lodge_vcpu *v)
-{
-	lodge_need(v, LG_CS | LG_CR | LG_RFLAGS);
-	if (v->st.efer & EFER_LMA && v->st.seg[SEG_CS].l)
-		return 64;
-	if (!(v->st.cr0 & X86_CR0_PE) || v->st.rflags & X86_EFLAGS_VM)
-		return 16;
-	return v->st.seg[SEG_CS].db ? 32 : 16;
-}
-
-/**
- * lodge_find_len - length of the instruction that just exited, where the hardware does not say
- * @v: the vCPU
- * @kind: what it must be
- * @next: set where it is not found: what the handler returns
- *
- * Context: in the window or outside. Without the hardware's help the bytes are fetched, which may
- * have to be done outside, or find that another vCPU has written something else there: the guest
- * then runs that.
- * Return: 1 to 15; 0: see *@next.
- */
-int lodge_find_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next)
-{
-	struct lodge_walk_fault f;
-	u8 bytes[15];
-	int n;
-
-	n = lodge_fetch(v, bytes, sizeof(bytes), &f, v->mode == MODE_WINDOW);
-	if (n > 0) {
-		*next = NEXT_ENTER;
-		return max(lodge_insn_skip_len(bytes, n, lodge_code_bits(v), kind), 0);
-	}
-	*next = n == -EAGAIN ? NEXT_HANDLE : n < 0 ? n : NEXT_ENTER;
-	if (n == 0)
-		lodge_queue_walk_fault(v, &f);
-	return 0;
-}
-
-/**
- * lodge_end_of_insn - the rest of lodge_advance_rip(), where there is an interrupt shadow or TF
- * @v: the vCPU
- */
-void lodge_end_of_insn(struct lodge_vcpu *v)
-{
-	if (v->st.int_shadow) {
-		v->st.int_shadow = 0;
-		v->dirty |= LG_SHADOW;
-		lodge_set_request(v, REQ_EVENT);
-	}
-	if (v->st.rflags & X86_EFLAGS_TF) {
-		if (v->guest_debug & KVM_GUESTDBG_SINGLESTEP) {
-			lodge_set_request(v, REQ_STEPPED);
-			return;
-		}
-		v->pending_payload = DR_STEP;
-		lodge_queue_exception(v, X86_TRAP_DB);
-	}
-}
-
-/**
- * lodge_skip_insn - step over the instruction that just exited
- * @v: the vCPU
- * @kind: what it must be
- * @next: what the handler returns: NEXT_ENTER where it is stepped over
- *
- * Return: false when it is not there any more, or has to be looked for outside the window.
- */
-bool lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next)
-{
-	int len = lodge_insn_len(v, kind, next);
-	u64 rip;
-
-	if (unlikely(!len))
-		return false;
-	rip = lodge_rip(v) + len;
-	if (unlikely(rip >> 32) && lodge_code_bits(v) != 64)
-		rip = (u32)rip;
-	lodge_advance_rip(v, rip);
-	*next = NEXT_ENTER;
-	return true;
-}
-
-/* -- handlers -- */
+#include "mem/mem.h"
+#include "pv/pv.h"
+#include "run.h"
 
 static enum lodge_next handle_slow(struct lodge_vcpu *v)
 {
@@ -285,7 +165,7 @@ static enum lodge_next handle_fault_fast(struct lodge_vcpu *v)
 
 	v->stat.pf_taken++;
 	trace_kvm_page_fault(v->idx, v->st.rip, gpa, v->exit.info1);
-	if (insn && v->lapic && lodge_lapic_hit(v, gpa))
+	if (insn && lodge_local_hit(v, gpa))
 		return lodge_mmio_fast(v, gpa);
 	ret = lodge_npt_fault_fast(v, gpa, v->exit.fault.access);
 	if (ret == MAP_DONE) {
@@ -305,8 +185,8 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 	u64 gpa = v->exit.fault.gpa;
 	int ret;
 
-	if (!v->exit.fault.walk && v->lapic && lodge_lapic_hit(v, gpa))
-		return lodge_handle_mmio(v, gpa);
+	if (!v->exit.fault.walk && lodge_local_hit(v, gpa))
+		return lodge_handle_mmio(v);
 	ret = lodge_npt_fault(v, gpa, v->exit.fault.access);
 	if (ret < 0)
 		return ret;
@@ -319,7 +199,7 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 		return lodge_internal_error(v, v->inject.type != EVENT_NONE ?
 					    KVM_INTERNAL_ERROR_DELIVERY_EV :
 					    KVM_INTERNAL_ERROR_EMULATION);
-	return lodge_handle_mmio(v, gpa);
+	return lodge_handle_mmio(v);
 }
 
 static enum lodge_next handle_hypercall(struct lodge_vcpu *v)
@@ -351,34 +231,6 @@ static enum lodge_next handle_pause(struct lodge_vcpu *v)
 static enum lodge_next handle_pause_fast(struct lodge_vcpu *v)
 {
 	return NEXT_HANDLE;
-}
-
-/**
- * lodge_find_operand - length and operand of a MOV to or from CRn or DRn that the hardware does not name
- * @v: the vCPU, outside the window
- * @opcode: the second byte, after 0F
- * @gpr: the general register
- *
- * Return: 0 with v->exit.len set; 1: run the guest again; an errno.
- */
-int lodge_find_operand(struct lodge_vcpu *v, u8 opcode, u8 *gpr)
-{
-	struct lodge_walk_fault f;
-	u8 bytes[15];
-	int n;
-
-	n = lodge_fetch(v, bytes, sizeof(bytes), &f, false);
-	if (n < 0)
-		return n;
-	if (n == 0) {
-		lodge_queue_walk_fault(v, &f);
-		return 1;
-	}
-	n = lodge_decode_mov_cr(bytes, n, lodge_code_bits(v), opcode, gpr);
-	if (n < 0)
-		return 1;	/* the guest changed its code: run what is there now */
-	v->exit.len = n;
-	return 0;
 }
 
 static enum lodge_next handle_cr(struct lodge_vcpu *v)
@@ -444,7 +296,7 @@ static enum lodge_next handle_exception(struct lodge_vcpu *v)
 		u32 wanted = vector == X86_TRAP_BP ? KVM_GUESTDBG_USE_SW_BP :
 			     KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP;
 
-		if (unlikely(v->guest_debug & wanted))
+		if (unlikely(v->debug.control & wanted))
 			return lodge_debug_exit(v, vector, v->exit.exc.payload);
 	}
 	if (vector == X86_TRAP_DB)

@@ -9,26 +9,17 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
-#include "lodge.h"
+#include "core/core.h"
+#include "cpu/cpu.h"
+#include "host/host.h"
 #include "irqchip/irqchip.h"
-#define CREATE_TRACE_POINTS
-#include "trace.h"
+#include "lodge.h"
+#include "svm/ops.h"
+#include "vmx/ops.h"
 
-const struct lodge_ops *lodge_ops __ro_after_init;
-DEFINE_STATIC_CALL_NULL(lodge_window_begin, LODGE_OP(window_begin));
-DEFINE_STATIC_CALL_NULL(lodge_window_end, LODGE_OP(window_end));
-DEFINE_STATIC_CALL_NULL(lodge_run, LODGE_OP(run));
-DEFINE_STATIC_CALL_NULL(lodge_set_event, LODGE_OP(set_event));
-DEFINE_STATIC_CALL_NULL(lodge_set_windows, LODGE_OP(set_windows));
-DEFINE_STATIC_CALL_NULL(lodge_set_tpr, LODGE_OP(set_tpr));
-DEFINE_STATIC_CALL_NULL(lodge_state_load, LODGE_OP(state_load));
-DEFINE_STATIC_CALL_NULL(lodge_state_store, LODGE_OP(state_store));
-
-bool lodge_npt_huge = true;
 module_param_named(huge, lodge_npt_huge, bool, 0444);
 MODULE_PARM_DESC(huge, "Map guest memory with 2M and 1G pages where the host has them (default on)");
 
-bool lodge_preemption_timer = true;
 module_param_named(preemption_timer, lodge_preemption_timer, bool, 0644);
 MODULE_PARM_DESC(preemption_timer, "Let the processor's own timer end the guest at a TSC deadline, where it has one (default on; Intel only)");
 
@@ -50,12 +41,12 @@ static int __init probe(void)
 	switch (boot_cpu_data.x86_vendor) {
 	case X86_VENDOR_AMD:
 	case X86_VENDOR_HYGON:
-		lodge_ops = &lodge_svm_ops;
+		lodge_ops_choose(&lodge_svm_ops);
 		break;
 	case X86_VENDOR_INTEL:
 	case X86_VENDOR_CENTAUR:
 	case X86_VENDOR_ZHAOXIN:
-		lodge_ops = &lodge_vmx_ops;
+		lodge_ops_choose(&lodge_vmx_ops);
 		break;
 	default:
 		pr_err("lodge: no virtualization extension that Lodge knows on this processor\n");
@@ -65,19 +56,9 @@ static int __init probe(void)
 	if (ret == -ENODEV)
 		pr_err("lodge: this processor has no %s, or a hypervisor below hides it\n",
 		       lodge_ops->name);
-	if (ret) {
+	if (ret)
 		lodge_ops->remove();
-		return ret;
-	}
-static_call_update(lodge_window_begin, lodge_ops->window_begin);
-	static_call_update(lodge_window_end, lodge_ops->window_end);
-	static_call_update(lodge_run, lodge_ops->run);
-	static_call_update(lodge_set_event, lodge_ops->set_event);
-	static_call_update(lodge_set_windows, lodge_ops->set_windows);
-	static_call_update(lodge_set_tpr, lodge_ops->set_tpr);
-	static_call_update(lodge_state_load, lodge_ops->state_load);
-	static_call_update(lodge_state_store, lodge_ops->state_store);
-	return 0;
+	return ret;
 }
 
 static int __init lodge_init(void)

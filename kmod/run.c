@@ -7,10 +7,7 @@
  * between the guest runs, and each exit that a fast handler can finish goes straight back in. A
  * host interrupt ends the window, so the host's latency is that of one exit.
  *
- * Kicks: a vCPU sets v->mode to MODE_WINDOW, then looks at its requests; a requester sets the
- * request, then looks at the mode. One of the two sees the other (smp_mb on both sides). In the
- * window interrupts are off, so a reschedule IPI sent to it stays pending and ends the next VM
- * entry at once: requests need no further look before the entry itself.
+ * How others make a vCPU look at its requests is in core/kick.c.
  *
  * vcpu->mutex is held throughout. vm->srcu is held around slow handlers and completions only: in
  * the window interrupts are off, and lodge_vm_sync() ends every window before anything is freed.
@@ -21,92 +18,19 @@
 #include <asm/kvm_para.h>
 #include <asm/trapnr.h>
 
-#include "host.h"
+#include "core/trace.h"
+#include "cpu/cpu.h"
+#include "host/host.h"
 #include "irqchip/irqchip.h"
-#include "trace.h"
+#include "mem/mem.h"
+#include "pv/pv.h"
+#include "run.h"
 #include LODGE_XFER_HEADER
 
 #define SLOW_REQUESTS (~(unsigned long)(BIT(REQ_SLOW) - 1))
 
-/**
- * lodge_kick - make a vCPU look at its requests: out of the window, or awake
- * @v: the vCPU; any context
- */
-void lodge_kick(struct lodge_vcpu *v)
-{
-	int cpu;
-
-	smp_mb();	/* pairs with the one in window(): request before mode */
-	if (READ_ONCE(v->mode) == MODE_WINDOW) {
-		preempt_disable();
-		cpu = READ_ONCE(v->cpu);
-		if (cpu != smp_processor_id() && (unsigned int)cpu < nr_cpu_ids)
-			smp_send_reschedule(cpu);
-		preempt_enable();
-	} else if (swq_has_sleeper(&v->wq)) {
-		swake_up_one(&v->wq);
-	}
-}
-
-/**
- * lodge_request - set a request and kick
- * @v: the vCPU; any context
- * @r: what it should do
- */
-void lodge_request(struct lodge_vcpu *v, enum lodge_request r)
-{
-	/* Set already: whoever set it kicks. But one who sleeps may have seen it and found nothing. */
-	if (!test_and_set_bit(r, &v->requests) || READ_ONCE(v->mode) != MODE_WINDOW)
-		lodge_kick(v);
-}
-
-static void nothing(void *unused)
-{
-}
-
-/**
- * lodge_kick_all_sync - end every window that is open now
- * @vm: the VM
- *
- * When this returns, each vCPU that was in a window has left it or will before it uses anything it
- * looked up earlier: the IPI is answered only with interrupts on.
- *
- * Context: preemptible or not, IRQs on.
- */
-void lodge_kick_all_sync(struct lodge_vm *vm)
-{
-	struct lodge_vcpu *v;
-	cpumask_var_t mask;
-	bool any = false;
-	int i, cpu;
-
-	smp_mb();	/* what the caller changed, before the modes */
-	if (!zalloc_cpumask_var(&mask, GFP_NOWAIT | __GFP_NOWARN)) {
-		smp_call_function(nothing, NULL, 1);
-		return;
-	}
-	lodge_for_each_vcpu(i, v, vm) {
-		if (READ_ONCE(v->mode) != MODE_WINDOW)
-			continue;
-		cpu = READ_ONCE(v->cpu);
-		if ((unsigned int)cpu < nr_cpu_ids) {
-			cpumask_set_cpu(cpu, mask);
-			any = true;
-		}
-	}
-	if (any) {
-		preempt_disable();
-		smp_call_function_many(mask, nothing, NULL, true);
-		preempt_enable();
-	}
-	free_cpumask_var(mask);
-}
-
-/**
- * lodge_vcpu_runnable - there is a reason not to sleep
- * @v: the vCPU, in its thread
- */
-bool lodge_vcpu_runnable(struct lodge_vcpu *v)
+/* There is a reason not to sleep. */
+static bool runnable(struct lodge_vcpu *v)
 {
 	u8 threshold;
 
@@ -133,7 +57,7 @@ static noinline void block(struct lodge_vcpu *v)
 	lodge_lapic_timer_sleep(v);
 	for (;;) {
 		prepare_to_swait_exclusive(&v->wq, &wait, TASK_INTERRUPTIBLE);
-		if (lodge_vcpu_runnable(v) || signal_pending(current) ||
+		if (runnable(v) || signal_pending(current) ||
 		    lodge_immediate_exit(v->run) || test_bit(REQ_KICK, &v->requests) ||
 		    test_bit(REQ_CLOCK, &v->requests))
 			break;
@@ -151,7 +75,7 @@ static noinline int serve_slow(struct lodge_vcpu *v)
 		lodge_set_request(v, REQ_EVENT);
 	}
 	if (lodge_take_request(v, REQ_APIC_EVENTS) && v->lapic)
-		lodge_lapic_take_events(v);
+		lodge_take_apic_events(v);
 	if (lodge_take_request(v, REQ_CLOCK))
 		lodge_pv_clock_update(v);
 	if (lodge_take_request(v, REQ_PV_EOI))
@@ -185,7 +109,7 @@ static int service(struct lodge_vcpu *v)
 			return next;
 	}
 	if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
-		if (lodge_vcpu_runnable(v) && v->mp_state == KVM_MP_STATE_HALTED) {
+		if (runnable(v) && v->mp_state == KVM_MP_STATE_HALTED) {
 			v->mp_state = KVM_MP_STATE_RUNNABLE;
 			WRITE_ONCE(v->pv.unhalt, false);
 			v->stat.halt_wakeup++;
@@ -195,7 +119,7 @@ static int service(struct lodge_vcpu *v)
 		if (signal_pending(current) || lodge_immediate_exit(v->run))
 			return -EINTR;
 		block(v);
-		return NEXT_HANDLE;	/* look again */
+		return NEXT_AGAIN;
 	}
 	if (unlikely(v->pv.steal_msr & KVM_MSR_ENABLED) &&
 	    current->sched_info.run_delay != v->pv.steal_last) {
@@ -289,7 +213,7 @@ static int run_loop(struct lodge_vcpu *v)
 
 	for (;;) {
 		next = service(v);
-		if (next == NEXT_HANDLE)
+		if (next == NEXT_AGAIN)
 			continue;
 		if (next == NEXT_ENTER && unlikely(v->run->request_interrupt_window) &&
 		    !lodge_immediate_exit(v->run) && v->user_pic && user_may_inject(v)) {
@@ -374,7 +298,7 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 		goto out;
 	v->run->exit_reason = KVM_EXIT_UNKNOWN;
 	v->ran = true;
-	if (unlikely(v->guest_debug))
+	if (unlikely(v->debug.control))
 		lodge_debug_begin(v);
 	if (likely(v->complete_regs)) {
 		v->complete_regs(v);
@@ -391,7 +315,7 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 	}
 	ret = run_loop(v);
 published:
-	if (unlikely(v->guest_debug))
+	if (unlikely(v->debug.control))
 		lodge_debug_end(v);
 	publish(v);
 out:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A vCPU: its life, its fd, reset, and the table of its ioctls.
+ * A vCPU: its life, its fd and the table of its ioctls.
  *
  * A vCPU is made under slots_lock, published in vm->vcpus[] with a release of vm->nvcpus, and freed with
  * the VM, so anybody who holds the VM may use any vCPU found in the array. Its fd holds a
@@ -16,84 +16,16 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <asm/debugreg.h>
-#include <asm/msr-index.h>
 
-#include "lodge.h"
+#include "cpu/cpu.h"
+#include "io/io.h"
 #include "irqchip/irqchip.h"
+#include "lodge.h"
+#include "mem/mem.h"
+#include "pv/pv.h"
+#include "run.h"
 
 static atomic64_t next_uid = ATOMIC64_INIT(1);
-
-/* SDM 3, table 10-1; APM 2, 14.1.3. INIT keeps the FPU, the LAPIC's id, and most MSRs. */
-static void reset_state(struct lodge_vcpu *v, bool init)
-{
-	struct lodge_state *st = &v->st;
-	u64 cr0 = init ? v->st.cr0 & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
-	u64 dr_save[4] = { st->dr[0], st->dr[1], st->dr[2], st->dr[3] };
-	struct lodge_state keep = *st;
-	int i;
-
-	memset(st, 0, sizeof(*st));
-	memset(v->regs, 0, sizeof(v->regs));
-	v->regs[R_DX] = 0x600;
-	st->rip = 0xfff0;
-	st->rflags = X86_EFLAGS_FIXED;
-	st->cr0 = X86_CR0_ET | cr0;
-	for (i = SEG_ES; i <= SEG_GS; i++)
-		st->seg[i] = (struct kvm_segment) {
-			.limit = 0xffff, .type = 3, .present = 1, .s = 1,
-		};
-	st->seg[SEG_CS].selector = 0xf000;
-	st->seg[SEG_CS].base = 0xffff0000;
-	st->seg[SEG_CS].type = 11;
-	st->seg[SEG_LDTR] = (struct kvm_segment) { .limit = 0xffff, .type = 2, .present = 1 };
-	st->seg[SEG_TR] = (struct kvm_segment) { .limit = 0xffff, .type = 11, .present = 1 };
-	st->gdt.limit = 0xffff;
-	st->idt.limit = 0xffff;
-	st->dr6 = DR6_RESERVED;
-	st->dr7 = 0x400;
-	st->pat = 0x0007040600070406ull;
-	if (init) {
-		memcpy(st->dr, dr_save, sizeof(dr_save));
-		st->star = keep.star;
-		st->lstar = keep.lstar;
-		st->cstar = keep.cstar;
-		st->sfmask = keep.sfmask;
-		st->kernel_gs_base = keep.kernel_gs_base;
-		st->sysenter_cs = keep.sysenter_cs;
-		st->sysenter_esp = keep.sysenter_esp;
-		st->sysenter_eip = keep.sysenter_eip;
-		st->pat = keep.pat;
-		st->efer = keep.efer & ~(u64)(EFER_LMA | EFER_LME);
-	}
-}
-
-/**
- * lodge_vcpu_reset - power-on or INIT
- * @v: the vCPU, mutex held or not yet visible
- * @init: an INIT: what it keeps is kept
- */
-void lodge_vcpu_reset(struct lodge_vcpu *v, bool init)
-{
-	if (init)
-		lodge_need(v, LG_ALL);
-	reset_state(v, init);
-	v->avail = v->dirty = LG_ALL;
-	v->inject.type = EVENT_NONE;
-	v->pending_exc.type = EVENT_NONE;
-	v->ext_vector = -1;
-	v->nmi_pending = 0;
-	atomic_set(&v->nmi_queued, 0);
-	v->cr8 = 0;
-	if (!init) {
-		lodge_fpu_reset(v);
-		v->misc_enable = MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
-	}
-	lodge_lapic_reset(v, init);
-	lodge_ops->vcpu_reset(v);
-	lodge_set_request(v, REQ_TLB);
-	lodge_set_request(v, REQ_EVENT);
-}
 
 /**
  * lodge_vcpu_destroy - free a vCPU that nobody can reach any more

@@ -16,8 +16,12 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "lodge.h"
+#include "host/host.h"
+#include "io/io.h"
 #include "irqchip/irqchip.h"
+#include "lodge.h"
+#include "mem/mem.h"
+#include "pv/pv.h"
 
 static void vm_free(struct kref *kref)
 {
@@ -48,53 +52,6 @@ void lodge_vm_put(struct lodge_vm *vm)
 	kref_put(&vm->kref, vm_free);
 }
 
-/**
- * lodge_vm_sync - wait until nobody uses what was just unpublished
- * @vm: the VM
- *
- * Context: may sleep; not under vcpu->mutex nor inside vm->srcu.
- */
-void lodge_vm_sync(struct lodge_vm *vm)
-{
-	lodge_kick_all_sync(vm);
-	synchronize_srcu_expedited(&vm->srcu);
-}
-
-/**
- * lodge_vm_kill - something impossible was found: nothing of this VM runs any more
- * @vm: the VM; any context
- * @why: goes to the log, once a VM
- */
-void lodge_vm_kill(struct lodge_vm *vm, const char *why)
-{
-	struct lodge_vcpu *v;
-	int i;
-
-	if (xchg(&vm->dead, true))
-		return;
-	pr_err_ratelimited("lodge: VM of pid %d stopped: %s\n", task_tgid_nr(current), why);
-	lodge_for_each_vcpu(i, v, vm)
-		lodge_request(v, REQ_KICK);
-}
-
-/**
- * lodge_vcpu_by_id - the vCPU with a KVM_CREATE_VCPU id
- * @vm: the VM
- * @id: the id
- *
- * Return: the vCPU or NULL.
- */
-struct lodge_vcpu *lodge_vcpu_by_id(struct lodge_vm *vm, u32 id)
-{
-	struct lodge_vcpu *v;
-	int i;
-
-	lodge_for_each_vcpu(i, v, vm)
-		if (v->id == id)
-			return v;
-	return NULL;
-}
-
 static int check_extension(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	return lodge_check_extension(arg);
@@ -111,7 +68,7 @@ static int set_identity_map(struct lodge_vm *vm, void *buf, unsigned long arg)
 	int ret = 0;
 
 	mutex_lock(&vm->slots_lock);
-	if (vm->nvcpus || vm->vcpus_creating)
+	if (vm->nvcpus)
 		ret = -EINVAL;
 	mutex_unlock(&vm->slots_lock);
 	return ret;
@@ -122,7 +79,7 @@ static int set_boot_cpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	int ret = 0;
 
 	mutex_lock(&vm->slots_lock);
-	if (vm->nvcpus || vm->vcpus_creating)
+	if (vm->nvcpus)
 		ret = -EBUSY;
 	else
 		vm->boot_id = arg;

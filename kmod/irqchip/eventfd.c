@@ -26,7 +26,7 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
-#include "irqchip.h"
+#include "irqchip/irqchip.h"
 
 struct irqfd {
 	struct lodge_vm *vm;

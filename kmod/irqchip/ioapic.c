@@ -8,7 +8,7 @@
  * the host: each round takes an EOI, so an exit. After many rounds it pauses, so that the guest
  * executes something else than the handler and can find out.
  *
- * vm->eoi_vectors tells LAPICs, without a lock, whose EOI is wanted here. It is recomputed under the
+ * vm->told_eois tells LAPICs, without a lock, whose EOI is wanted here. It is recomputed under the
  * lock before a changed entry can send, so no vector can be in service that it does not know.
  *
  * All state: the raw lock, IRQs off, any context. Messages are sent with it held: LAPICs have no
@@ -19,7 +19,7 @@
  */
 #include <linux/slab.h>
 
-#include "irqchip.h"
+#include "irqchip/irqchip.h"
 
 #define IOAPIC_BASE	0xfec00000
 #define IOAPIC_SIZE	0x100
@@ -144,7 +144,7 @@ static bool wants_eoi(const struct lodge_ioapic *io, int pin, u8 vector)
 	       (io->rte[pin] & RTE_LEVEL || io->notify & BIT(pin));
 }
 
-/** lodge_ioapic_eoi - a LAPIC is done with a vector that lodge_ioapic_handles(); any context */
+/** lodge_ioapic_eoi - a LAPIC is done with a vector that lodge_eoi_is_told(); any context */
 void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector)
 {
 	struct lodge_ioapic *io = vm->ioapic;
@@ -182,7 +182,7 @@ static void publish_vectors(struct lodge_ioapic *io)
 		if (wants_eoi(io, i, io->rte[i] & RTE_VECTOR))
 			__set_bit(io->rte[i] & RTE_VECTOR, set);
 	for (i = 0; i < ARRAY_SIZE(set); i++)
-		WRITE_ONCE(io->vm->eoi_vectors[i], set[i]);
+		WRITE_ONCE(io->vm->told_eois[i], set[i]);
 }
 
 /** lodge_ioapic_notify_pins - for which pins (bits) an EOI is wanted even of an edge */

@@ -11,7 +11,11 @@
 #ifndef LODGE_IRQCHIP_H
 #define LODGE_IRQCHIP_H
 
-#include "../lodge.h"
+#include <linux/time64.h>
+
+#include "core/core.h"
+#include "host/compat.h"
+#include "io/io.h"
 
 /* A message to LAPICs: what an MSI, an IOAPIC pin or an ICR write amounts to. */
 struct lodge_msg {
@@ -46,8 +50,6 @@ void lodge_lapic_destroy(struct lodge_vcpu *v);			/* NULL is fine */
 void lodge_lapic_reset(struct lodge_vcpu *v, bool init);	/* INIT keeps the id and the base; NULL is fine */
 bool lodge_lapic_enabled(struct lodge_vcpu *v);			/* globally, and software-enabled */
 int lodge_lapic_set_base(struct lodge_vcpu *v, u64 base, bool host);	/* IA32_APIC_BASE: 0 or 1 (#GP); NULL is fine */
-int lodge_lapic_mmio(struct lodge_vcpu *v, u32 offset, int len, void *data, bool write);	/* window or not; 0 */
-bool lodge_lapic_hit(struct lodge_vcpu *v, gpa_t gpa);		/* xAPIC mode and gpa in its page */
 int lodge_x2apic_msr(struct lodge_vcpu *v, u32 msr, u64 *data, bool write, bool host);	/* window or not; 0 or 1 (#GP) */
 void lodge_lapic_set_tpr(struct lodge_vcpu *v, u8 cr8);		/* CR8: bits 7:4 of TPR */
 u8 lodge_lapic_get_tpr(struct lodge_vcpu *v);
@@ -73,7 +75,10 @@ void lodge_lapic_timer_sleep(struct lodge_vcpu *v);		/* vCPU thread; NULL is fin
 /* -- lapic_ipi.c: any context -- */
 int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m);	/* so many took it */
 void lodge_lapic_set_irq(struct lodge_vcpu *v, u8 vector, bool level);	/* IRR, request, kick */
-void lodge_lapic_take_events(struct lodge_vcpu *v);		/* vCPU thread: act on INIT, SIPI: mp_state, reset, CS:IP */
+enum { LAPIC_INIT_BIT, LAPIC_SIPI_BIT };
+#define LAPIC_INIT	BIT(LAPIC_INIT_BIT)
+#define LAPIC_SIPI	BIT(LAPIC_SIPI_BIT)
+unsigned long lodge_lapic_events(struct lodge_vcpu *v, u8 *page);	/* vCPU thread: which have come; the SIPI's page */
 
 /* -- pic.c: both 8259s -- */
 int lodge_pic_create(struct lodge_vm *vm);			/* slots_lock held */
@@ -90,10 +95,10 @@ int lodge_ioapic_set_irq(struct lodge_vm *vm, int pin, int source, int level);	/
 void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector);		/* any context */
 void lodge_ioapic_notify_pins(struct lodge_vm *vm, u32 pins);	/* edge pins whose EOI is wanted */
 void lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set);
-/* A level pin uses the vector: its EOI must be told. Lockless. */
-static inline bool lodge_ioapic_handles(struct lodge_vm *vm, u8 vector)
+/* Somebody beside the LAPIC has to hear of the vector's EOI. Lockless. */
+static inline bool lodge_eoi_is_told(struct lodge_vm *vm, u8 vector)
 {
-	return test_bit(vector, vm->eoi_vectors);
+	return test_bit(vector, vm->told_eois);
 }
 
 /* -- pit.c: the 8254 with port 0x61 -- */

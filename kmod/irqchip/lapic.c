@@ -23,7 +23,7 @@
  */
 #include <linux/slab.h>
 
-#include "lapic.h"
+#include "irqchip/lapic.h"
 
 #define BASE_ADDR GENMASK_ULL(51, 12)
 #define R(off) BIT_ULL((off) >> 4)
@@ -89,12 +89,6 @@ static void look_again(struct lodge_lapic *l)
 bool lodge_lapic_enabled(struct lodge_vcpu *v)
 {
 	return READ_ONCE(v->apic_base) & MSR_IA32_APICBASE_ENABLE && lapic_sw_enabled(v->lapic);
-}
-
-bool lodge_lapic_hit(struct lodge_vcpu *v, gpa_t gpa)
-{
-	return (v->apic_base & (MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE)) ==
-	       MSR_IA32_APICBASE_ENABLE && (gpa & PAGE_MASK) == (v->apic_base & BASE_ADDR);
 }
 
 u8 lodge_lapic_get_tpr(struct lodge_vcpu *v)
@@ -179,7 +173,7 @@ void lodge_lapic_eoi(struct lodge_vcpu *v)
 		return;
 	lapic_put(l, off, lapic_get(l, off) & ~BIT(vector & 31));
 	l->isr_top = --l->isr_count ? top(l, APIC_ISR) : 0;
-	if (unlikely(lodge_ioapic_handles(v->vm, vector)))
+	if (unlikely(lodge_eoi_is_told(v->vm, vector)))
 		eoi_told(v, vector);
 	look_again(l);
 }
@@ -194,7 +188,7 @@ bool lodge_lapic_eoi_is_silent(struct lodge_vcpu *v, u8 vector)
 	const struct lodge_lapic *l = v->lapic;
 
 	return l->isr_count == 1 && l->isr_top == vector && !READ_ONCE(l->irr_any) &&
-	       !lodge_ioapic_handles(v->vm, vector);
+	       !lodge_eoi_is_told(v->vm, vector);
 }
 
 u8 lodge_lapic_user_eoi(struct lodge_vcpu *v)
@@ -352,39 +346,32 @@ static bool xapic_write(struct lodge_lapic *l, u32 off, u32 val)
 	return reg_write(l, off, val);
 }
 
-/**
- * lodge_lapic_mmio - an access to the xAPIC page
- * @v: the vCPU
- * @offset: in the page
- * @len: bytes
- * @data: where to or from
- * @write: direction
- *
- * Only aligned 32-bit writes count; what spans registers reads as 0 (SDM 3, 11.4.1.1).
- *
- * Return: 0.
- */
-int lodge_lapic_mmio(struct lodge_vcpu *v, u32 offset, int len, void *data, bool write)
+/* The xAPIC page. Only aligned 32-bit writes count; what spans registers reads as 0 (SDM 3, 11.4.1.1). */
+static int page_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *data)
 {
-	struct lodge_lapic *l = v->lapic;
-	u32 off = offset & 0xff0, in = offset & 15, val = 0;
-	bool ok = off < sizeof(l->regs);
+	struct lodge_lapic *l = container_of(d, struct lodge_lapic, page);
+	u32 off = addr & 0xff0, val;
 
-	if (write) {
-		if (len != 4 || in)
-			return 0;
-		memcpy(&val, data, 4);
-		ok = ok && xapic_write(l, off, val);
-	} else {
-		ok = ok && READABLE_XAPIC & R(off);
-		memset(data, 0, len);
-		if (ok && in + len <= 4) {
-			val = reg_read(l, off) >> in * 8;
-			memcpy(data, &val, len);
-		}
-	}
-	if (unlikely(!ok))
+	if (len != 4 || addr & 15)
+		return 0;
+	memcpy(&val, data, 4);
+	if (unlikely(off >= sizeof(l->regs) || !xapic_write(l, off, val)))
 		lapic_error(l, ESR_BAD_REGISTER);
+	return 0;
+}
+
+static int page_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, void *data)
+{
+	struct lodge_lapic *l = container_of(d, struct lodge_lapic, page);
+	u32 off = addr & 0xff0, in = addr & 15, val;
+
+	memset(data, 0, len);
+	if (unlikely(off >= sizeof(l->regs) || !(READABLE_XAPIC & R(off)))) {
+		lapic_error(l, ESR_BAD_REGISTER);
+	} else if (in + len <= 4) {
+		val = reg_read(l, off) >> in * 8;
+		memcpy(data, &val, len);
+	}
 	return 0;
 }
 
@@ -445,6 +432,18 @@ int lodge_x2apic_msr(struct lodge_vcpu *v, u32 msr, u64 *data, bool write, bool 
 
 /* -- life and modes -- */
 
+/* The page is where the base says, and there in xAPIC mode only. */
+static void set_base(struct lodge_vcpu *v, u64 base)
+{
+	const u64 modes = MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE;
+
+	WRITE_ONCE(v->apic_base, base);
+	if (!v->lapic)
+		return;
+	v->lapic->page.base = base & BASE_ADDR;
+	v->lapic->page.len = (base & modes) == MSR_IA32_APICBASE_ENABLE ? PAGE_SIZE : 0;
+}
+
 /**
  * lodge_lapic_set_base - write IA32_APIC_BASE
  * @v: the vCPU; without an in-kernel LAPIC the value is checked and kept
@@ -467,7 +466,7 @@ int lodge_lapic_set_base(struct lodge_vcpu *v, u64 base, bool host)
 	if (!host && (((old & modes) == modes && (base & modes) == MSR_IA32_APICBASE_ENABLE) ||
 		      (!(old & modes) && (base & modes) == modes)))
 		return 1;
-	WRITE_ONCE(v->apic_base, base);
+	set_base(v, base);
 	if (!v->lapic || !((old ^ base) & modes))
 		return 0;
 	if (base & MSR_IA32_APICBASE_ENABLE)
@@ -505,8 +504,8 @@ void lodge_lapic_reset(struct lodge_vcpu *v, bool init)
 	int i;
 
 	if (!init)
-		WRITE_ONCE(v->apic_base, APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-			   (boot ? MSR_IA32_APICBASE_BSP : 0));
+		set_base(v, APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
+			 (boot ? MSR_IA32_APICBASE_BSP : 0));
 	if (!l)
 		return;
 	lapic_timer_stop(l);
@@ -546,8 +545,10 @@ int lodge_lapic_create(struct lodge_vcpu *v)
 	if (!l)
 		return -ENOMEM;
 	l->v = v;
+	l->page = (struct lodge_iodev) { .fast = true, .read = page_read, .write = page_write };
 	lapic_timer_init(l);
 	v->lapic = l;
+	v->local = &l->page;
 	return 0;
 }
 
@@ -560,6 +561,7 @@ void lodge_lapic_destroy(struct lodge_vcpu *v)
 		atomic_dec(&v->vm->apic_odd);
 	kfree(v->lapic);
 	v->lapic = NULL;
+	v->local = NULL;
 }
 
 /* -- state -- */

@@ -6,15 +6,13 @@
 #include <asm/apicdef.h>
 #include <asm/msr-index.h>
 
-#include "irqchip.h"
+#include "irqchip/irqchip.h"
 
 #define LVT_MODE_TIMER	(BIT(17) | BIT(18))
 #define LVT_VECTOR	0xff
 #define LVT_DELIVERY	0x700
 #define ESR_SEND_ILLEGAL BIT(5)
 #define ESR_BAD_REGISTER BIT(7)
-
-enum { EVENT_INIT_PENDING = 0, EVENT_SIPI_PENDING = 1 };
 
 /*
  * [a] any context, with atomic bit operations; [v] the vCPU's thread; others read [v] fields for
@@ -23,6 +21,7 @@ enum { EVENT_INIT_PENDING = 0, EVENT_SIPI_PENDING = 1 };
 struct lodge_lapic {
 	u32 regs[256] __aligned(64);	/* KVM_GET_LAPIC's layout. IRR, TMR: [a]. All else: [v] */
 	struct lodge_vcpu *v;		/* [c] */
+	struct lodge_iodev page;	/* [v] the xAPIC page: v->local */
 	bool irr_any;			/* [a] IRR may hold something */
 	u8 isr_top;			/* [v] highest vector in ISR, 0: none */
 	u8 isr_count;			/* [v] bits in ISR */
@@ -31,7 +30,7 @@ struct lodge_lapic {
 	u8 user_eoi;			/* [v] vector of the EOI that userspace must see */
 	bool odd_id;			/* [v] its xAPIC id is not the vCPU's id */
 	u8 sipi_vector;			/* [a] before its bit in events */
-	unsigned long events;		/* [a] EVENT_*_PENDING */
+	unsigned long events;		/* [a] LAPIC_INIT, LAPIC_SIPI */
 	struct hrtimer timer;
 	u64 period;			/* [v] ns, of TMICT; the timer's callback reads it */
 	u64 ns_mult;			/* [c] ns = (TSC cycles * this) >> 32 */

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Messages to LAPICs: from another LAPIC's ICR, an MSI, a pin of the IOAPIC, or itself; INIT and
- * SIPI at their target.
+ * Messages to LAPICs: from another LAPIC's ICR, an MSI, a pin of the IOAPIC, or itself.
  *
  * A message for one vCPU by physical id, which is nearly all of them, finds it without looking at the
  * others: vm->apic_odd counts LAPICs that were given an id of their own, and while it is 0 the vCPU's id
@@ -11,7 +10,7 @@
  * Any context unless said otherwise: IRR and TMR are set with atomic operations, and a kick is at
  * most an IPI or a wake-up under a raw lock. No locks.
  */
-#include "lapic.h"
+#include "irqchip/lapic.h"
 
 static struct lodge_vcpu *by_id(struct lodge_vm *vm, u32 id)
 {
@@ -95,9 +94,9 @@ void lapic_self(struct lodge_vcpu *v, u8 vector)
 		lodge_set_request(v, REQ_EVENT);
 }
 
-static void wake_for(struct lodge_vcpu *v, int event)
+static void wake_for(struct lodge_vcpu *v, int bit)
 {
-	set_bit(event, &v->lapic->events);
+	set_bit(bit, &v->lapic->events);
 	lodge_request(v, REQ_APIC_EVENTS);
 }
 
@@ -121,12 +120,12 @@ static int accept(struct lodge_vcpu *v, const struct lodge_msg *m)
 	case MSG_INIT:
 		if (m->level && !m->assert)	/* the deassert of old */
 			return 1;
-		clear_bit(EVENT_SIPI_PENDING, &l->events);
-		wake_for(v, EVENT_INIT_PENDING);
+		clear_bit(LAPIC_SIPI_BIT, &l->events);
+		wake_for(v, LAPIC_INIT_BIT);
 		return 1;
 	case MSG_SIPI:
 		WRITE_ONCE(l->sipi_vector, m->vector);
-		wake_for(v, EVENT_SIPI_PENDING);
+		wake_for(v, LAPIC_SIPI_BIT);
 		return 1;
 	}
 	return 0;	/* SMI: there is no SMM. ExtINT: the 8259s have LINT0 */
@@ -212,35 +211,19 @@ void lapic_send(struct lodge_vcpu *v, u32 low, u32 high)
 	lodge_lapic_deliver(v->vm, v, &m);
 }
 
-/* SDM 3, 9.4.4.2: the vector is the page that the vCPU starts in. */
-static void start_at(struct lodge_vcpu *v, u8 page)
-{
-	struct kvm_segment *cs = &v->st.seg[SEG_CS];
-
-	lodge_touch(v, LG_SEG | LG_RIP);
-	cs->selector = page << 8;
-	cs->base = page << 12;
-	v->st.rip = 0;
-	v->mp_state = KVM_MP_STATE_RUNNABLE;
-}
-
 /**
- * lodge_lapic_take_events - act on INIT and SIPI
- * @v: the vCPU, in its thread and outside the window
+ * lodge_lapic_events - which of INIT and SIPI have come since the last time
+ * @v: the vCPU, in its thread
+ * @page: where to start: the SIPI's vector
  *
- * INIT drops a SIPI that came before it, and a SIPI means something only after INIT. Both are
- * taken in one operation: what comes after it sets REQ_APIC_EVENTS again and has its own turn.
+ * Both are taken at once, so that their order is kept: see cpu/reset.c.
+ *
+ * Return: LAPIC_INIT, LAPIC_SIPI, both or 0.
  */
-void lodge_lapic_take_events(struct lodge_vcpu *v)
+unsigned long lodge_lapic_events(struct lodge_vcpu *v, u8 *page)
 {
-	struct lodge_lapic *l = v->lapic;
-	unsigned long events = xchg(&l->events, 0);
+	unsigned long events = xchg(&v->lapic->events, 0);
 
-	if (events & BIT(EVENT_INIT_PENDING)) {
-		lodge_vcpu_reset(v, true);
-		v->mp_state = v->id == v->vm->boot_id ? KVM_MP_STATE_RUNNABLE :
-			      KVM_MP_STATE_INIT_RECEIVED;
-	}
-	if (events & BIT(EVENT_SIPI_PENDING) && v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
-		start_at(v, READ_ONCE(l->sipi_vector));
+	*page = READ_ONCE(v->lapic->sipi_vector);
+	return events;
 }

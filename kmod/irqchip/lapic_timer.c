@@ -26,7 +26,7 @@
 #include <asm/tsc.h>
 #include <linux/math64.h>
 
-#include "lapic.h"
+#include "irqchip/lapic.h"
 
 static u32 mode(const struct lodge_lapic *l)
 {

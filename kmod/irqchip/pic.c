@@ -19,7 +19,7 @@
 #include <linux/bitops.h>
 #include <linux/slab.h>
 
-#include "irqchip.h"
+#include "irqchip/irqchip.h"
 
 #define PINS 16
 

@@ -19,7 +19,7 @@
 #include <linux/math64.h>
 #include <linux/slab.h>
 
-#include "irqchip.h"
+#include "irqchip/irqchip.h"
 
 #define PIT_HZ		1193182
 #define PIT_MAX_PENDING	2048		/* ticks owed to a guest that does not run */

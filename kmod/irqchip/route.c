@@ -13,7 +13,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "irqchip.h"
+#include "irqchip/irqchip.h"
 
 #define CHIP_PINS KVM_IOAPIC_NUM_PINS
 
@@ -220,7 +220,7 @@ static void split_vectors(struct lodge_vm *vm, const struct lodge_routes *r)
 		if (r->e[i].msi && r->e[i].msg.level)
 			__set_bit(r->e[i].msg.vector, set);
 	for (i = 0; i < ARRAY_SIZE(set); i++)
-		WRITE_ONCE(vm->eoi_vectors[i], set[i]);
+		WRITE_ONCE(vm->told_eois[i], set[i]);
 }
 
 /**

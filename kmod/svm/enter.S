@@ -12,7 +12,7 @@
 #include <asm/asm.h>
 #include <asm/nospec-branch.h>
 #include <asm/msr-index.h>
-#include "../compat-asm.h"
+#include "host/compat-asm.h"
 
 /* offsets into the regs array: the hardware's encoding order */
 #define O_CX	8

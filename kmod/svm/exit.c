@@ -14,9 +14,9 @@
 #include <asm/debugreg.h>
 #include <asm/trapnr.h>
 
-#include "../host.h"
-#include "../irqchip/irqchip.h"
-#include "svm.h"
+#include "host/host.h"
+#include "irqchip/irqchip.h"
+#include "svm/svm.h"
 
 /* The exit came while an event was being delivered: it has to be delivered again. */
 static noinline void interrupted_event(struct svm_vcpu *sv)
@@ -171,7 +171,7 @@ static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 
 		x->cr.gpr = svm_caps.decode && svm_caps.nrips ? x->info1 & 15 : 0xff;
 		break;
 	case X_DR0_READ ... X_DR15_WRITE:
-		if (unlikely(v->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
+		if (unlikely(v->debug.control & KVM_GUESTDBG_USE_HW_BP)) {
 			x->kind = EXIT_DR;
 			x->dr.dr = code & 15;
 			x->dr.read = code < X_DR0_READ + 16;

@@ -11,7 +11,7 @@
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
 
-#include "svm.h"
+#include "svm/svm.h"
 
 /* APM volume 2, 15.5.1: attrib is the descriptor's bits 55:52 and 47:40. */
 static void load_seg(struct kvm_segment *k, const struct svm_seg *s)

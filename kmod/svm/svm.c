@@ -22,9 +22,10 @@
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
 
-#include "../host.h"
-#include "../irqchip/irqchip.h"
-#include "svm.h"
+#include "host/host.h"
+#include "irqchip/irqchip.h"
+#include "svm/ops.h"
+#include "svm/svm.h"
 
 struct svm_caps svm_caps __ro_after_init;
 DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
@@ -316,6 +317,9 @@ static int svm_npt_levels(void)
 
 const struct lodge_ops lodge_svm_ops = {
 	.name = "svm",
+	.extension = "SVM",
+	.rival = "kvm_amd",
+	.nested_format = KVM_STATE_NESTED_FORMAT_SVM,
 	.vcpu_size = sizeof(struct svm_vcpu),
 	.probe = svm_probe,
 	.remove = svm_remove,

@@ -3,8 +3,9 @@
 #ifndef LODGE_SVM_H
 #define LODGE_SVM_H
 
-#include "../lodge.h"
-#include "vmcb.h"
+#include "core/core.h"
+#include "mem/mem.h"
+#include "svm/vmcb.h"
 
 /* What the processor has beyond what Lodge demands: CPUID 8000000A.EDX. */
 struct svm_caps {

@@ -21,7 +21,7 @@
 #include <asm/msr-index.h>
 #include <asm/trapnr.h>
 
-#include "svm.h"
+#include "svm/svm.h"
 
 #define IOPM_ORDER	2	/* 12 KiB, of ones: every port exits. APM volume 2, 15.10.1 */
 #define MSRPM_ORDER	1	/* 8 KiB: APM volume 2, 15.11 */
@@ -104,7 +104,7 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 	struct svm_vmcb *b = sv->vmcb;
 
 	b->exc_icpt = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
-	if (v->guest_debug & KVM_GUESTDBG_USE_SW_BP)
+	if (v->debug.control & KVM_GUESTDBG_USE_SW_BP)
 		b->exc_icpt |= BIT(X86_TRAP_BP);
 	svm_set_dr_exits(sv, !v->dr_live);
 	b->msrpm = __pa(msrpm[(v->spec_live ? SVM_MAP_SPEC : 0) |
@@ -330,7 +330,7 @@ void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked)
 void svm_set_dr_exits(struct svm_vcpu *sv, bool on)
 {
 	sv->vmcb->dr_icpt = on ? 0x008f000f : 0;
-	if (unlikely(sv->v.guest_debug & KVM_GUESTDBG_USE_HW_BP))	/* all: they are userspace's */
+	if (unlikely(sv->v.debug.control & KVM_GUESTDBG_USE_HW_BP))	/* all: they are userspace's */
 		sv->vmcb->dr_icpt = ~0u;
 	sv->vmcb->clean &= ~CLEAN_ICPT;
 }

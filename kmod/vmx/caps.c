@@ -13,8 +13,8 @@
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
 
-#include "../host.h"
-#include "vmx.h"
+#include "host/host.h"
+#include "vmx/vmx.h"
 
 struct vmx_caps vmx_caps __ro_after_init;
 

@@ -12,8 +12,8 @@
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
 
-#include "../host.h"
-#include "vmx.h"
+#include "host/host.h"
+#include "vmx/vmx.h"
 
 #define RULE(section, holds, text, ...)							\
 do {											\

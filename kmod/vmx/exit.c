@@ -14,9 +14,9 @@
 #include <asm/debugreg.h>
 #include <asm/trapnr.h>
 
-#include "../host.h"
-#include "../irqchip/irqchip.h"
-#include "vmx.h"
+#include "host/host.h"
+#include "irqchip/irqchip.h"
+#include "vmx/vmx.h"
 
 /* The exit came while an event was being delivered: it has to be delivered again (28.2.4). */
 static noinline void interrupted_event(struct vmx_vcpu *vx, u32 info)
@@ -132,7 +132,7 @@ static void decode_dr(struct vmx_vcpu *vx, struct lodge_exit *x)
 {
 	struct lodge_vcpu *v = &vx->v;
 
-	if (unlikely(v->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
+	if (unlikely(v->debug.control & KVM_GUESTDBG_USE_HW_BP)) {
 		x->kind = EXIT_DR;
 		x->dr.dr = x->info1 & 7;
 		x->dr.read = x->info1 >> 4 & 1;

@@ -27,8 +27,8 @@
 #include <asm/segment.h>
 #include <asm/special_insns.h>
 
-#include "../host.h"
-#include "vmx.h"
+#include "host/host.h"
+#include "vmx/vmx.h"
 
 DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
 

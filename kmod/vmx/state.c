@@ -18,7 +18,8 @@
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
 
-#include "vmx.h"
+#include "host/host.h"
+#include "vmx/vmx.h"
 
 static const struct {
 	enum vmcs_field sel, base, limit, ar;

@@ -18,7 +18,8 @@
 #include <asm/msr-index.h>
 #include <asm/trapnr.h>
 
-#include "vmx.h"
+#include "host/host.h"
+#include "vmx/vmx.h"
 
 /* CR bits that the guest changes without an exit. */
 #define CR0_GUEST (X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_WP | X86_CR0_AM)
@@ -84,7 +85,7 @@ void vmx_set_intercepts(struct lodge_vcpu *v)
 	u32 exc = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
 	unsigned long flags;
 
-	if (v->guest_debug & KVM_GUESTDBG_USE_SW_BP)
+	if (v->debug.control & KVM_GUESTDBG_USE_SW_BP)
 		exc |= BIT(X86_TRAP_BP);
 	if (!vmx_get(vx, &flags))
 		return;
@@ -289,7 +290,7 @@ void vmx_set_dr_exits(struct vmx_vcpu *vx, bool on)
 {
 	u32 proc = vx->proc & ~(u32)PROC_MOV_DR;
 
-	if (on || unlikely(vx->v.guest_debug & KVM_GUESTDBG_USE_HW_BP))	/* they are userspace's */
+	if (on || unlikely(vx->v.debug.control & KVM_GUESTDBG_USE_HW_BP))	/* they are userspace's */
 		proc |= PROC_MOV_DR;
 
 	if (proc != vx->proc) {

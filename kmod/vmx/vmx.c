@@ -22,9 +22,10 @@
 #include <asm/debugreg.h>
 #include <asm/msr-index.h>
 
-#include "../host.h"
-#include "../irqchip/irqchip.h"
-#include "vmx.h"
+#include "host/host.h"
+#include "irqchip/irqchip.h"
+#include "vmx/ops.h"
+#include "vmx/vmx.h"
 
 #define APIC_TPR	0x80	/* in the virtual-APIC page */
 
@@ -343,6 +344,9 @@ static int vmx_npt_levels(void)
 
 const struct lodge_ops lodge_vmx_ops = {
 	.name = "vmx",
+	.extension = "VMX",
+	.rival = "kvm_intel",
+	.nested_format = KVM_STATE_NESTED_FORMAT_VMX,
 	.vcpu_size = sizeof(struct vmx_vcpu),
 	.probe = vmx_probe,
 	.remove = vmx_remove,

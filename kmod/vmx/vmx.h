@@ -3,8 +3,9 @@
 #ifndef LODGE_VMX_H
 #define LODGE_VMX_H
 
-#include "../lodge.h"
-#include "vmcs.h"
+#include "core/core.h"
+#include "mem/mem.h"
+#include "vmx/vmcs.h"
 
 /* What the processor can do, and the controls Lodge runs with: constant after the probe. */
 struct vmx_caps {

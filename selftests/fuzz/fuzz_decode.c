@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "../../kmod/decode.h"
+#include "../../kmod/io/decode.h"
 
 #define MUST(cond) do {			\
 	if (!(cond))			\

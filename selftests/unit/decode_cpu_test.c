@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <asm/prctl.h>
 
-#include "../../kmod/decode.h"
+#include "../../kmod/io/decode.h"
 #include "../lib/tap.h"
 #include "decode_cpu.h"
 

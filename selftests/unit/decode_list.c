@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../kmod/decode.h"
+#include "../../kmod/io/decode.h"
 
 enum { SLOT = 32 };
 

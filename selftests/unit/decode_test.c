@@ -4,7 +4,7 @@
  * of instructions that the hardware does not give, string I/O, and the addresses and registers of
  * 16- and 32-bit code. Expected values are by the manuals.
  */
-#include "../../kmod/decode.h"
+#include "../../kmod/io/decode.h"
 #include "../lib/tap.h"
 
 enum { ES, CS, SS, DS, FS, GS };

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The ground: the structures that everybody works on (by the headers below), and what everybody does with
+ * them. Nothing here calls anything but the kernel and the vendor's hooks.
+ */
+#ifndef LODGE_CORE_H
+#define LODGE_CORE_H
+
+#include "core/exit.h"
+#include "core/ops.h"
+#include "core/parts.h"
+#include "core/state.h"
+#include "core/vcpu.h"
+#include "core/vm.h"
+
+typedef int lodge_vm_ioctl(struct lodge_vm *vm, void *buf, unsigned long arg);
+typedef int lodge_vcpu_ioctl(struct lodge_vcpu *v, void *buf, unsigned long arg);
+
+/* kick.c: what others ask of a vCPU or of a whole VM */
+void lodge_request(struct lodge_vcpu *v, enum lodge_request r);	/* set, then kick */
+void lodge_kick(struct lodge_vcpu *v);			/* out of the window, or awake */
+void lodge_kick_all_sync(struct lodge_vm *vm);		/* returns when no vCPU is in a window it had entered before; may sleep */
+void lodge_vm_sync(struct lodge_vm *vm);		/* wait for SRCU readers and open windows; may sleep */
+void lodge_vm_kill(struct lodge_vm *vm, const char *why);	/* impossible condition; any context */
+struct lodge_vcpu *lodge_vcpu_by_id(struct lodge_vm *vm, u32 id);
+
+/* exception.c: what is raised in the guest */
+struct lodge_event lodge_exception_event(u8 vector, bool has_error, u32 error);	/* as userspace injects it */
+void lodge_queue_exception(struct lodge_vcpu *v, u8 vector);
+void lodge_queue_exception_error(struct lodge_vcpu *v, u8 vector, u32 error);
+void lodge_queue_pf(struct lodge_vcpu *v, u64 gva, u32 error);
+void lodge_queue_walk_fault(struct lodge_vcpu *v, const struct lodge_walk_fault *f);
+void lodge_queue_nmi(struct lodge_vcpu *v);	/* any context */
+void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e);	/* a delivery that was intercepted */
+
+/* insn.c: at the instruction that exited */
+int lodge_code_bits(struct lodge_vcpu *v);	/* 16, 32 or 64: the size of the code at CS:RIP */
+void lodge_end_of_insn(struct lodge_vcpu *v);
+
+/* The instruction is done: RIP moves on, an interrupt shadow ends, TF raises the #DB that the hardware would. */
+static inline void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
+{
+	lodge_need(v, LG_RIP | LG_RFLAGS | LG_SHADOW);
+	v->st.rip = next_rip;
+	v->dirty |= LG_RIP;
+	if (unlikely(v->st.int_shadow || v->st.rflags & X86_EFLAGS_TF))
+		lodge_end_of_insn(v);
+}
+
+/* ioctl.c: what ioctl tables hold. One row: one copy in, one call, one copy out. */
+struct lodge_ioctl {
+	u32 cmd;
+	u16 flags;
+#define IOC_VAL		BIT(0)		/* the argument is a value: buf is NULL */
+#define IOC_TAIL	BIT(1)		/* arg is passed on: the function copies a variable tail itself */
+	u16 in;		/* bytes to copy in where the command's number tells it wrong; then nothing goes out */
+	union {
+		lodge_vm_ioctl *vm;
+		lodge_vcpu_ioctl *vcpu;
+	} fn;
+};
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, bool vcpu);
+#endif

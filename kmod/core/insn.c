@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * At the instruction that exited, without a look at its bytes: what code it is in, and what its end brings.
+ *
+ * vcpu->mutex held, in the window or not. No locks.
+ */
+#include <linux/percpu.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
+#include <asm/trapnr.h>
+
+#include "core/core.h"
+
+/**
+ * lodge_code_bits - 16, 32 or 64: the size of the code at CS:RIP
+ * @v: the vCPU
+ */
+int lodge_code_bits(struct lodge_vcpu *v)
+{
+	lodge_need(v, LG_CS | LG_CR | LG_RFLAGS);
+	if (v->st.efer & EFER_LMA && v->st.seg[SEG_CS].l)
+		return 64;
+	if (!(v->st.cr0 & X86_CR0_PE) || v->st.rflags & X86_EFLAGS_VM)
+		return 16;
+	return v->st.seg[SEG_CS].db ? 32 : 16;
+}
+
+/**
+ * lodge_end_of_insn - the rest of lodge_advance_rip(), where there is an interrupt shadow or TF
+ * @v: the vCPU
+ */
+void lodge_end_of_insn(struct lodge_vcpu *v)
+{
+	if (v->st.int_shadow) {
+		v->st.int_shadow = 0;
+		v->dirty |= LG_SHADOW;
+		lodge_set_request(v, REQ_EVENT);
+	}
+	if (v->st.rflags & X86_EFLAGS_TF) {
+		if (v->debug.control & KVM_GUESTDBG_SINGLESTEP) {
+			lodge_set_request(v, REQ_STEPPED);
+			return;
+		}
+		v->pending_payload = DR_STEP;
+		lodge_queue_exception(v, X86_TRAP_DB);
+	}
+}

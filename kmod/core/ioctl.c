@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The one function that runs a row of an ioctl table, for VMs and vCPUs.
+ *
+ * A row names the command (its size is in the number), and what calls it. The argument is copied
+ * in once, the function sees only the copy, and the copy goes back out: nothing in userspace is read twice.
+ *
+ * No locks.
+ */
+#include <linux/ioctl.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "core/core.h"
+
+#define ON_STACK 128
+
+/**
+ * lodge_ioctl_table - run one row: copy in, call, copy out
+ * @row: the row
+ * @obj: struct lodge_vm or lodge_vcpu
+ * @arg: the ioctl's argument
+ * @vcpu: which of the two
+ *
+ * Return: what the row's function returns, -EFAULT or -ENOMEM.
+ */
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, bool vcpu)
+{
+	u8 small[ON_STACK] __aligned(8);
+	void *buf = small;
+	u32 size = row->in ? row->in : row->flags & IOC_VAL ? 0 : _IOC_SIZE(row->cmd);
+	u32 dir = row->in ? _IOC_WRITE : _IOC_DIR(row->cmd);
+	long ret;
+
+	if (size > ON_STACK) {
+		buf = kvzalloc(size, GFP_KERNEL_ACCOUNT);
+		if (!buf)
+			return -ENOMEM;
+	} else {
+		memset(small, 0, size);
+	}
+	ret = -EFAULT;
+	if (size && dir & _IOC_WRITE && copy_from_user(buf, (void __user *)arg, size))
+		goto out;
+	ret = vcpu ? row->fn.vcpu(obj, buf, arg) : row->fn.vm(obj, buf, arg);
+	if (ret >= 0 && size && dir & _IOC_READ && !(row->flags & IOC_TAIL) &&
+	    copy_to_user((void __user *)arg, buf, size))
+		ret = -EFAULT;
+out:
+	if (buf != small)
+		kvfree(buf);
+	return ret;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* struct lodge_vm; the tags are vcpu.h's. */
+#ifndef LODGE_CORE_VM_H
+#define LODGE_CORE_VM_H
+
+#include <linux/bitmap.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/nospec.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+
+#include "core/parts.h"
+
+#define LODGE_MAX_VCPUS		255	/* xAPIC ids 0..254; 255 is the broadcast */
+
+struct lodge_vcpu;
+struct lodge_memslots;
+struct lodge_bus;
+struct lodge_ioapic;
+struct lodge_pic;
+struct lodge_pit;
+struct lodge_routes;
+
+struct lodge_vm {
+	struct kref kref;		/* [a] the VM fd and each vCPU fd hold one */
+	struct mm_struct *mm;		/* [c] mmgrab'ed: the creator's; others get EIO */
+	struct mutex slots_lock;
+	struct srcu_struct srcu;
+	struct lodge_memslots __rcu *slots;	/* [r] */
+	u32 dirty_log_manual;		/* [s] KVM_DIRTY_LOG_*, of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+	struct lodge_npt npt;
+	struct mmu_notifier notifier;	/* [c] */
+	struct lodge_bus __rcu *bus[2];	/* [r] BUS_PIO, BUS_MMIO */
+
+	struct lodge_vcpu *vcpus[LODGE_MAX_VCPUS];	/* [s] written; published by nvcpus */
+	int nvcpus;			/* [s] written with release, read with acquire */
+
+	enum { IRQCHIP_NONE, IRQCHIP_FULL, IRQCHIP_SPLIT } irqchip;	/* [s] before the first vCPU */
+	u32 split_pins;			/* [s] IOAPIC pins that userspace emulates */
+	struct lodge_pic *pic;		/* [s] */
+	struct lodge_ioapic *ioapic;	/* [s] */
+	struct lodge_pit *pit;		/* [s] */
+	struct lodge_routes __rcu *routes;	/* [r] */
+	struct list_head irqfds;	/* [i] eventfd.c */
+	spinlock_t irqfds_lock;
+	struct list_head ioeventfds;	/* [s] */
+	/*
+	 * [a] Vectors whose EOI somebody beside the LAPIC has to hear of: the IOAPIC, or userspace where it has
+	 * that. It is a set for all of the VM, made from the pins' entries and the routes: not the trigger mode
+	 * of what a LAPIC has in service (that is its TMR), and an edge may share a vector with a level.
+	 */
+	DECLARE_BITMAP(told_eois, 256);
+	atomic_t resample_irqfds;	/* [a] how many of irqfds want to hear of EOIs */
+	atomic_t apic_odd;		/* [a] LAPICs whose xAPIC id is not their vCPU's id */
+
+	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
+	bool dead;			/* [a] an impossible condition: every ioctl answers EIO */
+	raw_spinlock_t clock_lock;
+	u32 clock_mul;			/* [c] the TSC's frequency, as pvclock wants it */
+	s8 clock_shift;
+	bool tsc_set;			/* [clock_lock] userspace has set a TSC */
+	u64 clock_base_tsc, clock_base_ns;	/* [clock_lock] one pair for all vCPUs: stable bit */
+	u64 tsc_last_offset;		/* [clock_lock] of the last TSC that was set */
+	u32 tsc_khz;			/* [c] */
+	struct lodge_vm_stat stat;
+	struct page *coalesced_page;	/* [c] */
+	raw_spinlock_t ring_lock;	/* the ring in it */
+	bool pit_reinject;
+};
+
+static inline struct lodge_vcpu *lodge_vcpu_get(struct lodge_vm *vm, int i)
+{
+	return vm->vcpus[array_index_nospec(i, LODGE_MAX_VCPUS)];
+}
+
+static inline int lodge_nvcpus(struct lodge_vm *vm)
+{
+	/* Pairs with the store in vcpu.c: a vCPU that counts is complete. */
+	return smp_load_acquire(&vm->nvcpus);
+}
+
+#define lodge_for_each_vcpu(i, v, vm) \
+	for ((i) = 0; (i) < lodge_nvcpus(vm) && ((v) = lodge_vcpu_get(vm, i), 1); (i)++)
+#endif

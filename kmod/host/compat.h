@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Everything that depends on the kernel's version, and nothing else in the tree does. Written for
+ * the newest kernel (7.3): the old ones are back-filled here, by feature test where there is one.
+ */
+#ifndef LODGE_COMPAT_H
+#define LODGE_COMPAT_H
+
+#include <linux/version.h>
+#include <linux/kvm.h>
+#include <linux/nospec.h>
+#include <linux/types.h>
+#include <asm/asm.h>
+#include <asm/cpufeature.h>
+
+/* -- core -- */
+
+/* The kernel's own MSR accessors change names and may trace or WARN: these are ours. */
+static __always_inline u64 lodge_rdmsr(u32 msr)
+{
+	u32 lo, hi;
+
+	asm volatile("rdmsr" : "=a" (lo), "=d" (hi) : "c" (msr));
+	return lo | (u64)hi << 32;
+}
+
+static __always_inline void lodge_wrmsr(u32 msr, u64 val)
+{
+	asm volatile("wrmsr" : : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
+}
+
+/*
+ * CR4.VMXE for good, the kernel's copy of CR4 included; IRQs off. false where modules cannot reach that
+ * copy (Kbuild looks): whoever sets the bit has to clear it before interrupts come on.
+ */
+#ifdef LODGE_HAVE_CR4
+#include <asm/tlbflush.h>
+static inline bool lodge_cr4_keep_vmxe(bool on)
+{
+	if (on)
+		cr4_set_bits_irqsoff(X86_CR4_VMXE);
+	else
+		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
+	return true;
+}
+#else
+static inline bool lodge_cr4_keep_vmxe(bool on)
+{
+	return false;
+}
+#endif
+
+/* All modules, as sysfs has them; NULL where this one is built in, and so here before the first. */
+#ifdef MODULE
+#include <linux/module.h>
+#define lodge_module_set() (THIS_MODULE->mkobj.kobj.kset)
+#else
+#define lodge_module_set() NULL
+#endif
+
+/* Kernels without the slot look for themselves when they crash (Kbuild knows). */
+#ifdef LODGE_HAVE_EMERGENCY
+#include <asm/reboot.h>
+#define lodge_emergency_register(fn) cpu_emergency_register_virt_callback(fn)
+#define lodge_emergency_unregister(fn) cpu_emergency_unregister_virt_callback(fn)
+#else
+#define lodge_emergency_register(fn) ((void)(fn))
+#define lodge_emergency_unregister(fn) ((void)(fn))
+#endif
+
+/* A syscore's callbacks got an argument when it got a data pointer (Kbuild looks: stable kernels have it too). */
+#ifdef LODGE_HAVE_SYSCORE_DATA
+#define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\
+	static int name##_suspend(void *data) { return suspend_fn(); }		\
+	static void name##_resume(void *data) { resume_fn(); }			\
+	static const struct syscore_ops name##_ops = {				\
+		.suspend = name##_suspend, .resume = name##_resume,		\
+	};									\
+	static struct syscore name = { .ops = &name##_ops }
+#define lodge_syscore_register(s) register_syscore(s)
+#define lodge_syscore_unregister(s) unregister_syscore(s)
+#else
+#define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\
+	static struct syscore_ops name = { .suspend = suspend_fn, .resume = resume_fn }
+#define lodge_syscore_register(s) register_syscore_ops(s)
+#define lodge_syscore_unregister(s) unregister_syscore_ops(s)
+#endif
+
+/* Kernels without it leave CR4.MCE clear: no #MC is ever raised there. */
+#ifdef CONFIG_X86_MCE
+#include <asm/mce.h>
+#define lodge_machine_check(regs) do_machine_check(regs)
+#else
+#define lodge_machine_check(regs) ((void)(regs))
+#endif
+
+/* VMSCAPE: userspace must not run on what the guest taught the branch predictors. */
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+#define lodge_vmscape_exit() do {						\
+	if (boot_cpu_has(X86_FEATURE_IBPB_EXIT_TO_USER))			\
+		this_cpu_write(x86_ibpb_exit_to_user, true);			\
+} while (0)
+#else
+#define lodge_vmscape_exit() do { } while (0)
+#endif
+
+#ifdef X86_FEATURE_USE_IBPB
+#define LODGE_FEATURE_IBPB X86_FEATURE_USE_IBPB
+#else
+#define LODGE_FEATURE_IBPB X86_FEATURE_IBPB
+#endif
+
+/* msr.c: bugs that this kernel cannot tell are taken to be there. */
+#ifndef X86_BUG_GDS
+#define X86_BUG_GDS X86_FEATURE_ALWAYS
+#endif
+#ifndef X86_BUG_RFDS
+#define X86_BUG_RFDS X86_FEATURE_ALWAYS
+#endif
+#ifndef X86_BUG_ITS
+#define X86_BUG_ITS X86_FEATURE_ALWAYS
+#endif
+
+/* xfer.c: what the kernel does on the way into a guest. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+#define LODGE_XFER_HEADER "linux/entry-virt.h"
+#define lodge_xfer_handle(x) ((void)(x), xfer_to_guest_mode_handle_work())
+#else
+#define LODGE_XFER_HEADER "linux/entry-kvm.h"
+#define lodge_xfer_handle(x) xfer_to_guest_mode_handle_work(x)
+#endif
+
+/* smp_send_reschedule() traces since 6.4 and wants the event declared. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#include <trace/events/ipi.h>
+#define lodge_rcu_note() rcu_virt_note_context_switch()
+#else
+#define lodge_rcu_note() rcu_virt_note_context_switch(smp_processor_id())
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0)
+#define guest_timing_enter_irqoff() do {					\
+	if (vtime_accounting_enabled_this_cpu())				\
+		vtime_guest_enter(current);					\
+	else									\
+		current->flags |= PF_VCPU;					\
+} while (0)
+#define guest_timing_exit_irqoff() do {						\
+	if (vtime_accounting_enabled_this_cpu())				\
+		vtime_guest_exit(current);					\
+	else									\
+		current->flags &= ~PF_VCPU;					\
+} while (0)
+#ifdef CONFIG_CONTEXT_TRACKING
+#define guest_context_enter_irqoff() __context_tracking_enter(CONTEXT_GUEST)
+#define guest_context_exit_irqoff() __context_tracking_exit(CONTEXT_GUEST)
+#else
+#define guest_context_enter_irqoff() do { } while (0)
+#define guest_context_exit_irqoff() do { } while (0)
+#endif
+#endif
+/* kvm_run.immediate_exit: newer headers rename what the kernel must not read twice. */
+#ifdef HINT_UNSAFE_IN_KVM
+#define lodge_immediate_exit(run) READ_ONCE((run)->HINT_UNSAFE_IN_KVM(immediate_exit))
+#else
+#define lodge_immediate_exit(run) READ_ONCE((run)->immediate_exit)
+#endif
+
+#ifndef KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES
+#define KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES (1ULL << 0)
+#endif
+#ifndef KVM_CAP_USER_MEMORY2
+#define KVM_CAP_USER_MEMORY2 231
+#define KVM_SET_USER_MEMORY_REGION2 \
+	_IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+struct kvm_userspace_memory_region2 {
+	__u32 slot, flags;
+	__u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
+	__u32 guest_memfd, pad1;
+	__u64 pad2[14];
+};
+#endif
+
+#ifndef KVM_CAP_SET_GUEST_DEBUG2
+#define KVM_CAP_SET_GUEST_DEBUG2 195
+#endif
+#ifndef KVM_GUESTDBG_BLOCKIRQ
+#define KVM_GUESTDBG_BLOCKIRQ 0x00100000
+#endif
+#ifndef KVM_CAP_BINARY_STATS_FD
+#define KVM_CAP_BINARY_STATS_FD 203
+#define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
+#endif
+
+/* -- memory -- */
+
+#include <linux/mm.h>
+
+/* The mmu notifier's *_young() answers. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+#define lodge_young_t bool
+#else
+#define lodge_young_t int
+#endif
+
+/* The host frame of an address in a VM_PFNMAP mapping; mmap_lock held. 0, or an errno. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn,
+				   bool *writable)
+{
+	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
+	int ret = follow_pfnmap_start(&args);
+
+	if (ret)
+		return ret;
+	*pfn = args.pfn;
+	*writable = args.writable;
+	follow_pfnmap_end(&args);
+	return 0;
+}
+#else
+static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn,
+				   bool *writable)
+{
+	spinlock_t *ptl;
+	pte_t *pte;
+	int ret = follow_pte(vma->vm_mm, addr, &pte, &ptl);
+
+	if (ret)
+		return ret;
+	__acquire(ptl);		/* for sparse: follow_pte() does not say so */
+	*pfn = pte_pfn(*pte);
+	*writable = pte_write(*pte);
+	pte_unmap_unlock(pte, ptl);
+	return 0;
+}
+#endif
+
+/* -- irqchip -- */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define lodge_hrtimer_setup(t, fn, clock, mode) hrtimer_setup(t, fn, clock, mode)
+#else
+#define lodge_hrtimer_setup(t, fn, clock, mode) do {				\
+	hrtimer_init(t, clock, mode);						\
+	(t)->function = fn;							\
+} while (0)
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define lodge_eventfd_signal(ctx) eventfd_signal(ctx)
+#else
+#define lodge_eventfd_signal(ctx) eventfd_signal(ctx, 1)
+#endif
+
+#ifndef KVM_PIT_FLAGS_SPEAKER_DATA_ON
+#define KVM_PIT_FLAGS_SPEAKER_DATA_ON 2
+#endif
+
+/* -- state -- */
+
+/* struct kvm_clock_data as it is since 5.16: the older one has reserved words there. */
+struct lodge_clock_data {
+	__u64 clock;
+	__u32 flags;
+	__u32 pad0;
+	__u64 realtime;
+	__u64 host_tsc;
+	__u32 pad[4];
+};
+#ifndef KVM_CLOCK_REALTIME
+#define KVM_CLOCK_REALTIME (1 << 2)
+#define KVM_CLOCK_HOST_TSC (1 << 3)
+#endif
+
+#endif

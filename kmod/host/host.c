@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The host's CPUs: who has virtualization switched on where, and the registers that the hardware
+ * does not switch for us.
+ *
+ * While a VM exists Lodge owns VMX or SVM on every online CPU ("own" of docs/host-window.md): switched
+ * on by the first lodge_host_get(), off by the last lodge_host_put(), followed through CPU
+ * hotplug, suspend and reboot. If somebody else holds it on any CPU, lodge_host_get() undoes what it did
+ * and answers -EBUSY. A user task can run on a CPU after its hotplug callback, so every
+ * window asks again (lodge_host_enter).
+ *
+ * A crash must leave no CPU in VMX operation or with SVM on, for INIT would not reach it and the
+ * next kernel trips over it. Some kernels look for themselves; others call back whoever has the one
+ * slot for that. KVM takes it when its module is loaded, and what it does there is right for us as
+ * well: it looks at the CPU, not at who switched it on. So while KVM is loaded the slot is KVM's.
+ *
+ * Debug registers: DR7 goes through the VMCS or VMCB, so the guest's DR0-3 need to be in the CPU
+ * only while its DR7 arms them or it looks at them. The host's are put back when it has any armed.
+ *
+ * Locks: cpus_read_lock(), then host_mutex. The hotplug callbacks hold the hotplug lock for
+ * writing and take host_mutex below it: the same order. emergency_mutex: alone. struct
+ * lodge_host_cpu: its own CPU, IRQs off.
+ */
+#include <linux/cpu.h>
+#include <linux/cpuhotplug.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/module.h>
+#include <linux/ptrace.h>
+#include <linux/reboot.h>
+#include <linux/smp.h>
+#include <linux/syscore_ops.h>
+#include <asm/debugreg.h>
+#include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
+
+#include "host/host.h"
+
+DEFINE_PER_CPU(struct lodge_host_cpu, lodge_host_cpu);
+struct lodge_fpu_host lodge_fpu_host __ro_after_init;
+
+/* VERW's operand for the entry code: any writable data segment does (Intel SDM, MD_CLEAR). */
+const u16 lodge_verw_sel __used = __KERNEL_DS;
+
+static DEFINE_MUTEX(host_mutex);
+static int host_users;			/* [host_mutex] VMs */
+static bool host_down;			/* reboot has begun: nobody enters any more */
+static int host_hp_state;
+
+static void enable_this_cpu(void *failed)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (h->enabled)
+		return;
+	if (READ_ONCE(host_down) || lodge_ops->cpu_busy() || lodge_ops->cpu_enable()) {
+		atomic_inc(failed);
+		return;
+	}
+	h->last_uid = 0;
+	h->enabled = true;
+}
+
+static void disable_this_cpu(void *unused)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (h->enabled)
+		lodge_ops->cpu_disable();
+	h->enabled = false;
+}
+
+/* -- the slot for emergencies -- */
+
+static DEFINE_MUTEX(emergency_mutex);
+static enum { SLOT_FREE, SLOT_OURS, SLOT_RIVALS } emergency_slot;	/* [emergency_mutex] */
+
+static void emergency(void)
+{
+	lodge_ops->cpu_emergency();
+}
+
+static bool rival_loaded(void)
+{
+	struct kset *modules = lodge_module_set();
+	struct kobject *k = modules ? kset_find_obj(modules, lodge_ops->rival) : NULL;
+
+	kobject_put(k);
+	return k;
+}
+
+static void emergency_claim(void)
+{
+	mutex_lock(&emergency_mutex);
+	if (emergency_slot == SLOT_FREE) {
+		emergency_slot = rival_loaded() ? SLOT_RIVALS : SLOT_OURS;
+		if (emergency_slot == SLOT_OURS)
+			lodge_emergency_register(emergency);
+	}
+	mutex_unlock(&emergency_mutex);
+}
+
+/* KVM comes: before its init; it has gone, or failed to come: after it has cleaned up. */
+static int module_event(struct notifier_block *nb, unsigned long state, void *data)
+{
+	if (strcmp(((struct module *)data)->name, lodge_ops->rival))
+		return NOTIFY_DONE;
+	mutex_lock(&emergency_mutex);
+	if (state == MODULE_STATE_COMING) {
+		if (emergency_slot == SLOT_OURS)
+			lodge_emergency_unregister(emergency);
+		emergency_slot = SLOT_RIVALS;
+	} else if (state == MODULE_STATE_GOING) {
+		lodge_emergency_register(emergency);
+		emergency_slot = SLOT_OURS;
+	}
+	mutex_unlock(&emergency_mutex);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block module_nb = { .notifier_call = module_event };
+
+/**
+ * lodge_host_get - a VM needs the hardware: switch it on everywhere if it is the first
+ *
+ * Context: may sleep; takes the hotplug lock for reading.
+ * Return: 0, or -EBUSY when somebody else has VMX or SVM switched on.
+ */
+int lodge_host_get(void)
+{
+	atomic_t failed = ATOMIC_INIT(0);
+	int ret = 0;
+
+	emergency_claim();
+	cpus_read_lock();
+	mutex_lock(&host_mutex);
+	if (host_users++ == 0) {
+		on_each_cpu(enable_this_cpu, &failed, 1);
+		if (atomic_read(&failed)) {
+			on_each_cpu(disable_this_cpu, NULL, 1);
+			host_users = 0;
+			ret = -EBUSY;
+		}
+	}
+	mutex_unlock(&host_mutex);
+	cpus_read_unlock();
+	if (ret)
+		pr_err_ratelimited("lodge: %s is held by another hypervisor: unload it (for KVM: modprobe -r %s) and try again\n",
+				   lodge_ops->extension, lodge_ops->rival);
+	return ret;
+}
+
+/**
+ * lodge_host_put - a VM is gone: the last one switches the hardware off
+ *
+ * Context: may sleep.
+ */
+void lodge_host_put(void)
+{
+	cpus_read_lock();
+	mutex_lock(&host_mutex);
+	if (--host_users == 0)
+		on_each_cpu(disable_this_cpu, NULL, 1);
+	mutex_unlock(&host_mutex);
+	cpus_read_unlock();
+}
+
+static int host_cpu_online(unsigned int cpu)
+{
+	atomic_t failed = ATOMIC_INIT(0);
+	unsigned long flags;
+
+	mutex_lock(&host_mutex);
+	if (host_users) {
+		local_irq_save(flags);
+		enable_this_cpu(&failed);
+		local_irq_restore(flags);
+		if (atomic_read(&failed))
+			pr_warn("lodge: CPU %u came online with virtualization in use: no guest runs there\n", cpu);
+	}
+	mutex_unlock(&host_mutex);
+	return 0;
+}
+
+static int host_cpu_offline(unsigned int cpu)
+{
+	unsigned long flags;
+
+	mutex_lock(&host_mutex);
+	local_irq_save(flags);
+	disable_this_cpu(NULL);
+	local_irq_restore(flags);
+	mutex_unlock(&host_mutex);
+	return 0;
+}
+
+/* The other CPUs go and come by hotplug; these run on the last one, with interrupts off. */
+static int host_suspend(void)
+{
+	disable_this_cpu(NULL);
+	return 0;
+}
+
+static void host_resume(void)
+{
+	atomic_t failed = ATOMIC_INIT(0);
+
+	if (host_users)
+		enable_this_cpu(&failed);
+}
+
+LODGE_SYSCORE(host_syscore, host_suspend, host_resume);
+
+/* INIT does not reach a CPU in VMX operation, and firmware dislikes SVM left on. */
+static int host_reboot(struct notifier_block *nb, unsigned long action, void *data)
+{
+	WRITE_ONCE(host_down, true);
+	on_each_cpu(disable_this_cpu, NULL, 1);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block host_reboot_nb = { .notifier_call = host_reboot };
+
+/**
+ * lodge_host_init - follow the CPUs' comings and goings; once, at load
+ *
+ * Return: 0 or an errno of the hotplug core.
+ */
+int lodge_host_init(void)
+{
+	int ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/lodge:online", host_cpu_online,
+				    host_cpu_offline);
+
+	if (ret < 0)
+		return ret;
+	host_hp_state = ret;
+	lodge_syscore_register(&host_syscore);
+	register_reboot_notifier(&host_reboot_nb);
+	register_module_notifier(&module_nb);
+	return 0;
+}
+
+/** lodge_host_exit - undo lodge_host_init(); at unload, no VM exists */
+void lodge_host_exit(void)
+{
+	unregister_module_notifier(&module_nb);
+	if (emergency_slot == SLOT_OURS)
+		lodge_emergency_unregister(emergency);
+	unregister_reboot_notifier(&host_reboot_nb);
+	lodge_syscore_unregister(&host_syscore);
+	cpuhp_remove_state(host_hp_state);
+}
+
+/**
+ * lodge_host_switch - another vCPU than the last one runs here now
+ * @v: the vCPU; IRQs off
+ *
+ * It gets a clean branch predictor: the two may be of different security domains.
+ */
+void lodge_host_switch(struct lodge_vcpu *v)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (boot_cpu_has(LODGE_FEATURE_IBPB) && h->last_uid)
+		lodge_wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+	h->last_uid = v->uid;
+}
+
+/**
+ * lodge_dr_touch - the guest accesses DR0-3: give it its own for the rest of the window
+ * @v: the vCPU; window
+ */
+void lodge_dr_touch(struct lodge_vcpu *v)
+{
+	if (v->dr_live)
+		return;
+	set_debugreg(v->st.dr[0], 0);
+	set_debugreg(v->st.dr[1], 1);
+	set_debugreg(v->st.dr[2], 2);
+	set_debugreg(v->st.dr[3], 3);
+	v->dr_live = true;
+}
+
+/** lodge_dr_save_host - the host has breakpoints armed: put its debug registers aside; window */
+void lodge_dr_save_host(void)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	get_debugreg(h->dr[0], 0);
+	get_debugreg(h->dr[1], 1);
+	get_debugreg(h->dr[2], 2);
+	get_debugreg(h->dr[3], 3);
+	get_debugreg(h->dr6, 6);
+	get_debugreg(h->dr7, 7);
+	set_debugreg(0UL, 7);
+	h->dr_saved = true;
+}
+
+#define dr_out(to, n) do {		\
+	unsigned long __dr;		\
+	get_debugreg(__dr, n);		\
+	(to) = __dr;			\
+	set_debugreg(0UL, n);		\
+} while (0)
+
+/**
+ * lodge_dr_restore - the guest's DR0-3 out, the host's debug registers back
+ * @v: the vCPU; window
+ */
+void lodge_dr_restore(struct lodge_vcpu *v)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (v->dr_live) {
+		dr_out(v->st.dr[0], 0);
+		dr_out(v->st.dr[1], 1);
+		dr_out(v->st.dr[2], 2);
+		dr_out(v->st.dr[3], 3);
+		v->dr_live = false;
+	}
+	if (h->dr_saved) {
+		set_debugreg(h->dr[0], 0);
+		set_debugreg(h->dr[1], 1);
+		set_debugreg(h->dr[2], 2);
+		set_debugreg(h->dr[3], 3);
+		set_debugreg(h->dr6, 6);
+		set_debugreg(h->dr7, 7);
+		h->dr_saved = false;
+	}
+}
+
+/**
+ * lodge_host_machine_check - hand a machine check that hit the guest to the host's handler
+ *
+ * Context: IRQs off, once per intercepted #MC.
+ */
+void lodge_host_machine_check(void)
+{
+	struct pt_regs regs = {
+		.cs = 3,	/* came from user mode: the handler may kill the task, not the host */
+		.flags = X86_EFLAGS_IF,
+	};
+
+	lodge_machine_check(&regs);
+}
+
+/** lodge_host_spec_ctrl - SPEC_CTRL as the host wants it on this CPU; IRQs off */
+u64 lodge_host_spec_ctrl(void)
+{
+	return this_cpu_read(x86_spec_ctrl_current);
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The host: its CPUs, its kernel's work on the way into a guest, its page tables. */
+#ifndef LODGE_HOST_H
+#define LODGE_HOST_H
+
+#include <linux/context_tracking_state.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/percpu.h>
+#include <asm/debugreg.h>
+#include <asm/special_insns.h>
+
+#include "core/core.h"
+#include "host/compat.h"
+
+struct lodge_cpuid_regs {
+	u32 eax, ebx, ecx, edx;
+};
+
+static inline struct lodge_cpuid_regs lodge_host_cpuid(u32 leaf, u32 subleaf)
+{
+	struct lodge_cpuid_regs r = { .eax = leaf, .ecx = subleaf };
+
+	asm volatile("cpuid" : "+a" (r.eax), "=b" (r.ebx), "+c" (r.ecx), "=d" (r.edx));
+	return r;
+}
+
+/* One per CPU, touched on it with IRQs off. */
+struct lodge_host_cpu {
+	bool enabled;		/* virtualization is on, and on by us */
+	bool dr_saved;		/* the host had breakpoints: dr[] has to go back */
+	u64 last_uid;		/* the vCPU that ran here last */
+	unsigned long dr[4], dr6, dr7;
+};
+DECLARE_PER_CPU(struct lodge_host_cpu, lodge_host_cpu);
+
+/* host.c: virtualization on and off */
+int lodge_host_init(void);
+void lodge_host_exit(void);
+int lodge_host_get(void);		/* first VM: switch virtualization on everywhere; -EBUSY */
+void lodge_host_put(void);
+void lodge_host_switch(struct lodge_vcpu *v);
+
+/*
+ * Begin using this CPU's virtualization; IRQs off until lodge_host_leave(). 0; -EAGAIN when
+ * lodge_ops->prepare() has to be called first; -EBUSY when it is off here (hotplug, reboot) or somebody
+ * else's. A user task can run on a CPU after its hotplug callback: every window asks.
+ */
+static inline int lodge_host_enter(struct lodge_vcpu *v)
+{
+	int ret = 0;
+
+	if (unlikely(!this_cpu_read(lodge_host_cpu.enabled)))
+		return -EBUSY;
+	if (lodge_ops->hold)
+		ret = lodge_ops->hold(v);
+	if (unlikely(this_cpu_read(lodge_host_cpu.last_uid) != v->uid) && !ret)
+		lodge_host_switch(v);
+	return ret;
+}
+
+static inline void lodge_host_leave(struct lodge_vcpu *v)
+{
+	if (lodge_ops->release)
+		lodge_ops->release(v);
+	lodge_vmscape_exit();
+}
+
+/* host.c: registers that the hardware does not switch for us */
+void lodge_dr_save_host(void);
+void lodge_dr_touch(struct lodge_vcpu *v);
+void lodge_dr_restore(struct lodge_vcpu *v);
+void lodge_host_machine_check(void);
+u64 lodge_host_spec_ctrl(void);
+extern const u16 lodge_verw_sel;
+
+/*
+ * A window begins: put the host's debug registers aside, load the guest's if its DR7 arms them. True: DR0-3
+ * are the guest's now.
+ */
+static inline bool lodge_dr_enter(struct lodge_vcpu *v, u64 guest_dr7)
+{
+	if (unlikely(hw_breakpoint_active()))
+		lodge_dr_save_host();
+	if (unlikely(guest_dr7 & 0xff))
+		lodge_dr_touch(v);
+	return v->dr_live;
+}
+
+/* It ends: the guest's out, with what the hardware left in DR6, and the host's back. */
+static inline void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6)
+{
+	if (unlikely(guest_dr6 != DR6_RESERVED))
+		set_debugreg((unsigned long)DR6_RESERVED, 6);
+	if (unlikely(v->dr_live || this_cpu_read(lodge_host_cpu.dr_saved)))
+		lodge_dr_restore(v);
+}
+
+/* What the kernel runs with; cpu/fpu.c, which switches both, finds it out at load. */
+struct lodge_fpu_host {
+	u64 xcr0;		/* 0: no XSAVE */
+	bool pkru;		/* PKRU is there, and a guest may have it */
+};
+extern struct lodge_fpu_host lodge_fpu_host;
+
+static inline u64 lodge_xgetbv(void)
+{
+	u32 lo, hi;
+
+	asm volatile("xgetbv" : "=a" (lo), "=d" (hi) : "c" (0));
+	return lo | (u64)hi << 32;
+}
+
+static inline void lodge_xsetbv(u64 val)
+{
+	asm volatile("xsetbv" : : "c" (0), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
+}
+
+/* The guest's PKRU; in or outside the window. */
+static inline u32 lodge_guest_pkru(const struct lodge_vcpu *v)
+{
+	return v->mode == MODE_WINDOW && lodge_fpu_host.pkru ? rdpkru() : v->fpu.pkru;
+}
+
+/* lookup.c: what the host's own page tables say */
+struct lodge_host_page {
+	u64 pfn;
+	u8 level;		/* 1 to 3: of the entry that maps it */
+	bool writable;
+};
+bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write, struct lodge_host_page *p);
+
+/* xfer.c: signals, rescheduling and other work before entry, through the kernel's own helper */
+int lodge_xfer_work(void);			/* 0 or -EINTR */
+void lodge_guest_timing_enter(void);		/* IRQs off, once a window */
+void lodge_guest_timing_exit(void);
+void lodge_rcu_quiet(void);			/* IRQs off, after a host interrupt */
+void lodge_ct_enter(void);
+void lodge_ct_exit(void);
+
+static __always_inline void lodge_context_enter(void)
+{
+	if (unlikely(context_tracking_enabled_this_cpu()))
+		lodge_ct_enter();
+}
+
+static __always_inline void lodge_context_exit(void)
+{
+	if (unlikely(context_tracking_enabled_this_cpu()))
+		lodge_ct_exit();
+}
+#endif

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Second-level faults: from a guest frame to a host frame, by the VMM's own mapping.
+ *
+ * Fast, in the window: the slot comes from the vCPU's cache, the page from the host's page tables
+ * themselves, table pages from the vCPU's stock; nothing sleeps. Slow: the host takes the fault
+ * first, as if the VMM had touched the page. What then is still not found the fast way goes
+ * through get_user_pages_unlocked(), which knows why, or is a device mapping, which has no struct
+ * page.
+ *
+ * No reference to the page is kept: the mmu notifier tells when it goes. The race with it: the
+ * notifier's sequence is read before the page is looked up, and compared again under npt->lock
+ * right before the entry is written (lodge_notify_stale). An invalidation under way over that
+ * address, or one that has ended since, makes the vCPU run again and fault anew.
+ *
+ * Pages mapped writable are marked dirty now, so swap and write-back know of them. A write to a
+ * slot with a dirty log sets the page's bit in the same step that makes it writable; where the
+ * hardware keeps a log the page may be writable before, but not dirty.
+ *
+ * Called by the vCPU's thread. Locks: npt->lock around the install.
+ */
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/sched/signal.h>
+
+#include "host/host.h"
+#include "mem/mem.h"
+
+struct fault {
+	gfn_t gfn;
+	unsigned long hva;
+	struct lodge_memslot *slot;
+	bool write;
+	bool may_write;		/* the slot allows it, and no log wants to hear of it first */
+	bool writable;		/* the host page is */
+	bool uncached;
+	bool held;		/* a reference to the page is ours */
+	u8 level;		/* 1 to 3: how large the host maps it, and the processor could */
+	kvm_pfn_t pfn;
+	struct page *page;	/* NULL: a device's memory */
+	unsigned long seq;
+};
+
+static int begin(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
+{
+	f->gfn = gpa >> PAGE_SHIFT;
+	f->slot = lodge_vcpu_slot(v, f->gfn);
+	f->write = access & ACC_WRITE;
+	f->uncached = false;
+	f->held = false;
+	if (!f->slot || (f->write && f->slot->flags & KVM_MEM_READONLY))
+		return MAP_MMIO;
+	f->hva = f->slot->hva + ((f->gfn - f->slot->base_gfn) << PAGE_SHIFT);
+	f->may_write = f->write || (!(f->slot->flags & KVM_MEM_READONLY) &&
+				    (!f->slot->dirty || lodge_ops->pte_ops->log));
+	f->seq = READ_ONCE(v->vm->npt.notify_seq);
+	smp_rmb();	/* the sequence before the host's page tables */
+	return MAP_DONE;
+}
+
+/*
+ * The page, if the host has it mapped; IRQs off. An anonymous one needs no reference: when the
+ * sequence still holds, under npt->lock, it is still mapped. Of other pages some are not for the
+ * kernel's eyes (memfd_secret): the kernel knows which.
+ */
+static bool find_page(struct mm_struct *mm, struct fault *f)
+{
+	struct lodge_host_page host;
+	struct page *p;
+
+	if (!lodge_host_lookup(mm, f->hva, f->write, &host))
+		return false;
+	f->pfn = host.pfn;
+	f->writable = f->may_write && host.writable;
+	f->level = min_t(int, host.level, lodge_ops->pte_ops->top_leaf);
+	f->page = pfn_to_page(f->pfn);
+	if (likely(PageAnon(f->page)))
+		return true;
+	if (get_user_pages_fast_only(f->hva, 1, f->writable ? FOLL_WRITE : 0, &p) != 1)
+		return false;
+	f->held = p == f->page;
+	if (!f->held)
+		put_page(p);
+	return f->held;
+}
+
+/* The slot's limits for a large leaf; with a dirty log pages are mapped one by one. */
+static bool large_fits(const struct fault *f, int level)
+{
+	const struct lodge_memslot *s = f->slot;
+	gfn_t size = 1ULL << (level - 1) * 9, first = f->gfn & -size;
+
+	return lodge_npt_huge && !s->dirty && !((f->gfn ^ f->hva >> PAGE_SHIFT) & (size - 1)) &&
+	       first >= s->base_gfn && first + size <= s->base_gfn + s->npages;
+}
+
+/* Under the lock: still true? Then write it, and drop the page. */
+static int install(struct lodge_vcpu *v, struct fault *f)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	u64 bits = (f->uncached ? ops->leaf_uc : ops->leaf) | (f->writable ? ops->write : 0);
+	unsigned long size, start, flags;
+	int level = f->level;
+	struct lodge_npt *npt = &v->vm->npt;
+	bool done = true;
+
+	if (f->write || !f->slot->dirty)
+		bits |= ops->log;
+	while (level > 1 && !large_fits(f, level))
+		level--;
+	size = PAGE_SIZE << (level - 1) * 9;
+	start = f->hva & -size;
+	raw_spin_lock_irqsave(&npt->lock, flags);
+	if (likely(!lodge_notify_stale(npt, f->seq, start, start + size))) {
+		if (f->write)
+			lodge_mark_dirty(f->slot, f->gfn);
+		/* What is mapped writable counts as dirty: nobody looks at the guest's bits later. */
+		if (f->writable && f->page && !PageDirty(f->page) && !PageReserved(f->page))
+			SetPageDirty(f->page);
+		done = lodge_npt_install(v, f->gfn, f->pfn, level, bits);
+	}	/* else: run again, fault again */
+	raw_spin_unlock_irqrestore(&npt->lock, flags);
+	if (f->held)
+		put_page(f->page);
+	return done ? MAP_DONE : MAP_RETRY;
+}
+
+/**
+ * lodge_npt_fault_fast - try to map without leaving the window
+ * @v: the vCPU; window
+ * @gpa: the address that faulted
+ * @access: ACC_*
+ *
+ * Return: MAP_DONE, MAP_MMIO or MAP_RETRY (take the slow path).
+ */
+int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access)
+{
+	struct fault f;
+	int ret;
+
+	ret = begin(v, &f, gpa, access);
+	if (ret != MAP_DONE)
+		return ret;
+	return find_page(v->vm->mm, &f) ? install(v, &f) : MAP_RETRY;
+}
+
+/* A mapping without struct page (a device's memory): by the host's page tables. */
+static int pfn_mapping(struct lodge_vcpu *v, struct fault *f)
+{
+	struct mm_struct *mm = v->vm->mm;
+	struct vm_area_struct *vma;
+	bool unlocked = false;
+	int ret = -EFAULT;
+
+	mmap_read_lock(mm);
+	vma = find_vma(mm, f->hva);
+	if (!vma || vma->vm_start > f->hva || !(vma->vm_flags & (VM_IO | VM_PFNMAP)) ||
+	    !(vma->vm_flags & (f->write ? VM_WRITE : VM_READ)))
+		goto out;
+	ret = lodge_follow_pfn(vma, f->hva, &f->pfn, &f->writable);
+	if (ret || (f->write && !f->writable)) {
+		ret = fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
+		if (unlocked)
+			ret = ret ?: -EAGAIN;
+		else if (!ret)
+			ret = lodge_follow_pfn(vma, f->hva, &f->pfn, &f->writable);
+	}
+	if (!ret && f->write && !f->writable)
+		ret = -EFAULT;
+	f->writable &= f->may_write;
+	f->uncached = !page_is_ram(f->pfn);
+	f->page = NULL;
+	f->level = 1;
+out:
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/* Fault the page in. 0, -EFAULT, -EHWPOISON, -EINTR. */
+static int page_slow(struct mm_struct *mm, struct fault *f)
+{
+	bool unlocked = false, found = false;
+	long n;
+
+	mmap_read_lock(mm);
+	n = fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
+	mmap_read_unlock(mm);
+	if (!n) {
+		local_irq_disable();
+		found = find_page(mm, f);
+		local_irq_enable();
+	}
+	if (found)
+		return 0;
+	n = get_user_pages_unlocked(f->hva, 1, &f->page,
+				    FOLL_HWPOISON | (f->write ? FOLL_WRITE : 0));
+	if (n != 1)
+		return n < 0 ? n : -EFAULT;
+	f->held = true;
+	f->writable = f->write;
+	f->level = 1;
+	f->pfn = page_to_pfn(f->page);
+	return 0;
+}
+
+static void poisoned(unsigned long hva)
+{
+	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)hva, PAGE_SHIFT, current);
+}
+
+/**
+ * lodge_npt_fault - map, sleeping where that is needed
+ * @v: the vCPU, vm->srcu held
+ * @gpa: the address that faulted
+ * @access: ACC_*
+ *
+ * Return: MAP_DONE, MAP_MMIO, -EFAULT (nothing mapped there, or not for this access), -EINTR
+ * (a signal came first), -ENOMEM.
+ */
+int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
+{
+	struct fault f;
+	int ret;
+
+	if (v->stock.n < LODGE_STOCK_LOW && lodge_npt_stock_fill(v))
+		return -ENOMEM;
+	ret = begin(v, &f, gpa, access);
+	if (ret != MAP_DONE)
+		return ret;
+	ret = page_slow(v->vm->mm, &f);
+	if (ret == -EHWPOISON) {
+		poisoned(f.hva);
+		return MAP_DONE;	/* the signal is seen before the next entry */
+	}
+	if (ret == -EFAULT)
+		ret = pfn_mapping(v, &f);
+	if (ret == -EAGAIN)
+		return MAP_DONE;
+	if (ret)
+		return ret == -EINTR || ret == -ERESTARTSYS ? -EINTR : -EFAULT;
+	install(v, &f);
+	return MAP_DONE;
+}

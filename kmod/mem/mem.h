@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Guest memory: slots (memslot.c), second-level tables (npt.c, fault.c), what the host does to them
+ * (notifier.c), walks of the guest's own page tables and access to guest memory by address (gwalk.c).
+ *
+ * A slot table is immutable once published in vm->slots (SRCU). A second-level table changes under
+ * npt->lock (a raw spinlock, IRQs off: it is taken in the window); lockless readers with IRQs off
+ * are safe because a table page is freed only after lodge_npt_flush() saw every window end.
+ */
+#ifndef LODGE_MEM_H
+#define LODGE_MEM_H
+
+#include <linux/kvm_types.h>
+#include <linux/list.h>
+
+#include "core/core.h"
+
+#define LODGE_MAX_SLOTS		32764		/* user slots; as KVM's */
+#define LODGE_DIRTY_LOG_MANUAL	(u64)(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+
+struct lodge_memslot {
+	gfn_t base_gfn;
+	unsigned long npages;
+	unsigned long hva;
+	u32 flags;				/* KVM_MEM_* */
+	u16 id;
+	bool invalid;				/* going or moving: not to be mapped any more */
+	unsigned long *dirty;			/* KVM_MEM_LOG_DIRTY_PAGES: one bit a page, set atomically */
+};
+
+struct lodge_memslots {
+	u64 generation;
+	int n;
+	struct lodge_memslot *by_gfn[];		/* sorted, disjoint */
+};
+
+/* The width of the addresses that the tables can translate. */
+static inline unsigned int lodge_npt_gpa_bits(const struct lodge_npt *npt)
+{
+	return 12 + 9 * npt->levels;
+}
+
+/* What resolving a gpa came to. Negative: an errno for KVM_RUN (-EFAULT). */
+enum lodge_map {
+	MAP_DONE,		/* mapped (or somebody else did): run again */
+	MAP_MMIO,		/* no slot, or a write to a read-only one: emulate */
+	MAP_RETRY,		/* in the window only: take the slow path */
+};
+
+/* memslot.c */
+lodge_vm_ioctl lodge_ioc_set_region, lodge_ioc_set_region2;
+lodge_vm_ioctl lodge_ioc_get_dirty_log, lodge_ioc_clear_dirty_log;
+int lodge_slots_init(struct lodge_vm *vm);
+void lodge_slots_free(struct lodge_vm *vm);
+/* srcu held, or in the window */
+struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn);
+void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);	/* any context */
+void lodge_log_written(struct lodge_vcpu *v, gfn_t gfn);
+
+/* npt.c */
+int lodge_npt_init(struct lodge_vm *vm);
+void lodge_npt_free(struct lodge_vm *vm);
+int lodge_npt_stock_fill(struct lodge_vcpu *v);		/* may sleep; -ENOMEM */
+void lodge_npt_stock_drain(struct lodge_vcpu *v);
+bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits);
+bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead);
+void lodge_npt_free_dead(struct list_head *dead);
+void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* both, and a flush */
+void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end);
+void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush */
+bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear);
+void lodge_npt_flush(struct lodge_vm *vm);		/* bump gen, wait for windows to end */
+void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa);
+void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa);	/* IRQs off */
+
+/* fault.c: enum lodge_map or an errno; the first may sleep, the second is for the window */
+int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);
+int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);
+
+/* notifier.c */
+bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start,
+			unsigned long end);
+int lodge_notifier_init(struct lodge_vm *vm);		/* takes mmap_lock */
+void lodge_notifier_exit(struct lodge_vm *vm);
+
+/*
+ * gwalk.c: addresses are linear, srcu is held. "atomic": in the window, and may answer -EAGAIN.
+ * Walks return 0, 1 (the guest's fault, in *f), -EFAULT (no memory there).
+ */
+int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len);
+int lodge_write_gpa(struct lodge_vcpu *v, gpa_t gpa, const void *buf, int len);
+int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa,
+		     struct lodge_walk_fault *f, bool atomic);
+int lodge_read_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access,
+		   struct lodge_walk_fault *f);
+int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32 access,
+		    struct lodge_walk_fault *f);
+/* In the window: LODGE_MAX_INSN bytes of code, or NULL: lodge_fetch() has to find them. */
+const u8 *lodge_code(struct lodge_vcpu *v, u64 lin, u64 cr0, u64 cr3, u64 cr4, u64 efer);
+/* Bytes at CS:RIP: how many, or 0 with the guest's fault in *f, or an errno. */
+int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault *f, bool atomic);
+lodge_vcpu_ioctl lodge_ioc_translate;
+
+/* tlb_check.c */
+#ifdef CONFIG_LODGE_DEBUG
+void lodge_tlb_cleared(struct lodge_npt *npt);
+u64 lodge_tlb_number(struct lodge_npt *npt);
+void lodge_tlb_settled(struct lodge_npt *npt, u64 number);
+void lodge_tlb_flushed(struct lodge_vcpu *v);
+void lodge_tlb_enter(struct lodge_vcpu *v);
+int lodge_tlb_create(struct lodge_vcpu *v);
+void lodge_tlb_destroy(struct lodge_vcpu *v);
+#else
+static inline void lodge_tlb_cleared(struct lodge_npt *npt) { }
+static inline u64 lodge_tlb_number(struct lodge_npt *npt) { return 0; }
+static inline void lodge_tlb_settled(struct lodge_npt *npt, u64 number) { }
+static inline void lodge_tlb_flushed(struct lodge_vcpu *v) { }
+static inline void lodge_tlb_enter(struct lodge_vcpu *v) { }
+static inline int lodge_tlb_create(struct lodge_vcpu *v) { return 0; }
+static inline void lodge_tlb_destroy(struct lodge_vcpu *v) { }
+#endif
+#endif

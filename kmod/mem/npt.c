@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The second-level tables: one radix tree, whatever the format of its entries (struct
+ * lodge_pte_ops: masks for EPT or NPT).
+ *
+ * Leaves are 4K, 2M or 1G. Entries change under npt->lock; the hardware and lockless readers
+ * (lodge_npt_peek, in the window) look at them any time, so each change is one 64-bit store and a
+ * table page is freed only when lodge_npt_flush() has seen every window end.
+ *
+ * Taking translations away goes in bounded steps, so that the lock is never held for long. A range
+ * that covers all of a 2M or 1G table takes the table out, with those below it: the next fault may
+ * map 2M or 1G there, which it does not where a table is. That is also how small pages become a large
+ * one: the host announces it to the mmu notifier.
+ *
+ * Locks: npt->lock (raw, IRQs off) is a leaf. Called from faults, the mmu notifier, slot changes.
+ */
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "mem/mem.h"
+
+#define ENTRIES		512
+#define STEP		1024	/* entries looked at with the lock held */
+
+static unsigned int shift(int level)
+{
+	return (level - 1) * 9;		/* of a frame number */
+}
+
+static unsigned int slot_of(gfn_t gfn, int level)
+{
+	return gfn >> shift(level) & (ENTRIES - 1);
+}
+
+static gfn_t next_at(gfn_t gfn, int level)
+{
+	return ((gfn >> shift(level)) + 1) << shift(level);
+}
+
+static u64 *table(u64 pa)
+{
+	return phys_to_virt(pa & lodge_ops->pte_ops->addr);
+}
+
+static bool is_present(u64 e)
+{
+	return e & lodge_ops->pte_ops->present;
+}
+
+static bool is_leaf(u64 e, int level)
+{
+	return level == 1 || e & lodge_ops->pte_ops->large;
+}
+
+/** lodge_npt_init - the top table; 0 or -ENOMEM */
+int lodge_npt_init(struct lodge_vm *vm)
+{
+	struct page *p = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+
+	if (!p)
+		return -ENOMEM;
+	raw_spin_lock_init(&vm->npt.lock);
+	vm->npt.levels = lodge_ops->npt_levels();
+	vm->npt.root = page_to_phys(p);
+	vm->npt.gen = 1;
+	return 0;
+}
+
+static void free_table(u64 pa, int level)
+{
+	u64 *t = table(pa);
+	int i;
+
+	for (i = 0; level > 1 && i < ENTRIES; i++)
+		if (is_present(t[i]) && !is_leaf(t[i], level))
+			free_table(t[i], level - 1);
+	free_page((unsigned long)t);
+}
+
+/** lodge_npt_free - the VM goes: nobody walks the tables any more */
+void lodge_npt_free(struct lodge_vm *vm)
+{
+	free_table(vm->npt.root, vm->npt.levels);
+}
+
+/**
+ * lodge_npt_stock_fill - table pages for the faults to come
+ * @v: the vCPU; may sleep
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int lodge_npt_stock_fill(struct lodge_vcpu *v)
+{
+	struct lodge_npt_stock *s = &v->stock;
+
+	while (s->n < LODGE_STOCK) {
+		struct page *p = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+
+		if (!p)
+			return -ENOMEM;
+		s->page[s->n++] = p;
+	}
+	return 0;
+}
+
+/** lodge_npt_stock_drain - give them back */
+void lodge_npt_stock_drain(struct lodge_vcpu *v)
+{
+	while (v->stock.n)
+		__free_page(v->stock.page[--v->stock.n]);
+}
+
+/**
+ * lodge_npt_flush - no vCPU uses a translation that was taken away before
+ * @vm: the VM
+ *
+ * Context: IRQs on, npt->lock not held; does not sleep.
+ */
+void lodge_npt_flush(struct lodge_vm *vm)
+{
+	unsigned long flags;
+	u64 number;
+
+	raw_spin_lock_irqsave(&vm->npt.lock, flags);
+	number = lodge_tlb_number(&vm->npt);
+	WRITE_ONCE(vm->npt.gen, vm->npt.gen + 1);
+	vm->stat.remote_tlb_flush++;
+	raw_spin_unlock_irqrestore(&vm->npt.lock, flags);
+	lodge_kick_all_sync(vm);
+	lodge_tlb_settled(&vm->npt, number);
+}
+
+/* The entry for gfn at the lowest level that exists, its value and its level. */
+static u64 *lookup_value(const struct lodge_npt *npt, gfn_t gfn, int *level, u64 *val)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	int l = npt->levels, s = shift(l);
+	u64 at = npt->root, *e;
+
+	for (;; l--, s -= 9) {
+		e = (u64 *)phys_to_virt(at) + (gfn >> s & (ENTRIES - 1));
+		*val = READ_ONCE(*e);
+		if (!(*val & ops->present) || l == 1 || *val & ops->large)
+			break;
+		at = *val & ops->addr;
+	}
+	*level = l;
+	return e;
+}
+
+static u64 *lookup(const struct lodge_npt *npt, gfn_t gfn, int *level)
+{
+	u64 val;
+
+	return lookup_value(npt, gfn, level, &val);
+}
+
+/* The kernel's address of a byte of guest memory whose leaf has the bits. */
+static void *reach(const struct lodge_npt *npt, gpa_t gpa, u64 bits)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	u64 e, mask;
+	int level;
+
+	if (gpa >> lodge_npt_gpa_bits(npt))
+		return NULL;
+	lookup_value(npt, gpa >> PAGE_SHIFT, &level, &e);
+	if (!(e & ops->present) || (e & (ops->leaf | ops->leaf_uc | bits)) != (ops->leaf | bits))
+		return NULL;
+	mask = (PAGE_SIZE << shift(level)) - 1;
+	return phys_to_virt((e & ops->addr & ~mask) | (gpa & mask));
+}
+
+/**
+ * lodge_npt_peek - the kernel's address of guest memory that is mapped
+ * @v: the vCPU
+ * @gpa: the byte, to read
+ *
+ * Context: IRQs off; the result is good until they come on (or the window ends).
+ * Return: the address, NULL when it is not mapped (so) or not ordinary memory.
+ */
+void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa)
+{
+	return reach(&v->vm->npt, gpa, 0);
+}
+
+/** lodge_npt_poke - the same to write: as the guest would, by a leaf that lets it and is logged already */
+void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa)
+{
+	return reach(&v->vm->npt, gpa, lodge_ops->pte_ops->write | lodge_ops->pte_ops->log);
+}
+
+/**
+ * lodge_npt_install - write a leaf; npt->lock held
+ * @v: the vCPU whose stock gives table pages
+ * @gfn: the frame, inside the slots
+ * @pfn: its host frame
+ * @level: 2 or 3 where all of its 2M or 1G may be mapped at once, else 1
+ * @bits: the leaf's other bits
+ *
+ * A page that is there already keeps what it has: a fault only ever adds rights, so that no flush
+ * is due. Its frame is the same, for the notifier takes a page out before the host exchanges it.
+ *
+ * Return: true when done, false when the stock ran out.
+ */
+bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	struct lodge_npt *npt = &v->vm->npt;
+	int l = npt->levels, s = shift(l);
+	u64 at = npt->root, *e, old;
+
+	lockdep_assert_held(&npt->lock);
+	for (;; l--, s -= 9) {
+		e = (u64 *)phys_to_virt(at) + (gfn >> s & (ENTRIES - 1));
+		old = *e;
+		if (old & ops->present) {
+			if (l == 1 || old & ops->large)
+				break;
+		} else {
+			if (l <= level)
+				break;
+			if (!v->stock.n)
+				return false;
+			old = page_to_phys(v->stock.page[--v->stock.n]) | ops->table;
+			WRITE_ONCE(*e, old);
+		}
+		at = old & ops->addr;
+	}
+	bits |= (pfn >> s << s) << PAGE_SHIFT;
+	if (l > 1)
+		bits |= ops->large;
+	if (old & ops->present && !((old ^ bits) & ops->addr))
+		bits |= old & (ops->write | ops->log);
+	WRITE_ONCE(*e, bits);
+	return true;
+}
+
+/* Take rights away; npt->lock held. The caller sees to the flush. */
+static void weaken(struct lodge_npt *npt, u64 *e, u64 val)
+{
+	WRITE_ONCE(*e, val);
+	lodge_tlb_cleared(npt);
+}
+
+/* Does gfn..end begin with all that an entry of this level translates? Above 3 nobody asks. */
+static bool covers(gfn_t gfn, gfn_t end, int level)
+{
+	gfn_t size = 1ULL << shift(level);
+
+	return level <= 3 && !(gfn & (size - 1)) && end - gfn >= size;
+}
+
+/* One bounded step of a zap: returns the frame to go on with. */
+static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_head *dead,
+		      bool *any)
+{
+	int budget = STEP, l;
+	struct page *p;
+	u64 *e, *t;
+
+	while (gfn < end && budget--) {
+		t = table(npt->root);
+		for (l = npt->levels; ; l--) {
+			e = &t[slot_of(gfn, l)];
+			if (!is_present(*e) || is_leaf(*e, l) || covers(gfn, end, l))
+				break;
+			t = table(*e);
+		}
+		if (is_present(*e)) {
+			/* All of a table: out with the table itself. */
+			if (!is_leaf(*e, l)) {
+				p = virt_to_page(table(*e));
+				set_page_private(p, l - 1);
+				list_add(&p->lru, dead);
+			}
+			weaken(npt, e, 0);
+			*any = true;
+		}
+		gfn = next_at(gfn, l);
+	}
+	return gfn;
+}
+
+/**
+ * lodge_npt_unmap - take a range of frames out of the tables
+ * @vm: the VM
+ * @start: first frame
+ * @end: behind the last one
+ * @dead: table pages to free after lodge_npt_flush()
+ *
+ * Context: IRQs on, does not sleep.
+ * Return: true when something was there, and a flush is due.
+ */
+bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead)
+{
+	struct lodge_npt *npt = &vm->npt;
+	unsigned long flags;
+	bool any = false;
+
+	while (start < end) {
+		raw_spin_lock_irqsave(&npt->lock, flags);
+		start = zap_step(npt, start, end, dead, &any);
+		raw_spin_unlock_irqrestore(&npt->lock, flags);
+	}
+	return any;
+}
+
+/** lodge_npt_free_dead - free table pages that nobody can walk any more */
+void lodge_npt_free_dead(struct list_head *dead)
+{
+	struct page *p, *next;
+
+	list_for_each_entry_safe(p, next, dead, lru) {
+		list_del(&p->lru);
+		free_table(page_to_phys(p), page_private(p));
+	}
+}
+
+/**
+ * lodge_npt_zap - take a range out, flush, free
+ * @vm: the VM
+ * @start: first frame
+ * @end: behind the last one
+ *
+ * Context: IRQs on, does not sleep.
+ */
+void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
+{
+	LIST_HEAD(dead);
+
+	if (lodge_npt_unmap(vm, start, end, &dead))
+		lodge_npt_flush(vm);
+	lodge_npt_free_dead(&dead);
+}
+
+/**
+ * lodge_npt_protect_range - the next write to each page of a range is seen, without the flush
+ * @vm: the VM
+ * @start: first frame
+ * @end: behind the last one
+ *
+ * Pages become read-only, or not dirty where the hardware keeps a log: what it sets in this very
+ * moment, and we overwrite, is in its log. A large leaf goes altogether: its pages come back one
+ * by one.
+ */
+void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	struct lodge_npt *npt = &vm->npt;
+	unsigned long flags;
+	int level, budget;
+	u64 *e;
+
+	while (start < end) {
+		raw_spin_lock_irqsave(&npt->lock, flags);
+		for (budget = STEP; budget && start < end; budget--) {
+			e = lookup(npt, start, &level);
+			if (is_present(*e) && level > 1)
+				weaken(npt, e, 0);
+			else if (is_present(*e))
+				weaken(npt, e, *e & ~(ops->log ?: ops->write));
+			start = next_at(start, level);
+		}
+		raw_spin_unlock_irqrestore(&npt->lock, flags);
+	}
+}
+
+/** lodge_npt_write_protect - the same with the flush: a slot's log is switched on */
+void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end)
+{
+	lodge_npt_protect_range(vm, start, end);
+	lodge_npt_flush(vm);
+}
+
+/**
+ * lodge_npt_age - were pages of a range used since the last time?
+ * @vm: the VM
+ * @start: first frame
+ * @end: behind the last one
+ * @clear: forget it
+ *
+ * Context: does not sleep. A translation that a TLB still holds does not set the bit again: the
+ * answer is a hint, as the kernel takes it.
+ */
+bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
+{
+	const u64 accessed = lodge_ops->pte_ops->accessed;
+	struct lodge_npt *npt = &vm->npt;
+	unsigned long flags;
+	bool young = false;
+	int level;
+	u64 *e;
+
+	if (!accessed)
+		return false;
+	raw_spin_lock_irqsave(&npt->lock, flags);
+	while (start < end) {
+		e = lookup(npt, start, &level);
+		if (is_present(*e) && *e & accessed) {
+			young = true;
+			if (!clear)
+				break;
+			clear_bit(__ffs64(accessed), (unsigned long *)e);
+		}
+		start = next_at(start, level);
+	}
+	raw_spin_unlock_irqrestore(&npt->lock, flags);
+	return young;
+}

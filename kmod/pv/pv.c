@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM's paravirtual interface: its MSRs, kvmclock, and the TSC; pv_calls.c has the rest.
+ *
+ * The VM has one pair (host TSC, nanoseconds). Every vCPU's page is computed from it and the vCPU's own
+ * TSC offset, so all of them show the same time, and the flag that says so (PVCLOCK_TSC_STABLE_BIT) lets a guest
+ * read the clock without comparing CPUs. The pair changes only when userspace sets the clock. On a
+ * host whose TSC is not stable the flag is not given and the pair is taken anew at each update.
+ *
+ * Pages are written through the slots, which may sleep: an MSR write only sets REQ_CLOCK.
+ *
+ * Locks: vm->clock_lock for the pair and for matching TSC writes.
+ */
+#include <linux/math64.h>
+#include <linux/ktime.h>
+#include <linux/sched.h>
+#include <linux/timekeeping.h>
+#include <asm/kvm_para.h>
+#include <asm/pvclock-abi.h>
+#include <asm/tsc.h>
+
+#include "host/compat.h"
+#include "irqchip/irqchip.h"
+#include "mem/mem.h"
+#include "pv/pv.h"
+
+#define CLOCK_ENABLED	1ull
+
+/** lodge_pv_features - what pv.c has, as 0x40000001.EAX says it */
+u32 lodge_pv_features(void)
+{
+	return BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
+	       BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_STEAL_TIME) |
+	       BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) |
+	       BIT(KVM_FEATURE_PV_SEND_IPI) |
+	       (check_tsc_unstable() ? 0 : BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT));
+}
+
+/* ns = ((tsc << shift) * mul) >> 32, as pvclock computes it. */
+static void time_scale(u32 khz, s8 *shift, u32 *mul)
+{
+	u64 hz = khz * 1000ull;
+
+	*shift = 0;
+	while (hz > 2 * NSEC_PER_SEC) {
+		hz >>= 1;
+		--*shift;
+	}
+	while (hz <= NSEC_PER_SEC) {
+		hz <<= 1;
+		++*shift;
+	}
+	*mul = div64_u64((u64)NSEC_PER_SEC << 32, hz);
+}
+
+static u64 scale(u64 tsc, s8 shift, u32 mul)
+{
+	tsc = shift < 0 ? tsc >> -shift : tsc << shift;
+	return mul_u64_u32_shr(tsc, mul, 32);
+}
+
+/** lodge_pv_clock_init - a new VM's clock and TSC start at 0 */
+void lodge_pv_clock_init(struct lodge_vm *vm)
+{
+	vm->clock_base_tsc = rdtsc_ordered();
+	vm->tsc_last_offset = -vm->clock_base_tsc;
+	vm->clock_base_ns = 0;
+	time_scale(vm->tsc_khz, &vm->clock_shift, &vm->clock_mul);
+}
+
+/* The VM's time now, and the host TSC it belongs to. */
+static u64 clock_now(struct lodge_vm *vm, u64 *tsc)
+{
+	unsigned long flags;
+	u64 ns;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	*tsc = rdtsc_ordered();
+	ns = vm->clock_base_ns + scale(*tsc - vm->clock_base_tsc, vm->clock_shift, vm->clock_mul);
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	return ns;
+}
+
+static void write_wall_clock(struct lodge_vcpu *v, gpa_t gpa)
+{
+	struct pvclock_wall_clock w;
+	u64 tsc, boot;
+	u32 version;
+
+	if (lodge_read_gpa(v, gpa, &version, sizeof(version)))
+		return;
+	version = (version | 1) + (version & 1 ? 2 : 0);
+	boot = ktime_get_real_ns() - clock_now(v->vm, &tsc);
+	w.version = version;
+	w.sec = div_u64_rem(boot, NSEC_PER_SEC, &w.nsec);
+	lodge_write_gpa(v, gpa, &w.version, sizeof(w.version));
+	lodge_write_gpa(v, gpa, &w, sizeof(w));
+	w.version++;
+	lodge_write_gpa(v, gpa, &w.version, sizeof(w.version));
+}
+
+/**
+ * lodge_pv_clock_update - REQ_CLOCK: write the vCPU's time page
+ * @v: the vCPU; may sleep, vm->srcu held
+ *
+ * Odd version, data, even version: the guest reads again when they differ.
+ */
+void lodge_pv_clock_update(struct lodge_vcpu *v)
+{
+	gpa_t gpa = v->pv.clock_msr & ~CLOCK_ENABLED;
+	struct lodge_vm *vm = v->vm;
+	struct pvclock_vcpu_time_info t = {};
+	unsigned long flags;
+
+	if (!(v->pv.clock_msr & CLOCK_ENABLED))
+		return;
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	t.tsc_timestamp = vm->clock_base_tsc + v->tsc_offset;
+	t.system_time = vm->clock_base_ns;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	t.tsc_to_system_mul = vm->clock_mul;
+	t.tsc_shift = vm->clock_shift;
+	t.flags = (check_tsc_unstable() ? 0 : PVCLOCK_TSC_STABLE_BIT) |
+		  (v->pv.clock_stopped ? PVCLOCK_GUEST_STOPPED : 0);
+	v->pv.clock_stopped = false;
+	t.version = v->pv.clock_version | 1;
+	if (lodge_write_gpa(v, gpa, &t.version, sizeof(t.version)))
+		return;
+	/* The guest sees an odd version before any of the new values ... */
+	smp_wmb();
+	lodge_write_gpa(v, gpa, &t, sizeof(t));
+	/* ... and all of them before the even one. */
+	smp_wmb();
+	v->pv.clock_version = ++t.version;
+	lodge_write_gpa(v, gpa, &t.version, sizeof(t.version));
+}
+
+/**
+ * lodge_pv_msr_read - an MSR of the interface
+ * @v: the vCPU
+ * @index: which
+ * @val: the result
+ *
+ * Return: 0, or 1: no such register.
+ */
+int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val)
+{
+	switch (index) {
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		*val = v->pv.clock_msr;
+		return 0;
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		*val = v->pv.wall_msr;
+		return 0;
+	case MSR_KVM_STEAL_TIME:
+		*val = v->pv.steal_msr;
+		return 0;
+	case MSR_KVM_PV_EOI_EN:
+		*val = v->pv.eoi_msr;
+		return 0;
+	}
+	return 1;
+}
+
+/**
+ * lodge_pv_msr_write - the same for a write
+ * @v: the vCPU; may sleep, vm->srcu held
+ * @index: which
+ * @val: the value
+ *
+ * Return: 0 or 1.
+ */
+int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val)
+{
+	switch (index) {
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		v->pv.clock_msr = val;
+		lodge_set_request(v, REQ_CLOCK);
+		return 0;
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		v->pv.wall_msr = val;
+		write_wall_clock(v, val);
+		return 0;
+	case MSR_KVM_STEAL_TIME:
+		if (val & KVM_STEAL_RESERVED_MASK)
+			return 1;
+		v->pv.steal_msr = val;
+		v->pv.steal_last = current->sched_info.run_delay;
+		return 0;
+	case MSR_KVM_PV_EOI_EN:
+		if (val & 2)
+			return 1;
+		v->pv.eoi_msr = val;
+		return 0;
+	}
+	return 1;
+}
+
+/** lodge_ioc_clock_ctrl - KVM_KVMCLOCK_CTRL: the guest was stopped; -EINVAL where it has no kvmclock */
+int lodge_ioc_clock_ctrl(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	if (!(v->pv.clock_msr & CLOCK_ENABLED))
+		return -EINVAL;
+	v->pv.clock_stopped = true;
+	lodge_set_request(v, REQ_CLOCK);
+	return 0;
+}
+
+/** lodge_get_clock - KVM_GET_CLOCK */
+int lodge_get_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	struct lodge_clock_data *c = buf;
+
+	memset(c, 0, sizeof(*c));
+	c->clock = clock_now(vm, &c->host_tsc);
+	c->realtime = ktime_get_real_ns();
+	c->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC |
+		   (check_tsc_unstable() ? 0 : KVM_CLOCK_TSC_STABLE);
+	return 0;
+}
+
+/** lodge_set_clock - KVM_SET_CLOCK; with KVM_CLOCK_REALTIME the time that went by since is added. -EINVAL */
+int lodge_set_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct lodge_clock_data *c = buf;
+	struct lodge_vcpu *v;
+	unsigned long flags;
+	u64 ns = c->clock, now = ktime_get_real_ns();
+	int i;
+
+	if (c->flags & ~(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC))
+		return -EINVAL;
+	if (c->flags & KVM_CLOCK_REALTIME && now > c->realtime)
+		ns += now - c->realtime;
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	vm->clock_base_tsc = rdtsc_ordered();
+	vm->clock_base_ns = ns;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	lodge_for_each_vcpu(i, v, vm)
+		lodge_request(v, REQ_CLOCK);
+	return 0;
+}
+
+/* -- the TSC -- */
+
+static void set_offset(struct lodge_vcpu *v, u64 offset)
+{
+	v->tsc_offset = offset;
+	lodge_ops->set_tsc_offset(v);
+	if (v->lapic)
+		lodge_lapic_tsc_changed(v);
+	lodge_set_request(v, REQ_CLOCK);
+}
+
+/*
+ * Userspace sets the TSCs of one VM one after the other and means them to be equal: a value
+ * within a second of what the last one set would be by now gets the same offset. 0, with which a vCPU
+ * begins, always does; the first other value never does, for a VM may be restored that is young.
+ */
+static u64 matched_offset(struct lodge_vm *vm, u64 tsc)
+{
+	u64 now, expected, offset, diff;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	now = rdtsc_ordered();
+	offset = tsc - now;
+	expected = now + vm->tsc_last_offset;
+	diff = tsc > expected ? tsc - expected : expected - tsc;
+	if (!tsc || (vm->tsc_set && diff < vm->tsc_khz * 1000ull))
+		offset = vm->tsc_last_offset;
+	vm->tsc_set |= !!tsc;
+	vm->tsc_last_offset = offset;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	return offset;
+}
+
+/**
+ * lodge_tsc_write - MSR_IA32_TSC
+ * @v: the vCPU
+ * @tsc: the new value
+ * @host: userspace writes: equal values on several vCPUs are meant to be equal clocks; a guest's
+ *        write moves TSC_ADJUST along (SDM 3, 18.17.3)
+ */
+void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host)
+{
+	u64 diff;
+
+	if (host) {
+		set_offset(v, matched_offset(v->vm, tsc));
+		return;
+	}
+	diff = tsc - lodge_guest_tsc(v);
+	v->tsc_adjust += diff;
+	set_offset(v, v->tsc_offset + diff);
+}

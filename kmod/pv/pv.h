@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* KVM's paravirtual interface: clock and TSC (pv.c), hypercalls, EOIs and stolen time (pv_calls.c). */
+#ifndef LODGE_PV_H
+#define LODGE_PV_H
+
+#include "core/core.h"
+
+/* pv.c */
+u32 lodge_pv_features(void);		/* 0x40000001.EAX */
+int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val);	/* 1: not mine / #GP */
+int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val);
+void lodge_pv_clock_update(struct lodge_vcpu *v);	/* REQ_CLOCK: may sleep */
+void lodge_pv_clock_init(struct lodge_vm *vm);
+lodge_vm_ioctl lodge_get_clock, lodge_set_clock;
+lodge_vcpu_ioctl lodge_ioc_clock_ctrl;
+void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */
+
+/* pv_calls.c */
+u64 lodge_pv_hypercall(struct lodge_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3);
+void lodge_pv_eoi_offer(struct lodge_vcpu *v, u8 vector);	/* window */
+void lodge_pv_eoi_sync(struct lodge_vcpu *v);			/* window */
+void lodge_pv_eoi_settle(struct lodge_vcpu *v);
+void lodge_pv_steal_update(struct lodge_vcpu *v);
+#endif

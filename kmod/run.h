@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The loop (run.c) and what each exit means (exit.c). */
+#ifndef LODGE_RUN_H
+#define LODGE_RUN_H
+
+#include "core/core.h"
+
+/* run.c */
+int lodge_vcpu_run(struct lodge_vcpu *v);
+
+/* exit.c */
+extern enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v);
+extern enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v);
+#endif
