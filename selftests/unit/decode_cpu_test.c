@@ -319,12 +319,28 @@ static const char *hex(const struct code *c, int len)
 	return text;
 }
 
-static void compare(const struct code *c, const struct lodge_insn *i)
+/*
+ * A repeated string instruction of 32-bit addresses with a count of 0: some processors clear the upper halves of
+ * the count and the pointers, some leave them (seen: both). Nobody emulates it, for it touches no memory.
+ */
+static bool does_nothing(const struct lodge_insn *i)
+{
+	return i->flags & LODGE_INSN_REP && i->addr_size == 4 && !(u32)model.regs[RCX];
+}
+
+static bool same_register(int k, bool nothing)
+{
+	u64 differ = cpu->regs[k] ^ model.regs[k];
+
+	return !(nothing && (k == RCX || k == RSI || k == RDI) ? (u32)differ : differ);
+}
+
+static void compare(const struct code *c, const struct lodge_insn *i, bool nothing)
 {
 	int k;
 
 	for (k = 0; k < 16; k++)
-		if (cpu->regs[k] != model.regs[k])
+		if (!same_register(k, nothing))
 			FAIL("%s: register %d is 0x%llx, the CPU's 0x%llx", hex(c, i->len), k,
 			     (unsigned long long)model.regs[k], (unsigned long long)cpu->regs[k]);
 	if ((cpu->flags ^ model.flags) & defined(i))
@@ -345,6 +361,7 @@ static bool one(const struct form *f)
 	struct code c = generate(f);
 	struct lodge_insn i;
 	int ret = lodge_decode(c.bytes, LODGE_MAX_INSN, 64, &i), sig;
+	bool nothing;
 
 	model_init();
 	if (ret == -LODGE_DECODE_INVALID) {
@@ -364,12 +381,13 @@ static bool one(const struct form *f)
 	memcpy(before, model_memory, SIZE);
 	memcpy(sandbox, model_memory, SIZE);
 	*cpu = model;
+	nothing = does_nothing(&i);
 	while (!model_step(&i))
 		;
 	sig = run(&c, i.len);
 	if (sig)
 		FAIL("%s: the CPU ended in signal %d (%s)", hex(&c, i.len), sig, strsignal(sig));
-	compare(&c, &i);
+	compare(&c, &i, nothing);
 	return true;
 }
 
@@ -511,7 +529,7 @@ TEST(moffs, "MOV with the address in the instruction")
 		*cpu = model;
 		TRUE(model_step(&i));
 		EQ(run(&c, i.len), 0);
-		compare(&c, &i);
+		compare(&c, &i, nothing);
 		compared++;
 	}
 	GE(compared, ROUNDS / 2);
