@@ -121,14 +121,6 @@ static inline u32 lodge_guest_pkru(const struct lodge_vcpu *v)
 	return v->mode == MODE_WINDOW && lodge_fpu_host.pkru ? rdpkru() : v->fpu.pkru;
 }
 
-/* lookup.c: what the host's own page tables say */
-struct lodge_host_page {
-	u64 pfn;
-	u8 level;		/* 1 to 3: of the entry that maps it */
-	bool writable;
-};
-bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write, struct lodge_host_page *p);
-
 /* xfer.c: signals, rescheduling and other work before entry, through the kernel's own helper */
 int lodge_xfer_work(void);			/* 0 or -EINTR */
 void lodge_guest_timing_enter(void);		/* IRQs off, once a window */

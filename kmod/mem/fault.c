@@ -23,7 +23,8 @@
 #include <linux/pgtable.h>
 #include <linux/sched/signal.h>
 
-#include "host/host.h"
+#include "host/compat.h"
+#include "host/lookup.h"
 #include "mem/mem.h"
 
 struct fault {

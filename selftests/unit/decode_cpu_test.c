@@ -529,7 +529,7 @@ TEST(moffs, "MOV with the address in the instruction")
 		*cpu = model;
 		TRUE(model_step(&i));
 		EQ(run(&c, i.len), 0);
-		compare(&c, &i, nothing);
+		compare(&c, &i, false);
 		compared++;
 	}
 	GE(compared, ROUNDS / 2);

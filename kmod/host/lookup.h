@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The host's own page tables, read without a lock.
  *
@@ -22,22 +22,29 @@
  *
  * Interrupts off. No locks.
  */
+#ifndef LODGE_HOST_LOOKUP_H
+#define LODGE_HOST_LOOKUP_H
+
+#include <linux/build_bug.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 
-#include "host/host.h"
-
-#define LEVEL_BITS	9		/* of an index */
-#define USER		(_PAGE_PRESENT | _PAGE_USER)
+#define LODGE_LEVEL_BITS	9		/* of an index */
 
 /* As much of the above as a compiler can see. */
 static_assert((_PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_PSE) == (BIT(0) | BIT(1) | BIT(2) | BIT(7)));
 static_assert((_PAGE_SPECIAL) == BIT(9));
-static_assert((PTRS_PER_PTE) == BIT(LEVEL_BITS) && (PAGE_SHIFT) == 12);
-static_assert((PMD_SHIFT) == (PAGE_SHIFT) + LEVEL_BITS && (PUD_SHIFT) == (PMD_SHIFT) + LEVEL_BITS);
+static_assert((PTRS_PER_PTE) == BIT(LODGE_LEVEL_BITS) && (PAGE_SHIFT) == 12);
+static_assert((PMD_SHIFT) == (PAGE_SHIFT) + LODGE_LEVEL_BITS && (PUD_SHIFT) == (PMD_SHIFT) + LODGE_LEVEL_BITS);
 static_assert(sizeof(pgd_t) == sizeof(u64) && sizeof(pte_t) == sizeof(u64));
 static_assert(!IS_ENABLED(CONFIG_HIGHPTE));
 static_assert((__PHYSICAL_MASK_SHIFT) == 52);	/* the address: bits 51:12 */
+
+struct lodge_host_page {
+	u64 pfn;		/* of the address itself */
+	u8 level;		/* 1 to 5: of the entry that maps it */
+	bool writable;
+};
 
 /**
  * lodge_host_lookup - what a user address is mapped to
@@ -49,15 +56,17 @@ static_assert((__PHYSICAL_MASK_SHIFT) == 52);	/* the address: bits 51:12 */
  * Context: IRQs off.
  * Return: false where this access would fault, or where the page is not to be taken from here.
  */
-bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write, struct lodge_host_page *p)
+static inline bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write,
+				     struct lodge_host_page *p)
 {
-	int level = pgtable_l5_enabled() ? 5 : 4, shift = PAGE_SHIFT + LEVEL_BITS * (level - 1);
+	const u64 user = _PAGE_PRESENT | _PAGE_USER;
+	int level = pgtable_l5_enabled() ? 5 : 4, shift = PAGE_SHIFT + LODGE_LEVEL_BITS * (level - 1);
 	const u64 *t = (const u64 *)mm->pgd;
 	u64 e, mask;
 
-	for (;; level--, shift -= LEVEL_BITS) {
+	for (;; level--, shift -= LODGE_LEVEL_BITS) {
 		e = READ_ONCE(t[hva >> shift & (PTRS_PER_PTE - 1)]);
-		if ((e & USER) != USER)
+		if ((e & user) != user)
 			return false;
 		if (level == 1 || e & _PAGE_PSE)
 			break;
@@ -71,3 +80,4 @@ bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write, stru
 	p->writable = e & _PAGE_RW;
 	return level == 1 || pfn_valid(p->pfn);
 }
+#endif
