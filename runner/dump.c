@@ -113,7 +113,7 @@ void dump_vcpu(const struct vcpu *vcpu)
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
 
-	term_restore();
+	tty_restore();
 	dump_exit(vcpu->run);
 	if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) < 0 ||
 	    ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0) {

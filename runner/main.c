@@ -277,13 +277,18 @@ out:
 	return ret;
 }
 
+static int raw_terminal(void)
+{
+	return tty_raw() < 0 ? say_errno("cannot change the terminal's settings") : 0;
+}
+
 /* Run until the VM ends. Its threads have ended then, and nothing is under way. */
 static enum end run_once(struct vm *vm)
 {
 	enum end end = END_SETUP;
 
 	serial_go_on(vm);
-	if (start_disks(vm) == 0 && term_raw() == 0 && vcpus_start(vm) == 0)
+	if (start_disks(vm) == 0 && raw_terminal() == 0 && vcpus_start(vm) == 0)
 		end = term_loop(vm);
 	vcpus_stop(vm);
 	if (end == END_SAVE) {
@@ -308,7 +313,7 @@ static enum end run(struct vm *vm, const struct options *opt)
 			break;
 		vm_go_on(vm);
 	}
-	term_restore();
+	tty_restore();
 	return end;
 }
 

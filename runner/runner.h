@@ -257,6 +257,10 @@ struct vm {
 	int end_fd;		/* eventfd: @end was set */
 };
 
+/* tty.c */
+int tty_raw(void);
+void tty_restore(void);
+
 /* say.c */
 int say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int say_errno(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -341,8 +345,6 @@ int serial_restore(struct serial *s, const struct serial_state *in);
 void serial_go_on(struct vm *vm);
 
 /* term.c */
-int term_raw(void);
-void term_restore(void);
 int term_save_signal(void);
 enum end term_loop(struct vm *vm);
 size_t term_escape(struct vm *vm, uint8_t *data, size_t len);

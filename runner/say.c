@@ -19,7 +19,7 @@ static int tell(const char *why, const char *fmt, va_list args)
 	char line[1024];
 
 	vsnprintf(line, sizeof(line), fmt, args);
-	term_restore();
+	tty_restore();
 	fprintf(stderr, "lodge-run: %s%s%s\n", line, why ? ": " : "", why ? why : "");
 	return -1;
 }

@@ -628,7 +628,7 @@ static void guest_console(void)
 	/* The sanitizer's own handler would come first; and a job in the background inherits some that are ignored. */
 	for (sig = 1; sig < SIGRTMIN; sig++)
 		signal(sig, SIG_DFL);
-	if (term_raw() < 0)
+	if (tty_raw() < 0)
 		_exit(1);
 	/* The test waits for this before it goes on. */
 	if (write(STDOUT_FILENO, "raw", 3) != 3)

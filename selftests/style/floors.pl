@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-2.0
-# floors.pl includes | symbols DIR: what reaches up in kmod/, by #include lines or by the symbols that each
-# object under DIR defines and needs; and the rings that go through more than one room.
+# floors.pl includes | symbols DIR | rings DIR: what reaches up in kmod/, by #include lines or by the symbols
+# that each object under DIR defines and needs, and the rings that go through more than one room; or any
+# ring among the objects of DIR, a program's.
 #
 # A file is on a floor by its folder, in kmod/ itself by its name. It may use its own floor and those below.
 # See docs/architecture.md, which has the picture.
@@ -42,9 +43,9 @@ sub floor_of {
 # Files of one folder may form a ring: a room is one thing. Those of kmod/ itself too.
 sub folder { return $_[0] =~ m{^(kmod/\w+)/} ? $1 : 'kmod' }
 
-# rings(\%edges): the strongly connected parts of more than one folder (Tarjan).
+# rings(\%edges, \&group): the strongly connected parts of more than one group (Tarjan).
 sub rings {
-	my ($edges) = @_;
+	my ($edges, $group) = @_;
 	my (%index, %low, %on, @stack, @found);
 	my $n = 0;
 	my $visit;
@@ -69,8 +70,8 @@ sub rings {
 			push @part, $w;
 			last if $w eq $v;
 		}
-		my %folders = map { folder($_) => 1 } @part;
-		push @found, [sort @part] if keys %folders > 1;
+		my %groups = map { $group->($_) => 1 } @part;
+		push @found, [sort @part] if keys %groups > 1;
 	};
 	for my $v (sort keys %$edges) { $visit->($v) if !defined $index{$v} }
 	return @found;
@@ -87,7 +88,7 @@ sub report {
 			print "$from reaches up to $to: $edges->{$from}{$to}\n";
 		}
 	}
-	for my $ring (rings($edges)) {
+	for my $ring (rings($edges, \&folder)) {
 		printf "a ring of %d across folders: %s\n", scalar @$ring, join(' ', @$ring);
 	}
 }
@@ -112,12 +113,10 @@ sub includes {
 	report(\%edges);
 }
 
-sub symbols {
-	my ($dir) = @_;
+# needs(DIR, OBJECT...): who needs what of whom, by nm.
+sub needs {
+	my ($dir, @objects) = @_;
 	my (%home, %needs, %edges);
-	# An object whose source is gone is left over from before.
-	my @objects = grep { my $base = s/\.o$//r; -e "$dir/$base.c" || -e "$dir/$base.S" }
-		sort split /\n/, `cd $dir && find kmod -name '*.o'`;
 	die "no objects in $dir\n" if !@objects;
 	for my $o (@objects) {
 		for (`nm $dir/$o`) {
@@ -134,10 +133,25 @@ sub symbols {
 			$edges{$o}{$to} = defined $edges{$o}{$to} ? "$edges{$o}{$to} $symbol" : $symbol if $to ne $o;
 		}
 	}
-	report(\%edges);
+	return \%edges;
+}
+
+# An object whose source is gone is left over from before.
+sub objects {
+	my ($dir, $below) = @_;
+	return grep { my $base = s/\.o$//r; -e "$dir/$base.c" || -e "$dir/$base.S" }
+		sort split /\n/, `cd $dir && find $below -name '*.o'`;
+}
+
+sub program_rings {
+	my ($dir) = @_;
+	for my $ring (rings(needs($dir, objects($dir, '.')), sub { $_[0] })) {
+		printf "%s: a ring: %s\n", $dir, join(' ', @$ring);
+	}
 }
 
 my $what = shift // '';
 if ($what eq 'includes') { includes() }
-elsif ($what eq 'symbols' && @ARGV == 1) { symbols(@ARGV) }
-else { die "usage: floors.pl includes | symbols DIR\n" }
+elsif ($what eq 'symbols' && @ARGV == 1) { report(needs($ARGV[0], objects($ARGV[0], 'kmod'))) }
+elsif ($what eq 'rings' && @ARGV == 1) { program_rings(@ARGV) }
+else { die "usage: floors.pl includes | symbols DIR | rings DIR\n" }
