@@ -7,6 +7,10 @@
  * (lodge_npt_peek, in the window) look at them any time, so each change is one 64-bit store and a
  * table page is freed only when lodge_npt_flush() has seen every window end.
  *
+ * There is one walker, walk(), which is inlined with its visitor into each of its users: looking an entry up,
+ * writing a leaf, taking ranges away, write-protecting, asking what was used, freeing. It stays as low in the tree as
+ * it can; a range is gone through table by table, not from the root for each of its pages.
+ *
  * Taking translations away goes in bounded steps, so that the lock is never held for long. A range
  * that covers all of a 2M or 1G table takes the table out, with those below it: the next fault may
  * map 2M or 1G there, which it does not where a table is. That is also how small pages become a large
@@ -21,6 +25,7 @@
 #include "mem/mem.h"
 
 #define ENTRIES		512
+#define MAX_LEVELS	5
 #define STEP		1024	/* entries looked at with the lock held */
 
 static unsigned int shift(int level)
@@ -53,6 +58,58 @@ static bool is_leaf(u64 e, int level)
 	return level == 1 || e & lodge_ops->pte_ops->large;
 }
 
+/* What the walker has come to. */
+struct spot {
+	u64 *e;			/* the entry */
+	u64 val;		/* what it held; a visitor that writes a table there says so here */
+	gfn_t gfn;
+	int level;
+	enum { ENTRY, BEFORE, AFTER } at;	/* a leaf or nothing; a table, before or after what is below it */
+};
+
+enum go { ON, DOWN, STOP };
+
+typedef enum go visit_fn(const struct spot *at, u64 *val, void *arg);
+
+/*
+ * Visit the entries that translate a range, in order: tables before what is below them and, if that is wanted,
+ * after; leaves and absent entries at the level where they are. A visitor answers ON (what is below is left
+ * out), DOWN (into the table that *val names now) or STOP. At most budget entries.
+ *
+ * The root: a table of that level, for a range that lies within it. Return: the frame to go on with.
+ */
+static __always_inline gfn_t walk(u64 root, int levels, gfn_t gfn, gfn_t end, int budget, bool after,
+				  visit_fn *visit, void *arg)
+{
+	u64 *t[MAX_LEVELS + 1];
+	int l = levels;
+
+	t[l] = phys_to_virt(root);
+	while (gfn < end && budget--) {
+		struct spot at = { .e = &t[l][slot_of(gfn, l)], .gfn = gfn, .level = l };
+		u64 val = READ_ONCE(*at.e);
+		enum go go;
+
+		at.at = is_present(val) && !is_leaf(val, l) ? BEFORE : ENTRY;
+		go = visit(&at, &val, arg);
+		if (go == STOP)
+			break;
+		if (go == DOWN) {
+			t[--l] = table(val);
+			continue;
+		}
+		for (gfn = next_at(gfn, l); l < levels && !slot_of(gfn, l);) {
+			l++;
+			if (!after)
+				continue;
+			at = (struct spot) { .e = &t[l][slot_of(gfn - 1, l)], .level = l, .at = AFTER };
+			val = *at.e;
+			visit(&at, &val, arg);
+		}
+	}
+	return gfn;
+}
+
 /** lodge_npt_init - the top table; 0 or -ENOMEM */
 int lodge_npt_init(struct lodge_vm *vm)
 {
@@ -67,15 +124,19 @@ int lodge_npt_init(struct lodge_vm *vm)
 	return 0;
 }
 
+static enum go free_visit(const struct spot *at, u64 *val, void *unused)
+{
+	if (at->at == AFTER)
+		free_page((unsigned long)table(*val));
+	return at->at == BEFORE ? DOWN : ON;
+}
+
+/* A table that nobody walks any more, and all below it. */
 static void free_table(u64 pa, int level)
 {
-	u64 *t = table(pa);
-	int i;
-
-	for (i = 0; level > 1 && i < ENTRIES; i++)
-		if (is_present(t[i]) && !is_leaf(t[i], level))
-			free_table(t[i], level - 1);
-	free_page((unsigned long)t);
+	if (level > 1)
+		walk(pa, level, 0, 1ULL << shift(level + 1), INT_MAX, true, free_visit, NULL);
+	free_page((unsigned long)phys_to_virt(pa));
 }
 
 /** lodge_npt_free - the VM goes: nobody walks the tables any more */
@@ -131,45 +192,36 @@ void lodge_npt_flush(struct lodge_vm *vm)
 	lodge_tlb_settled(&vm->npt, number);
 }
 
-/* The entry for gfn at the lowest level that exists, its value and its level. */
-static u64 *lookup_value(const struct lodge_npt *npt, gfn_t gfn, int *level, u64 *val)
-{
-	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
-	int l = npt->levels, s = shift(l);
-	u64 at = npt->root, *e;
-
-	for (;; l--, s -= 9) {
-		e = (u64 *)phys_to_virt(at) + (gfn >> s & (ENTRIES - 1));
-		*val = READ_ONCE(*e);
-		if (!(*val & ops->present) || l == 1 || *val & ops->large)
-			break;
-		at = *val & ops->addr;
-	}
-	*level = l;
-	return e;
-}
-
-static u64 *lookup(const struct lodge_npt *npt, gfn_t gfn, int *level)
-{
+struct found {
 	u64 val;
+	int level;
+};
 
-	return lookup_value(npt, gfn, level, &val);
+static enum go find_visit(const struct spot *at, u64 *val, void *arg)
+{
+	struct found *f = arg;
+
+	if (at->at == BEFORE)
+		return DOWN;
+	*f = (struct found) { *val, at->level };
+	return STOP;
 }
 
 /* The kernel's address of a byte of guest memory whose leaf has the bits. */
 static void *reach(const struct lodge_npt *npt, gpa_t gpa, u64 bits)
 {
 	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
-	u64 e, mask;
-	int level;
+	gfn_t gfn = gpa >> PAGE_SHIFT;
+	struct found f;
+	u64 mask;
 
 	if (gpa >> lodge_npt_gpa_bits(npt))
 		return NULL;
-	lookup_value(npt, gpa >> PAGE_SHIFT, &level, &e);
-	if (!(e & ops->present) || (e & (ops->leaf | ops->leaf_uc | bits)) != (ops->leaf | bits))
+	walk(npt->root, npt->levels, gfn, gfn + 1, INT_MAX, false, find_visit, &f);
+	if (!is_present(f.val) || (f.val & (ops->leaf | ops->leaf_uc | bits)) != (ops->leaf | bits))
 		return NULL;
-	mask = (PAGE_SIZE << shift(level)) - 1;
-	return phys_to_virt((e & ops->addr & ~mask) | (gpa & mask));
+	mask = (PAGE_SIZE << shift(f.level)) - 1;
+	return phys_to_virt((f.val & ops->addr & ~mask) | (gpa & mask));
 }
 
 /**
@@ -191,6 +243,39 @@ void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa)
 	return reach(&v->vm->npt, gpa, lodge_ops->pte_ops->write | lodge_ops->pte_ops->log);
 }
 
+struct leaf {
+	struct lodge_npt_stock *stock;
+	kvm_pfn_t pfn;
+	int level;
+	u64 bits;
+	bool done;
+};
+
+static enum go install_visit(const struct spot *at, u64 *val, void *arg)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	struct leaf *leaf = arg;
+	u64 e = leaf->bits;
+
+	if (at->at == BEFORE)
+		return DOWN;
+	if (!is_present(*val) && at->level > leaf->level) {
+		if (!leaf->stock->n)
+			return STOP;
+		*val = page_to_phys(leaf->stock->page[--leaf->stock->n]) | ops->table;
+		WRITE_ONCE(*at->e, *val);
+		return DOWN;
+	}
+	e |= (leaf->pfn >> shift(at->level) << shift(at->level)) << PAGE_SHIFT;
+	if (at->level > 1)
+		e |= ops->large;
+	if (is_present(*val) && !((*val ^ e) & ops->addr))
+		e |= *val & (ops->write | ops->log);
+	WRITE_ONCE(*at->e, e);
+	leaf->done = true;
+	return STOP;
+}
+
 /**
  * lodge_npt_install - write a leaf; npt->lock held
  * @v: the vCPU whose stock gives table pages
@@ -206,35 +291,12 @@ void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa)
  */
 bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits)
 {
-	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
-	struct lodge_npt *npt = &v->vm->npt;
-	int l = npt->levels, s = shift(l);
-	u64 at = npt->root, *e, old;
+	struct leaf leaf = { .stock = &v->stock, .pfn = pfn, .level = level, .bits = bits };
+	const struct lodge_npt *npt = &v->vm->npt;
 
 	lockdep_assert_held(&npt->lock);
-	for (;; l--, s -= 9) {
-		e = (u64 *)phys_to_virt(at) + (gfn >> s & (ENTRIES - 1));
-		old = *e;
-		if (old & ops->present) {
-			if (l == 1 || old & ops->large)
-				break;
-		} else {
-			if (l <= level)
-				break;
-			if (!v->stock.n)
-				return false;
-			old = page_to_phys(v->stock.page[--v->stock.n]) | ops->table;
-			WRITE_ONCE(*e, old);
-		}
-		at = old & ops->addr;
-	}
-	bits |= (pfn >> s << s) << PAGE_SHIFT;
-	if (l > 1)
-		bits |= ops->large;
-	if (old & ops->present && !((old ^ bits) & ops->addr))
-		bits |= old & (ops->write | ops->log);
-	WRITE_ONCE(*e, bits);
-	return true;
+	walk(npt->root, npt->levels, gfn, gfn + 1, INT_MAX, false, install_visit, &leaf);
+	return leaf.done;
 }
 
 /* Take rights away; npt->lock held. The caller sees to the flush. */
@@ -252,35 +314,31 @@ static bool covers(gfn_t gfn, gfn_t end, int level)
 	return level <= 3 && !(gfn & (size - 1)) && end - gfn >= size;
 }
 
-/* One bounded step of a zap: returns the frame to go on with. */
-static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_head *dead,
-		      bool *any)
-{
-	int budget = STEP, l;
-	struct page *p;
-	u64 *e, *t;
+struct zap {
+	struct lodge_npt *npt;
+	gfn_t end;
+	struct list_head *dead;
+	bool any;
+};
 
-	while (gfn < end && budget--) {
-		t = table(npt->root);
-		for (l = npt->levels; ; l--) {
-			e = &t[slot_of(gfn, l)];
-			if (!is_present(*e) || is_leaf(*e, l) || covers(gfn, end, l))
-				break;
-			t = table(*e);
-		}
-		if (is_present(*e)) {
-			/* All of a table: out with the table itself. */
-			if (!is_leaf(*e, l)) {
-				p = virt_to_page(table(*e));
-				set_page_private(p, l - 1);
-				list_add(&p->lru, dead);
-			}
-			weaken(npt, e, 0);
-			*any = true;
-		}
-		gfn = next_at(gfn, l);
+static enum go zap_visit(const struct spot *at, u64 *val, void *arg)
+{
+	struct zap *z = arg;
+
+	if (at->at == BEFORE && !covers(at->gfn, z->end, at->level))
+		return DOWN;
+	if (!is_present(*val))
+		return ON;
+	/* All of a table: out with the table itself. */
+	if (at->at == BEFORE) {
+		struct page *p = virt_to_page(table(*val));
+
+		set_page_private(p, at->level - 1);
+		list_add(&p->lru, z->dead);
 	}
-	return gfn;
+	weaken(z->npt, at->e, 0);
+	z->any = true;
+	return ON;
 }
 
 /**
@@ -296,15 +354,15 @@ static gfn_t zap_step(struct lodge_npt *npt, gfn_t gfn, gfn_t end, struct list_h
 bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead)
 {
 	struct lodge_npt *npt = &vm->npt;
+	struct zap z = { .npt = npt, .end = end, .dead = dead };
 	unsigned long flags;
-	bool any = false;
 
 	while (start < end) {
 		raw_spin_lock_irqsave(&npt->lock, flags);
-		start = zap_step(npt, start, end, dead, &any);
+		start = walk(npt->root, npt->levels, start, end, STEP, false, zap_visit, &z);
 		raw_spin_unlock_irqrestore(&npt->lock, flags);
 	}
-	return any;
+	return z.any;
 }
 
 /** lodge_npt_free_dead - free table pages that nobody can walk any more */
@@ -335,6 +393,17 @@ void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
 	lodge_npt_free_dead(&dead);
 }
 
+static enum go protect_visit(const struct spot *at, u64 *val, void *npt)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+
+	if (at->at == BEFORE)
+		return DOWN;
+	if (is_present(*val))
+		weaken(npt, at->e, at->level > 1 ? 0 : *at->e & ~(ops->log ?: ops->write));
+	return ON;
+}
+
 /**
  * lodge_npt_protect_range - the next write to each page of a range is seen, without the flush
  * @vm: the VM
@@ -347,22 +416,12 @@ void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
  */
 void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
 {
-	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
 	struct lodge_npt *npt = &vm->npt;
 	unsigned long flags;
-	int level, budget;
-	u64 *e;
 
 	while (start < end) {
 		raw_spin_lock_irqsave(&npt->lock, flags);
-		for (budget = STEP; budget && start < end; budget--) {
-			e = lookup(npt, start, &level);
-			if (is_present(*e) && level > 1)
-				weaken(npt, e, 0);
-			else if (is_present(*e))
-				weaken(npt, e, *e & ~(ops->log ?: ops->write));
-			start = next_at(start, level);
-		}
+		start = walk(npt->root, npt->levels, start, end, STEP, false, protect_visit, npt);
 		raw_spin_unlock_irqrestore(&npt->lock, flags);
 	}
 }
@@ -372,6 +431,26 @@ void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end)
 {
 	lodge_npt_protect_range(vm, start, end);
 	lodge_npt_flush(vm);
+}
+
+struct age {
+	bool clear, young;
+};
+
+static enum go age_visit(const struct spot *at, u64 *val, void *arg)
+{
+	const u64 accessed = lodge_ops->pte_ops->accessed;
+	struct age *age = arg;
+
+	if (at->at == BEFORE)
+		return DOWN;
+	if (!is_present(*val) || !(*val & accessed))
+		return ON;
+	age->young = true;
+	if (!age->clear)
+		return STOP;
+	clear_bit(__ffs64(accessed), (unsigned long *)at->e);
+	return ON;
 }
 
 /**
@@ -386,26 +465,14 @@ void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end)
  */
 bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
 {
-	const u64 accessed = lodge_ops->pte_ops->accessed;
 	struct lodge_npt *npt = &vm->npt;
+	struct age age = { .clear = clear };
 	unsigned long flags;
-	bool young = false;
-	int level;
-	u64 *e;
 
-	if (!accessed)
+	if (!lodge_ops->pte_ops->accessed)
 		return false;
 	raw_spin_lock_irqsave(&npt->lock, flags);
-	while (start < end) {
-		e = lookup(npt, start, &level);
-		if (is_present(*e) && *e & accessed) {
-			young = true;
-			if (!clear)
-				break;
-			clear_bit(__ffs64(accessed), (unsigned long *)e);
-		}
-		start = next_at(start, level);
-	}
+	walk(npt->root, npt->levels, start, end, INT_MAX, false, age_visit, &age);
 	raw_spin_unlock_irqrestore(&npt->lock, flags);
-	return young;
+	return age.young;
 }
