@@ -8,7 +8,7 @@
  * table page is freed only when lodge_npt_flush() has seen every window end.
  *
  * There is one walker, walk(), which is inlined with its visitor into each of its users: looking an entry up,
- * writing a leaf, taking ranges away, write-protecting, asking what was used, freeing. It stays as low in the tree as
+ * writing a leaf, taking ranges away, write-protecting, asking what was used. It stays as low in the tree as
  * it can; a range is gone through table by table, not from the root for each of its pages.
  *
  * Taking translations away goes in bounded steps, so that the lock is never held for long. A range
@@ -33,16 +33,6 @@ static unsigned int shift(int level)
 	return (level - 1) * 9;		/* of a frame number */
 }
 
-static unsigned int slot_of(gfn_t gfn, int level)
-{
-	return gfn >> shift(level) & (ENTRIES - 1);
-}
-
-static gfn_t next_at(gfn_t gfn, int level)
-{
-	return ((gfn >> shift(level)) + 1) << shift(level);
-}
-
 static u64 *table(u64 pa)
 {
 	return phys_to_virt(pa & lodge_ops->pte_ops->addr);
@@ -61,50 +51,49 @@ static bool is_leaf(u64 e, int level)
 /* What the walker has come to. */
 struct spot {
 	u64 *e;			/* the entry */
-	u64 val;		/* what it held; a visitor that writes a table there says so here */
-	gfn_t gfn;
+	u64 val;		/* what it held */
+	gfn_t gfn;		/* the first frame asked for that it translates */
 	int level;
-	enum { ENTRY, BEFORE, AFTER } at;	/* a leaf or nothing; a table, before or after what is below it */
+	bool table;		/* it leads to a table; else a leaf, or nothing */
 };
 
 enum go { ON, DOWN, STOP };
 
-typedef enum go visit_fn(const struct spot *at, u64 *val, void *arg);
+typedef enum go visit_fn(struct spot *at, void *arg);
 
 /*
- * Visit the entries that translate a range, in order: tables before what is below them and, if that is wanted,
- * after; leaves and absent entries at the level where they are. A visitor answers ON (what is below is left
- * out), DOWN (into the table that *val names now) or STOP. At most budget entries.
+ * Visit the entries that translate a range, in order: tables before what is below them; leaves and absent entries
+ * at the level where they are. A visitor answers ON (what is below is left out), DOWN (into the table that
+ * at->val names by now) or STOP. At most budget entries.
  *
- * The root: a table of that level, for a range that lies within it. Return: the frame to go on with.
+ * Return: the frame to go on with.
  */
-static __always_inline gfn_t walk(u64 root, int levels, gfn_t gfn, gfn_t end, int budget, bool after,
+static __always_inline gfn_t walk(const struct lodge_npt *npt, gfn_t gfn, gfn_t end, int budget,
 				  visit_fn *visit, void *arg)
 {
+	struct spot at = { .level = npt->levels };
+	unsigned int s = shift(at.level);
 	u64 *t[MAX_LEVELS + 1];
-	int l = levels;
 
-	t[l] = phys_to_virt(root);
+	t[at.level] = phys_to_virt(npt->root);
 	while (gfn < end && budget--) {
-		struct spot at = { .e = &t[l][slot_of(gfn, l)], .gfn = gfn, .level = l };
-		u64 val = READ_ONCE(*at.e);
-		enum go go;
-
-		at.at = is_present(val) && !is_leaf(val, l) ? BEFORE : ENTRY;
-		go = visit(&at, &val, arg);
-		if (go == STOP)
+		at.gfn = gfn;
+		at.e = t[at.level] + (gfn >> s & (ENTRIES - 1));
+		at.val = READ_ONCE(*at.e);
+		at.table = is_present(at.val) && !is_leaf(at.val, at.level);
+		switch (visit(&at, arg)) {
+		case DOWN:
+			s -= 9;
+			t[--at.level] = table(at.val);
 			break;
-		if (go == DOWN) {
-			t[--l] = table(val);
-			continue;
-		}
-		for (gfn = next_at(gfn, l); l < levels && !slot_of(gfn, l);) {
-			l++;
-			if (!after)
-				continue;
-			at = (struct spot) { .e = &t[l][slot_of(gfn - 1, l)], .level = l, .at = AFTER };
-			val = *at.e;
-			visit(&at, &val, arg);
+		case ON:
+			gfn = ((gfn >> s) + 1) << s;
+			/* Up again where a table ends. */
+			for (; at.level < npt->levels && !(gfn >> s & (ENTRIES - 1)); s += 9)
+				at.level++;
+			break;
+		case STOP:
+			return gfn;
 		}
 	}
 	return gfn;
@@ -124,19 +113,15 @@ int lodge_npt_init(struct lodge_vm *vm)
 	return 0;
 }
 
-static enum go free_visit(const struct spot *at, u64 *val, void *unused)
-{
-	if (at->at == AFTER)
-		free_page((unsigned long)table(*val));
-	return at->at == BEFORE ? DOWN : ON;
-}
-
-/* A table that nobody walks any more, and all below it. */
 static void free_table(u64 pa, int level)
 {
-	if (level > 1)
-		walk(pa, level, 0, 1ULL << shift(level + 1), INT_MAX, true, free_visit, NULL);
-	free_page((unsigned long)phys_to_virt(pa));
+	u64 *t = table(pa);
+	int i;
+
+	for (i = 0; level > 1 && i < ENTRIES; i++)
+		if (is_present(t[i]) && !is_leaf(t[i], level))
+			free_table(t[i], level - 1);
+	free_page((unsigned long)t);
 }
 
 /** lodge_npt_free - the VM goes: nobody walks the tables any more */
@@ -197,13 +182,13 @@ struct found {
 	int level;
 };
 
-static enum go find_visit(const struct spot *at, u64 *val, void *arg)
+static enum go find_visit(struct spot *at, void *arg)
 {
 	struct found *f = arg;
 
-	if (at->at == BEFORE)
+	if (at->table)
 		return DOWN;
-	*f = (struct found) { *val, at->level };
+	*f = (struct found) { at->val, at->level };
 	return STOP;
 }
 
@@ -217,7 +202,7 @@ static void *reach(const struct lodge_npt *npt, gpa_t gpa, u64 bits)
 
 	if (gpa >> lodge_npt_gpa_bits(npt))
 		return NULL;
-	walk(npt->root, npt->levels, gfn, gfn + 1, INT_MAX, false, find_visit, &f);
+	walk(npt, gfn, gfn + 1, INT_MAX, find_visit, &f);
 	if (!is_present(f.val) || (f.val & (ops->leaf | ops->leaf_uc | bits)) != (ops->leaf | bits))
 		return NULL;
 	mask = (PAGE_SIZE << shift(f.level)) - 1;
@@ -251,26 +236,26 @@ struct leaf {
 	bool done;
 };
 
-static enum go install_visit(const struct spot *at, u64 *val, void *arg)
+static enum go install_visit(struct spot *at, void *arg)
 {
 	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
 	struct leaf *leaf = arg;
 	u64 e = leaf->bits;
 
-	if (at->at == BEFORE)
+	if (at->table)
 		return DOWN;
-	if (!is_present(*val) && at->level > leaf->level) {
+	if (!is_present(at->val) && at->level > leaf->level) {
 		if (!leaf->stock->n)
 			return STOP;
-		*val = page_to_phys(leaf->stock->page[--leaf->stock->n]) | ops->table;
-		WRITE_ONCE(*at->e, *val);
+		at->val = page_to_phys(leaf->stock->page[--leaf->stock->n]) | ops->table;
+		WRITE_ONCE(*at->e, at->val);
 		return DOWN;
 	}
 	e |= (leaf->pfn >> shift(at->level) << shift(at->level)) << PAGE_SHIFT;
 	if (at->level > 1)
 		e |= ops->large;
-	if (is_present(*val) && !((*val ^ e) & ops->addr))
-		e |= *val & (ops->write | ops->log);
+	if (is_present(at->val) && !((at->val ^ e) & ops->addr))
+		e |= at->val & (ops->write | ops->log);
 	WRITE_ONCE(*at->e, e);
 	leaf->done = true;
 	return STOP;
@@ -295,7 +280,7 @@ bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level
 	const struct lodge_npt *npt = &v->vm->npt;
 
 	lockdep_assert_held(&npt->lock);
-	walk(npt->root, npt->levels, gfn, gfn + 1, INT_MAX, false, install_visit, &leaf);
+	walk(npt, gfn, gfn + 1, INT_MAX, install_visit, &leaf);
 	return leaf.done;
 }
 
@@ -321,17 +306,17 @@ struct zap {
 	bool any;
 };
 
-static enum go zap_visit(const struct spot *at, u64 *val, void *arg)
+static enum go zap_visit(struct spot *at, void *arg)
 {
 	struct zap *z = arg;
 
-	if (at->at == BEFORE && !covers(at->gfn, z->end, at->level))
+	if (at->table && !covers(at->gfn, z->end, at->level))
 		return DOWN;
-	if (!is_present(*val))
+	if (!is_present(at->val))
 		return ON;
 	/* All of a table: out with the table itself. */
-	if (at->at == BEFORE) {
-		struct page *p = virt_to_page(table(*val));
+	if (at->table) {
+		struct page *p = virt_to_page(table(at->val));
 
 		set_page_private(p, at->level - 1);
 		list_add(&p->lru, z->dead);
@@ -359,7 +344,7 @@ bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_he
 
 	while (start < end) {
 		raw_spin_lock_irqsave(&npt->lock, flags);
-		start = walk(npt->root, npt->levels, start, end, STEP, false, zap_visit, &z);
+		start = walk(npt, start, end, STEP, zap_visit, &z);
 		raw_spin_unlock_irqrestore(&npt->lock, flags);
 	}
 	return z.any;
@@ -393,13 +378,13 @@ void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
 	lodge_npt_free_dead(&dead);
 }
 
-static enum go protect_visit(const struct spot *at, u64 *val, void *npt)
+static enum go protect_visit(struct spot *at, void *npt)
 {
 	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
 
-	if (at->at == BEFORE)
+	if (at->table)
 		return DOWN;
-	if (is_present(*val))
+	if (is_present(at->val))
 		weaken(npt, at->e, at->level > 1 ? 0 : *at->e & ~(ops->log ?: ops->write));
 	return ON;
 }
@@ -421,7 +406,7 @@ void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
 
 	while (start < end) {
 		raw_spin_lock_irqsave(&npt->lock, flags);
-		start = walk(npt->root, npt->levels, start, end, STEP, false, protect_visit, npt);
+		start = walk(npt, start, end, STEP, protect_visit, npt);
 		raw_spin_unlock_irqrestore(&npt->lock, flags);
 	}
 }
@@ -437,14 +422,14 @@ struct age {
 	bool clear, young;
 };
 
-static enum go age_visit(const struct spot *at, u64 *val, void *arg)
+static enum go age_visit(struct spot *at, void *arg)
 {
 	const u64 accessed = lodge_ops->pte_ops->accessed;
 	struct age *age = arg;
 
-	if (at->at == BEFORE)
+	if (at->table)
 		return DOWN;
-	if (!is_present(*val) || !(*val & accessed))
+	if (!is_present(at->val) || !(at->val & accessed))
 		return ON;
 	age->young = true;
 	if (!age->clear)
@@ -472,7 +457,7 @@ bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
 	if (!lodge_ops->pte_ops->accessed)
 		return false;
 	raw_spin_lock_irqsave(&npt->lock, flags);
-	walk(npt->root, npt->levels, start, end, INT_MAX, false, age_visit, &age);
+	walk(npt, start, end, INT_MAX, age_visit, &age);
 	raw_spin_unlock_irqrestore(&npt->lock, flags);
 	return age.young;
 }
