@@ -616,13 +616,16 @@ TEST(swapped, "pages swapped out and in again")
 	if (get_file("/proc/meminfo", "SwapTotal:") <= 0)
 		test_skip("there is no swap");
 	r = start(mem, HUGE, 0);
-	for (int i = 0; i < 20; i++) {
+	/* The kernel does not always take a page that is in use: from all to few of the calls do something. */
+	for (int i = 0; i < 200 && out < 10; i++) {
+		long before = get_file("/proc/vmstat", "pswpout ");
+
 		let_run(&r, 50);
 		OK(madvise(mem, HUGE, MADV_PAGEOUT));
-		out += get_file("/proc/self/status", "VmSwap:") > 0;
+		out += get_file("/proc/vmstat", "pswpout ") > before;
 	}
 	finish(&r);
-	GE(out, 5);
+	GE(out, 10);
 }
 
 TEST(two_vms, "two VMs over one memfd: mappings come and go, holes are punched, both count in one word")
