@@ -67,15 +67,6 @@ static enum lodge_next handle_cpuid(struct lodge_vcpu *v)
 	return NEXT_ENTER;
 }
 
-/* After a write: what the vendor has to be told. */
-static void msr_written(struct lodge_vcpu *v, u32 index)
-{
-	if (index == MSR_IA32_SPEC_CTRL && v->spec_ctrl && !v->spec_live) {
-		v->spec_live = true;
-		lodge_ops->set_intercepts(v);
-	}
-}
-
 static enum lodge_next handle_msr(struct lodge_vcpu *v)
 {
 	bool window = v->mode == MODE_WINDOW, write = v->exit.msr.write;
@@ -100,9 +91,7 @@ static enum lodge_next handle_msr(struct lodge_vcpu *v)
 		lodge_queue_exception(v, X86_TRAP_GP);
 		return NEXT_ENTER;
 	}
-	if (write) {
-		msr_written(v, index);
-	} else {
+	if (!write) {
 		v->regs[R_AX] = (u32)val;
 		v->regs[R_DX] = val >> 32;
 	}

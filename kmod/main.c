@@ -67,6 +67,7 @@ static int __init lodge_init(void)
 
 	if (ret)
 		return ret;
+	lodge_features_init();
 	ret = lodge_fpu_init();
 	if (ret)
 		goto err_probe;

@@ -33,6 +33,7 @@ struct lodge_ops {
 	const char *extension;			/* "SVM", "VMX": as messages name it */
 	const char *rival;			/* KVM's module that uses it */
 	u16 nested_format;			/* KVM_STATE_NESTED_FORMAT_* */
+	u32 switched;				/* BIT(SW_*): MSRs switched by hand, host/switch.h */
 	size_t vcpu_size;
 
 	int (*probe)(void);			/* load: 0, -ENODEV, -EOPNOTSUPP; logs the reason */
@@ -57,7 +58,7 @@ struct lodge_ops {
 	void (*state_store)(struct lodge_vcpu *v);		/* v->dirty -> hardware; may be in the window */
 	void (*set_intercepts)(struct lodge_vcpu *v);	/* after KVM_SET_GUEST_DEBUG or CPUID changed */
 	void (*set_tsc_offset)(struct lodge_vcpu *v);	/* from v->tsc_offset; may be in the window */
-	int (*msr)(struct lodge_vcpu *v, u32 index, u64 *val, bool write);	/* vendor's own MSRs; 1: not mine */
+	int (*msr)(struct lodge_vcpu *v, u32 index, u64 *val, bool write);	/* what cpu/msr.c has checked; 1: not kept here */
 	bool (*nmi_blocked)(struct lodge_vcpu *v);
 	void (*set_nmi_blocked)(struct lodge_vcpu *v, bool blocked);
 	const struct lodge_pte_ops *pte_ops;

@@ -9,6 +9,7 @@
 
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/bitmap.h>
 #include <linux/kvm_types.h>
 
 #include "core/insn.h"
@@ -99,17 +100,31 @@ struct lodge_pv {			/* all [v] but where it says otherwise */
 	bool unhalt;			/* [a] KVM_HC_KICK_CPU: the next HLT does not halt */
 };
 
+/* -- host/ -- */
+
+struct lodge_spec {			/* SPEC_CTRL, as the entry code switches it by hand [v] */
+	u64 guest;			/* always the guest's value, where the VMCB has none */
+	u64 host;			/* in this window */
+};
+
 /* -- cpu/ -- */
 
-struct lodge_cpuid_cache {		/* what the hot paths need of the guest's CPUID [v] */
+/* What a guest can have by CPUID: cpu/feature.c. */
+enum lodge_feature {
+#define F(name, slot, bit, ...) LF_##name,
+#include "core/features.h"
+#undef F
+	LF_COUNT
+};
+
+struct lodge_cpuid_cache {		/* what follows from the guest's CPUID, as far as the host has it [v] */
+	DECLARE_BITMAP(has, LF_COUNT);
 	u64 cr4_reserved;
 	u64 efer_valid;
+	u64 spec_valid;			/* bits of SPEC_CTRL; 0: no such MSR */
 	u64 gpa_reserved;		/* bits of a physical address beyond MAXPHYADDR */
 	u64 xcr0_valid;
 	u8 maxphyaddr;
-	bool has_xsave, has_pcid, has_la57, has_rdtscp, has_fsrm, has_pku, has_nx, has_lm, has_x2apic;
-	bool has_1g;
-	bool has_tsc_adjust, has_tsc_deadline, has_spec_ctrl, has_pred_cmd, has_arch_cap;
 	u32 pv_features;		/* 0x40000001.EAX */
 };
 

@@ -82,8 +82,8 @@ struct lodge_vcpu {
 	u8 cr8;				/* [v] without an in-kernel LAPIC */
 	u32 mp_state;			/* [v] KVM_MP_STATE_*; written by others only through requests */
 	u64 tsc_offset;			/* [v] guest TSC = host TSC + this */
-	u64 tsc_adjust, tsc_aux, misc_enable, spec_ctrl, apic_base;	/* [v] apic_base: lapic.c's when there is one */
-	u64 ucode_rev, arch_cap, hwcr;	/* [v] */
+	u64 tsc_adjust, tsc_aux, misc_enable, apic_base;	/* [v] apic_base: lapic.c's when there is one */
+	u64 ucode_rev, arch_cap, hwcr, osvw[2];	/* [v] */
 	struct lodge_mtrr mtrr;
 	struct lodge_mce mce;
 	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */
@@ -106,7 +106,9 @@ struct lodge_vcpu {
 	u64 uid;			/* [c] never used again: who ran last on a CPU */
 	bool moved;			/* [v] no window has begun yet on this CPU since it came here */
 	bool entry_timer;		/* [c] the vendor's entry heeds timer_tsc */
+	struct lodge_spec spec;		/* [v] */
 	bool spec_live;			/* [v] the guest uses SPEC_CTRL: no exit for it */
+	bool spec_switch;		/* [v] the entry code switches it in this window */
 	bool dr_live;			/* [v] DR0-3 hold the guest's values in this window */
 	int srcu_idx;			/* [v] */
 	u64 __percpu *tlb_seen;		/* mem/tlb_check.c */
@@ -125,6 +127,11 @@ static inline bool lodge_take_request(struct lodge_vcpu *v, enum lodge_request r
 	/* What is asked for is read after the request is taken: a later one is not lost. */
 	smp_mb__after_atomic();
 	return true;
+}
+
+static inline bool lodge_guest_has(const struct lodge_vcpu *v, enum lodge_feature f)
+{
+	return test_bit(f, v->cpuid.has);
 }
 
 /* The guest's TSC now. */

@@ -78,6 +78,14 @@ static inline void lodge_fpu_window_end(struct lodge_vcpu *v)
 		lodge_xsetbv(lodge_fpu_host.xcr0);
 }
 
+/* feature.c */
+typedef const struct kvm_cpuid_entry2 *lodge_find_leaf(const struct lodge_vcpu *v, u32 leaf, u32 index);
+void lodge_features_init(void);				/* load */
+bool lodge_feature_offered(enum lodge_feature f);
+u64 lodge_spec_ctrl_host(void);
+void lodge_features_offer(struct kvm_cpuid_entry2 *e, u32 regs);
+void lodge_features_of(struct lodge_vcpu *v, lodge_find_leaf *find);
+
 /* cpuid.c */
 lodge_vcpu_ioctl lodge_set_cpuid2, lodge_get_cpuid2;	/* IOC_TAIL */
 int lodge_supported_cpuid(struct kvm_cpuid2 __user *u);

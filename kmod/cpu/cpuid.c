@@ -2,13 +2,10 @@
 /*
  * CPUID: what Lodge can offer, what userspace chose of it, what the guest sees.
  *
- * The policy is one table: for each leaf and register, the bits of the host's that a guest can have, and
- * the bits that Lodge adds because it provides them itself. What is not in the table is not
- * offered. KVM_SET_CPUID2 takes anything, as KVM does: it is userspace's promise to the guest, and
- * the checks on CR4, EFER, XCR0 and MSRs follow it (struct lodge_cpuid_cache).
+ * The leaves are put together here; which feature bits they have is feature.c's policy.
  *
- * A CPUID exit is answered in the window: the entries are searched by halving through a sorted index, and the few
- * bits that follow the guest's own state (OSXSAVE, OSPKE, APIC, the XSAVE size) are put in.
+ * A CPUID exit is answered in the window: the first entry of each low leaf is found by its number, the others by a
+ * search, and the few bits that follow the guest's own state (OSXSAVE, OSPKE, APIC, the XSAVE size) are put in.
  *
  * vcpu->mutex held. No other lock.
  */
@@ -26,48 +23,17 @@
 
 enum { EAX, EBX, ECX, EDX };
 
-#define B1(a) (1u << (a))
-
-struct policy {
-	u32 leaf, index;
-	u8 reg;
-	u8 word;		/* where the kernel keeps what it uses of that register */
-	u32 host;		/* bits passed on where the host has them, processor and kernel */
-	u32 always;		/* bits that Lodge provides */
-};
-
-#define R(hi, lo) GENMASK(hi, lo)
-#define NO_WORD 0xff
-
-static const struct policy policies[] = {
-	/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4 MOVBE POPCNT AES XSAVE AVX F16C RDRAND; x2APIC TSC-deadline hypervisor */
-	{ 1, 0, ECX, CPUID_1_ECX, R(1, 0) | B1(9) | R(13, 12) | B1(17) | R(20, 19) | R(23, 22) | R(26, 25) | R(30, 28),
-	  B1(21) | B1(24) | B1(31) },
-	/* all of the base but DS, ACPI, HTT, TM, PBE; MCE APIC MTRR MCA are Lodge's */
-	{ 1, 0, EDX, CPUID_1_EDX, R(9, 0) | R(17, 11) | B1(19) | R(27, 23), B1(7) | B1(9) | B1(12) | B1(14) },
-	{ 6, 0, EAX, NO_WORD, 0, B1(2) },			/* ARAT */
-	/* FSGSBASE BMI1 HLE AVX2 SMEP BMI2 ERMS INVPCID RTM AVX512.. RDSEED ADX SMAP CLFLUSHOPT CLWB SHA */
-	{ 7, 0, EBX, CPUID_7_0_EBX, B1(0) | R(11, 3) | R(21, 16) | R(24, 23) | R(31, 28), B1(1) },
-	{ 7, 0, ECX, CPUID_7_ECX, R(3, 1) | B1(6) | R(12, 8) | B1(14) | B1(16) | B1(22) | B1(25) | R(28, 27), 0 },
-	{ 7, 0, EDX, CPUID_7_EDX, R(4, 2) | B1(8) | B1(10) | B1(14) | R(27, 26) | B1(31), 0 },
-	{ 7, 1, EAX, NO_WORD, R(5, 4) | R(12, 10) | B1(23), 0 },
-	{ 0xd, 1, EAX, CPUID_D_1_EAX, R(2, 0), 0 },
-	/* LAHF CR8 ABM SSE4A MISALIGNSSE PREFETCHW OSVW XOP FMA4 TBM TOPOEXT */
-	{ 0x80000001, 0, ECX, CPUID_8000_0001_ECX, B1(0) | R(9, 4) | B1(11) | B1(16) | R(22, 21), 0 },
-	{ 0x80000001, 0, EDX, CPUID_8000_0001_EDX, R(9, 0) | R(17, 11) | B1(20) | R(31, 22), 0 },
-	{ 0x80000007, 0, EDX, NO_WORD, B1(8), 0 },		/* invariant TSC */
-	/* CLZERO XSAVEERPTR WBNOINVD IBPB IBRS STIBP SSBD .. */
-	{ 0x80000008, 0, EBX, CPUID_8000_0008_EBX, B1(0) | B1(2) | B1(9) | B1(12) | R(18, 14) | R(26, 24) | B1(28), 0 },
-	{ 0x80000021, 0, EAX, NO_WORD, B1(0) | B1(2) | B1(6) | B1(8) | R(31, 27), 0 },
-};
+/* Bits that follow the guest's own state, and fields that are no features (SDM 2, CPUID). */
+#define OSXSAVE		BIT(27)		/* 1.ECX: CR4.OSXSAVE */
+#define APIC		BIT(9)		/* 1.EDX: the LAPIC is enabled */
+#define OSPKE		BIT(4)		/* 7.ECX: CR4.PKE */
+#define XSAVEC		BIT(1)		/* 0DH.1.EAX: EBX has the size of the compacted image */
+#define PHYS_BITS	0xff		/* 80000008H.EAX */
+#define CACHE_TYPE	0x1f		/* 4.EAX, 8000001DH.EAX: 0 behind the last cache */
+#define CLFLUSH_SIZE	0xff00		/* 1.EBX: in units of 8 bytes */
 
 /* Leaves handed on as the host has them: vendor, caches, names, address sizes. */
 static const u32 verbatim[] = { 2, 0x16, 0x80000002, 0x80000003, 0x80000004, 0x80000005, 0x80000006 };
-
-static u32 *reg_of(struct kvm_cpuid_entry2 *e, u8 reg)
-{
-	return &e->eax + reg;
-}
 
 static void fill(struct kvm_cpuid_entry2 *e, u32 leaf, u32 index)
 {
@@ -77,30 +43,6 @@ static void fill(struct kvm_cpuid_entry2 *e, u32 leaf, u32 index)
 	e->ebx = r.ebx;
 	e->ecx = r.ecx;
 	e->edx = r.edx;
-}
-
-/* Only what the table allows survives, in every register that the table names. */
-static void apply_policy(struct kvm_cpuid_entry2 *e, u32 leaf, u32 index, u32 regs)
-{
-	u32 seen = 0;
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(policies); i++) {
-		const struct policy *p = &policies[i];
-		u32 *r = reg_of(e, p->reg), kernel = ~0u;
-
-		if (p->leaf != leaf || p->index != index)
-			continue;
-		if (p->word != NO_WORD)
-			kernel = boot_cpu_data.x86_capability[p->word];
-		if (p->word == CPUID_7_ECX)
-			kernel |= B1(16);	/* LA57: a guest can use it where the kernel does not */
-		*r = (*r & kernel & p->host) | p->always;
-		seen |= 1u << p->reg;
-	}
-	for (i = 0; i < 4; i++)
-		if (regs & 1u << i && !(seen & 1u << i))
-			*reg_of(e, i) = 0;
 }
 
 struct list {
@@ -147,8 +89,8 @@ static void add_xsave(struct list *l)
 	}
 	e = add(l, 0xd, 1, SUB);
 	if (e) {
-		apply_policy(e, 0xd, 1, ALL_REGS);
-		if (e->eax & B1(1))	/* XSAVEC */
+		lodge_features_offer(e, ALL_REGS);
+		if (e->eax & XSAVEC)
 			e->ebx = lodge_fpu_image_size(xcr0, true);
 	}
 	for (i = 2; i < 10; i++) {
@@ -167,7 +109,7 @@ static void add_indexed(struct list *l, u32 leaf, int max)
 
 	for (i = 0; i < max; i++) {
 		e = add(l, leaf, i, SUB);
-		if (!e || !(e->eax & 0x1f))
+		if (!e || !(e->eax & CACHE_TYPE))
 			break;
 	}
 }
@@ -181,9 +123,9 @@ static void add_basic(struct list *l)
 		e->eax = min(max, 0x1fu);
 	e = add(l, 1, 0, 0);
 	if (e) {
-		e->ebx &= 0xff00;	/* brand, count and APIC id are userspace's */
+		e->ebx &= CLFLUSH_SIZE;	/* brand, count and APIC id are userspace's */
 		e->ebx |= boot_cpu_data.x86_clflush_size / 8 << 8;
-		apply_policy(e, 1, 0, B1(ECX) | B1(EDX));
+		lodge_features_offer(e, BIT(ECX) | BIT(EDX));
 	}
 	for (i = 0; i < ARRAY_SIZE(verbatim); i++)
 		if (verbatim[i] < 0x80000000 && verbatim[i] <= max)
@@ -192,20 +134,18 @@ static void add_basic(struct list *l)
 		add_indexed(l, 4, 6);
 	e = add(l, 6, 0, 0);
 	if (e)
-		apply_policy(e, 6, 0, ALL_REGS);
+		lodge_features_offer(e, ALL_REGS);
 	if (max >= 7) {
 		e = add(l, 7, 0, SUB);
 		if (e) {
-			u32 subs = min(e->eax, 1u);
+			u32 subs = min(e->eax, 2u), i;
 
-			apply_policy(e, 7, 0, B1(EBX) | B1(ECX) | B1(EDX));
-			if (boot_cpu_has(X86_FEATURE_VMX))	/* what an AMD processor never has */
-				e->edx |= B1(29);		/* IA32_ARCH_CAPABILITIES, in msr.c */
+			lodge_features_offer(e, BIT(EBX) | BIT(ECX) | BIT(EDX));
 			e->eax = subs;
-			if (subs) {
-				e = add(l, 7, 1, SUB);
+			for (i = 1; i <= subs; i++) {
+				e = add(l, 7, i, SUB);
 				if (e)
-					apply_policy(e, 7, 1, ALL_REGS);
+					lodge_features_offer(e, ALL_REGS);
 			}
 		}
 	}
@@ -250,17 +190,17 @@ static void add_extended(struct list *l)
 	}
 	e = add(l, 0x80000001, 0, 0);
 	if (e)
-		apply_policy(e, 0x80000001, 0, B1(ECX) | B1(EDX));
+		lodge_features_offer(e, BIT(ECX) | BIT(EDX));
 	for (i = 0; i < ARRAY_SIZE(verbatim); i++)
 		if (verbatim[i] >= 0x80000000 && verbatim[i] <= max)
 			add(l, verbatim[i], 0, 0);
 	e = add(l, 0x80000007, 0, 0);
 	if (e)
-		apply_policy(e, 0x80000007, 0, ALL_REGS);
+		lodge_features_offer(e, ALL_REGS);
 	e = add(l, 0x80000008, 0, 0);
 	if (e) {
 		e->eax = (e->eax & 0xff00) | boot_cpu_data.x86_phys_bits;
-		apply_policy(e, 0x80000008, 0, B1(EBX) | B1(ECX) | B1(EDX));
+		lodge_features_offer(e, BIT(EBX) | BIT(ECX) | BIT(EDX));
 	}
 	if (max >= 0x8000001d && boot_cpu_data.x86_vendor != X86_VENDOR_INTEL) {
 		add_indexed(l, 0x8000001d, 5);
@@ -271,7 +211,7 @@ static void add_extended(struct list *l)
 	if (max >= 0x80000021) {
 		e = add(l, 0x80000021, 0, 0);
 		if (e)
-			apply_policy(e, 0x80000021, 0, ALL_REGS);
+			lodge_features_offer(e, ALL_REGS);
 	}
 }
 
@@ -321,13 +261,6 @@ static const struct kvm_cpuid_entry2 *find(const struct lodge_vcpu *v, u32 leaf,
 	return NULL;
 }
 
-static u32 feature(const struct lodge_vcpu *v, u32 leaf, u8 reg)
-{
-	const struct kvm_cpuid_entry2 *e = find(v, leaf, 0);
-
-	return e ? (&e->eax)[reg] : 0;
-}
-
 static void index_leaves(struct lodge_vcpu *v)
 {
 	int i;
@@ -341,22 +274,6 @@ static void index_leaves(struct lodge_vcpu *v)
 	}
 }
 
-static u64 cr4_reserved(u32 c1, u32 d1, u32 b7, u32 c7)
-{
-	u64 ok = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
-		 X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
-
-	ok |= c1 & B1(26) ? X86_CR4_OSXSAVE : 0;
-	ok |= c1 & B1(17) ? X86_CR4_PCIDE : 0;
-	ok |= b7 & B1(0) ? X86_CR4_FSGSBASE : 0;
-	ok |= b7 & B1(7) ? X86_CR4_SMEP : 0;
-	ok |= b7 & B1(20) ? X86_CR4_SMAP : 0;
-	ok |= c7 & B1(2) ? X86_CR4_UMIP : 0;
-	ok |= c7 & B1(3) ? X86_CR4_PKE : 0;
-	ok |= c7 & B1(16) ? X86_CR4_LA57 : 0;
-	return ~ok;
-}
-
 /**
  * lodge_cpuid_init - recompute what depends on the guest's CPUID
  * @v: the vCPU; also right after creation, with no entries: only the plain bits of CR4 and long mode
@@ -364,35 +281,36 @@ static u64 cr4_reserved(u32 c1, u32 d1, u32 b7, u32 c7)
  */
 void lodge_cpuid_init(struct lodge_vcpu *v)
 {
+	const struct kvm_cpuid_entry2 *e = find(v, 0x80000008, 0);
 	struct lodge_cpuid_cache *c = &v->cpuid;
-	u32 c1 = feature(v, 1, ECX), d1 = feature(v, 1, EDX), b7 = feature(v, 7, EBX);
-	u32 c7 = feature(v, 7, ECX), d7 = feature(v, 7, EDX), xd = feature(v, 0x80000001, EDX);
-	u32 x8 = feature(v, 0x80000008, EAX), b8 = feature(v, 0x80000008, EBX);
-	const struct kvm_cpuid_entry2 *e = find(v, 0xd, 0);
-	bool none = !v->cpuid_nent;
 
-	*c = (struct lodge_cpuid_cache) {
-		.cr4_reserved = cr4_reserved(c1, d1, b7, c7),
-		.maxphyaddr = x8 & 0xff ? min_t(u8, x8, 52) : 36,
-		.has_xsave = c1 & B1(26), .has_pcid = c1 & B1(17), .has_x2apic = c1 & B1(21),
-		.has_tsc_deadline = c1 & B1(24), .has_la57 = c7 & B1(16), .has_pku = c7 & B1(3),
-		.has_tsc_adjust = b7 & B1(1), .has_fsrm = d7 & B1(4), .has_1g = xd & B1(26),
-		.has_rdtscp = xd & B1(27) || c7 & B1(22), .has_nx = none || xd & B1(20),
-		.has_lm = none || xd & B1(29),
-		.has_spec_ctrl = d7 & (B1(26) | B1(31)) || b8 & (B1(14) | B1(15) | B1(24)),
-		.has_pred_cmd = d7 & B1(26) || b8 & B1(12), .has_arch_cap = d7 & B1(29),
-		.pv_features = feature(v, KVM_CPUID_FEATURES, EAX),
-	};
-	if (none)
+	lodge_features_of(v, find);
+	if (!v->cpuid_nent)
 		c->maxphyaddr = boot_cpu_data.x86_phys_bits;
+	else
+		c->maxphyaddr = e && e->eax & PHYS_BITS ? min_t(u8, e->eax, 52) : 36;
 	c->gpa_reserved = ~GENMASK_ULL(c->maxphyaddr - 1, 0);
-	c->efer_valid = EFER_SCE | (c->has_lm ? EFER_LME | EFER_LMA : 0) |
-			(c->has_nx ? EFER_NX : 0) | (xd & B1(25) ? EFER_FFXSR : 0);
-	if (none)
-		c->efer_valid |= EFER_FFXSR;
+	e = find(v, KVM_CPUID_FEATURES, 0);
+	c->pv_features = e ? e->eax : 0;
 	c->xcr0_valid = 1;
-	if (c->has_xsave && e)
+	e = find(v, 0xd, 0);
+	if (lodge_guest_has(v, LF_XSAVE) && e)
 		c->xcr0_valid = (e->eax | (u64)e->edx << 32) & lodge_fpu_xcr0_host();
+}
+
+/* A width of linear addresses that this host's processors do not have is no guest's. */
+static bool widths_exist(const struct kvm_cpuid_entry2 *e, int n)
+{
+	int i, bits;
+
+	for (i = 0; i < n; i++) {
+		if (e[i].function != 0x80000008)
+			continue;
+		bits = e[i].eax >> 8 & 0xff;
+		if (bits && bits != 48 && !(bits == 57 && lodge_feature_offered(LF_LA57)))
+			return false;
+	}
+	return true;
 }
 
 /**
@@ -418,6 +336,10 @@ int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		kvfree(e);
 		return -EFAULT;
 	}
+	if (!widths_exist(e, n)) {
+		kvfree(e);
+		return -EINVAL;
+	}
 	if (v->ran) {
 		bool same = n == v->cpuid_nent && !memcmp(e, v->cpuid_ent, n * sizeof(*e));
 
@@ -437,20 +359,20 @@ static void runtime_bits(struct lodge_vcpu *v, u32 leaf, u32 index, u32 *r)
 {
 	lodge_need(v, LG_CR);
 	if (leaf == 1) {
-		r[ECX] &= ~B1(27);
+		r[ECX] &= ~OSXSAVE;
 		if (v->st.cr4 & X86_CR4_OSXSAVE)
-			r[ECX] |= B1(27);
+			r[ECX] |= OSXSAVE;
 		if (v->lapic && !(v->apic_base & MSR_IA32_APICBASE_ENABLE))
-			r[EDX] &= ~B1(9);
+			r[EDX] &= ~APIC;
 	} else if (leaf == 7 && index == 0) {
-		r[ECX] &= ~B1(4);
+		r[ECX] &= ~OSPKE;
 		if (v->st.cr4 & X86_CR4_PKE)
-			r[ECX] |= B1(4);
+			r[ECX] |= OSPKE;
 	} else if (leaf == 0xd && index == 0) {
 		if (v->mode == MODE_WINDOW && lodge_fpu_xcr0_host())
 			lodge_fpu_reread_xcr0(v);
 		r[EBX] = v->fpu.size;
-	} else if (leaf == 0xd && index == 1 && r[EAX] & B1(1)) {
+	} else if (leaf == 0xd && index == 1 && r[EAX] & XSAVEC) {
 		if (v->mode == MODE_WINDOW)
 			lodge_fpu_reread_xcr0(v);
 		r[EBX] = v->fpu.compact_size;

@@ -2,13 +2,14 @@
 /*
  * Model-specific registers: one policy table.
  *
- * A row says which registers it covers, how they are read and written, which bits may be set, and
- * whether userspace finds them in KVM_GET_MSR_INDEX_LIST. Reads and writes by userspace ("host") may set what
- * the guest may only read. What no row covers raises #GP in the guest and ends
+ * A row says which registers it covers, what a guest must have by CPUID to see them, how they are read and written,
+ * which bits may be set, and whether userspace finds them in KVM_GET_MSR_INDEX_LIST. Reads and writes by userspace
+ * ("host") may set what the guest may only read. What no row covers raises #GP in the guest and ends
  * KVM_SET_MSRS at that entry.
  *
  * The hot ones (x2APIC, TSC deadline) come before the table. Everything here works in the window unless it
- * answers -EAGAIN: then the caller comes again outside.
+ * answers -EAGAIN: then the caller comes again outside. A value that goes into the processor as it is has been
+ * checked against what the host has (feature.c), not only against what the guest was promised.
  *
  * vcpu->mutex held. No other lock.
  */
@@ -21,207 +22,167 @@
 #include <asm/mtrr.h>
 
 #include "cpu/cpu.h"
+#include "host/switch.h"
 #include "irqchip/irqchip.h"
 #include "pv/pv.h"
 
-enum kind {
-	CONST,			/* reads as val, ignores writes */
-	RO,			/* reads as val; a write of anything else is #GP */
-	U64,			/* a u64 of struct lodge_vcpu at off; bits outside mask are #GP */
-	SYSCALL,		/* the same in struct lodge_state, group LG_SYSCALL */
-	ADDR,			/* as SYSCALL, a canonical address */
-	SPECIAL,		/* a function below */
-	PV,			/* pv.c */
-};
-
-enum special { S_EFER, S_PAT, S_TSC, S_TSC_ADJUST, S_TSC_AUX, S_APIC_BASE, S_FS, S_GS, S_DEBUGCTL,
-	       S_SPEC_CTRL, S_PRED_CMD, S_MTRR_FIXED, S_MTRR_DEF, S_MTRR_CAP, S_MCE, S_DEADLINE,
-	       S_ARCH_CAP };
-
 struct msr_row {
 	u32 first, last;
-	u8 kind;
-	u8 special;
-	bool listed;		/* in KVM_GET_MSR_INDEX_LIST */
-	u16 off;
-	u64 mask, val;
+	u8 flags;
+#define LISTED	BIT(0)		/* in KVM_GET_MSR_INDEX_LIST */
+#define SLOW	BIT(1)		/* is not written in the window */
+	u16 off;		/* get_u64, get_syscall: where it lies */
+	u16 cap;		/* listed only where the host has this X86_FEATURE_ */
+	u64 mask, val;		/* bits that may be set; what it reads as */
+	bool (*has)(const struct lodge_vcpu *v);	/* the guest; NULL: every one */
+	int (*get)(struct lodge_vcpu *v, const struct msr_row *r, u32 index, u64 *val, bool host);
+	int (*set)(struct lodge_vcpu *v, const struct msr_row *r, u32 index, u64 val, bool host);
 };
 
-#define VF(f) offsetof(struct lodge_vcpu, f)
-#define SF(f) offsetof(struct lodge_state, f)
-#define ONE(msr) .first = (msr), .last = (msr)
-#define LISTED .listed = true
-#define ALL_BITS (~0ull)
+#define GET(name) static int get_##name(struct lodge_vcpu *v, const struct msr_row *r, u32 index, u64 *val, \
+					bool host)
+#define SET(name) static int set_##name(struct lodge_vcpu *v, const struct msr_row *r, u32 index, u64 val, \
+					bool host)
 
-static const struct msr_row rows[] = {
-	{ ONE(MSR_IA32_TSC), .kind = SPECIAL, .special = S_TSC, LISTED },
-	{ ONE(MSR_IA32_APICBASE), .kind = SPECIAL, .special = S_APIC_BASE, LISTED },
-	{ ONE(MSR_IA32_TSC_ADJUST), .kind = SPECIAL, .special = S_TSC_ADJUST, LISTED },
-	{ ONE(MSR_IA32_SPEC_CTRL), .kind = SPECIAL, .special = S_SPEC_CTRL, LISTED },
-	{ ONE(MSR_IA32_PRED_CMD), .kind = SPECIAL, .special = S_PRED_CMD },
-	{ ONE(MSR_IA32_UCODE_REV), .kind = U64, .off = VF(ucode_rev), .mask = ALL_BITS, LISTED },
-	{ ONE(MSR_MTRRcap), .kind = SPECIAL, .special = S_MTRR_CAP },
-	{ ONE(MSR_IA32_SYSENTER_CS), .kind = SYSCALL, .off = SF(sysenter_cs), .mask = ALL_BITS, LISTED },
-	{ ONE(MSR_IA32_SYSENTER_ESP), .kind = ADDR, .off = SF(sysenter_esp), LISTED },
-	{ ONE(MSR_IA32_SYSENTER_EIP), .kind = ADDR, .off = SF(sysenter_eip), LISTED },
-	{ .first = MSR_IA32_MCG_CAP, .last = MSR_IA32_MCG_CTL, .kind = SPECIAL, .special = S_MCE },
-	{ ONE(MSR_IA32_MISC_ENABLE), .kind = U64, .off = VF(misc_enable), .mask = ALL_BITS, LISTED },
-	{ ONE(MSR_IA32_DEBUGCTLMSR), .kind = SPECIAL, .special = S_DEBUGCTL },
-	{ ONE(MSR_IA32_ARCH_CAPABILITIES), .kind = SPECIAL, .special = S_ARCH_CAP, LISTED },
-	{ .first = 0x200, .last = 0x20f, .kind = U64, .off = VF(mtrr.var), .mask = ALL_BITS },
-	{ ONE(0x250), .kind = SPECIAL, .special = S_MTRR_FIXED },
-	{ .first = 0x258, .last = 0x259, .kind = SPECIAL, .special = S_MTRR_FIXED },
-	{ .first = 0x268, .last = 0x26f, .kind = SPECIAL, .special = S_MTRR_FIXED },
-	{ ONE(MSR_IA32_CR_PAT), .kind = SPECIAL, .special = S_PAT, LISTED },
-	{ ONE(MSR_MTRRdefType), .kind = SPECIAL, .special = S_MTRR_DEF },
-	{ .first = MSR_IA32_MC0_CTL, .last = MSR_IA32_MC0_CTL + 4 * LODGE_MCE_BANKS - 1,
-	  .kind = SPECIAL, .special = S_MCE },
-	{ ONE(MSR_IA32_TSC_DEADLINE), .kind = SPECIAL, .special = S_DEADLINE, LISTED },
-	{ ONE(MSR_KVM_WALL_CLOCK), .kind = PV, LISTED },
-	{ ONE(MSR_KVM_SYSTEM_TIME), .kind = PV, LISTED },
-	{ .first = MSR_KVM_WALL_CLOCK_NEW, .last = MSR_KVM_SYSTEM_TIME_NEW, .kind = PV, LISTED },
-	{ .first = MSR_KVM_STEAL_TIME, .last = MSR_KVM_PV_EOI_EN, .kind = PV, LISTED },
-	{ ONE(MSR_EFER), .kind = SPECIAL, .special = S_EFER, LISTED },
-	{ ONE(MSR_STAR), .kind = SYSCALL, .off = SF(star), .mask = ALL_BITS, LISTED },
-	{ ONE(MSR_LSTAR), .kind = ADDR, .off = SF(lstar), LISTED },
-	{ ONE(MSR_CSTAR), .kind = ADDR, .off = SF(cstar), LISTED },
-	{ ONE(MSR_SYSCALL_MASK), .kind = SYSCALL, .off = SF(sfmask), .mask = U32_MAX, LISTED },
-	{ ONE(MSR_FS_BASE), .kind = SPECIAL, .special = S_FS },
-	{ ONE(MSR_GS_BASE), .kind = SPECIAL, .special = S_GS },
-	{ ONE(MSR_KERNEL_GS_BASE), .kind = ADDR, .off = SF(kernel_gs_base), LISTED },
-	{ ONE(MSR_TSC_AUX), .kind = SPECIAL, .special = S_TSC_AUX, LISTED },
-	/* what Linux reads or writes on AMD while it boots: there, and of no effect */
-	{ ONE(0xc0010010 /* SYSCFG */), .kind = CONST },
-	{ ONE(MSR_K7_HWCR), .kind = U64, .off = VF(hwcr), .mask = 0x1000000 | 0x58, LISTED },
-	{ ONE(MSR_K8_INT_PENDING_MSG), .kind = CONST },
-	{ ONE(MSR_AMD64_NB_CFG), .kind = CONST },
-	{ ONE(MSR_AMD64_PATCH_LOADER), .kind = CONST },
-	{ ONE(MSR_AMD64_BU_CFG2), .kind = CONST },
-	{ ONE(MSR_AMD64_DC_CFG), .kind = CONST },
-	{ ONE(0xc001102a), .kind = CONST },
-	{ ONE(MSR_F15H_EX_CFG), .kind = CONST },
-	{ ONE(MSR_AMD64_DE_CFG), .kind = CONST, .val = BIT_ULL(1) },	/* LFENCE serializes */
-	{ ONE(MSR_K8_TSEG_ADDR), .kind = CONST },
-	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), .kind = CONST },
-	{ .first = MSR_K7_EVNTSEL0, .last = MSR_K7_PERFCTR3, .kind = CONST },
-	/* and on Intel */
-	{ ONE(MSR_IA32_PLATFORM_ID), .kind = CONST },
-	{ ONE(MSR_IA32_EBL_CR_POWERON), .kind = CONST },
-	{ ONE(MSR_IA32_BBL_CR_CTL), .kind = CONST },
-	{ ONE(MSR_PLATFORM_INFO), .kind = CONST },
-	{ ONE(MSR_IA32_PERF_STATUS), .kind = CONST, .val = 1000 | 4ull << 40 },
-	{ ONE(MSR_IA32_PERF_CTL), .kind = CONST },
-	{ ONE(MSR_IA32_LASTBRANCHFROMIP), .kind = CONST },
-	{ ONE(MSR_IA32_LASTBRANCHTOIP), .kind = CONST },
-	{ ONE(MSR_IA32_LASTINTFROMIP), .kind = CONST },
-	{ ONE(MSR_IA32_LASTINTTOIP), .kind = CONST },
-	{ ONE(MSR_FSB_FREQ), .kind = CONST, .val = 3 },
-	{ ONE(MSR_MISC_FEATURES_ENABLES), .kind = RO },
-};
+/* -- what a guest must have -- */
 
-static const struct msr_row *find(u32 index)
+static bool has_rdtscp(const struct lodge_vcpu *v)
 {
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(rows); i++)
-		if (index - rows[i].first <= rows[i].last - rows[i].first)
-			return &rows[i];
-	return NULL;
+	return lodge_guest_has(v, LF_RDTSCP) || lodge_guest_has(v, LF_RDPID);
 }
 
+static bool has_spec_ctrl(const struct lodge_vcpu *v)
+{
+	return v->cpuid.spec_valid;
+}
+
+static bool has_pred_cmd(const struct lodge_vcpu *v)
+{
+	return lodge_guest_has(v, LF_SPEC_CTRL) || lodge_guest_has(v, LF_IBPB);
+}
+
+static bool has_flush_cmd(const struct lodge_vcpu *v)
+{
+	return lodge_guest_has(v, LF_FLUSH_L1D);
+}
+
+static bool has_deadline(const struct lodge_vcpu *v)
+{
+	return lodge_guest_has(v, LF_TSC_DEADLINE);
+}
+
+static bool has_arch_cap(const struct lodge_vcpu *v)
+{
+	return lodge_guest_has(v, LF_ARCH_CAPABILITIES);
+}
+
+static bool has_osvw(const struct lodge_vcpu *v)
+{
+	return lodge_guest_has(v, LF_OSVW);
+}
+
+/* -- plain ones -- */
+
+GET(const)
+{
+	*val = r->val;
+	return 0;
+}
+
+/* Writes have no effect. */
+SET(none)
+{
+	return 0;
+}
+
+/* It can be written with what it reads as. */
+SET(same)
+{
+	return val != r->val;
+}
+
+SET(never)
+{
+	return 1;
+}
+
+GET(never)
+{
+	return 1;
+}
+
+/* A u64 of struct lodge_vcpu, or one of several in a row. */
+static u64 *field(struct lodge_vcpu *v, const struct msr_row *r, u32 index)
+{
+	return (u64 *)((char *)v + r->off) + array_index_nospec(index - r->first, r->last - r->first + 1);
+}
+
+GET(u64)
+{
+	*val = *field(v, r, index);
+	return 0;
+}
+
+SET(u64)
+{
+	if (val & ~r->mask)
+		return 1;
+	*field(v, r, index) = val;
+	return 0;
+}
+
+/* The guest only reads it. */
+SET(u64_host)
+{
+	return host ? set_u64(v, r, index, val, host) : 1;
+}
+
+/* The same in struct lodge_state, group LG_SYSCALL. */
+GET(syscall)
+{
+	lodge_need(v, LG_SYSCALL);
+	return get_u64(v, r, index, val, host);
+}
+
+SET(syscall)
+{
+	lodge_touch(v, LG_SYSCALL);
+	*field(v, r, index) = val & r->mask;
+	return 0;
+}
+
+/* 57 bits where guest and host have them: a wider one is a fault of the host's own WRMSR or VM entry. */
 static bool canonical(const struct lodge_vcpu *v, u64 val)
 {
 	return (u64)((s64)(val << 16) >> 16) == val ||
-	       (v->cpuid.has_la57 && (u64)((s64)(val << 7) >> 7) == val);
+	       (lodge_guest_has(v, LF_LA57) && (u64)((s64)(val << 7) >> 7) == val);
 }
 
-static bool pat_valid(u64 val)
+SET(addr)
 {
-	int i;
-
-	for (i = 0; i < 8; i++, val >>= 8)
-		if ((val & 0xff) > 7 || (val & 0xff) == 2 || (val & 0xff) == 3)
-			return false;
-	return true;
+	return canonical(v, val) ? set_syscall(v, r, index, val, host) : 1;
 }
 
-static u64 *mtrr_fixed(struct lodge_vcpu *v, u32 index)
+GET(pv)
 {
-	u32 i = index == 0x250 ? 0 : index <= 0x259 ? index - 0x258 + 1 : index - 0x268 + 3;
-
-	return &v->mtrr.fixed[array_index_nospec(i, ARRAY_SIZE(v->mtrr.fixed))];
+	return lodge_pv_msr_read(v, index, val);
 }
 
-static bool mtrr_types_valid(u64 val, int n)
+SET(pv)
 {
-	for (; n--; val >>= 8)
-		if ((val & 0xff) > 6 || (val & 0xff) == 2 || (val & 0xff) == 3)
-			return false;
-	return true;
+	return lodge_pv_msr_write(v, index, val);
 }
 
-/* -- machine check registers -- */
+/* -- those with effects -- */
 
-static int mce(struct lodge_vcpu *v, u32 index, u64 *val, bool write, bool host)
+GET(efer)
 {
-	u32 bank = (index - MSR_IA32_MC0_CTL) / 4;
-
-	if (index == MSR_IA32_MCG_CAP) {
-		if (write)
-			return !host || *val != v->mce.cap;
-		*val = v->mce.cap;
-		return 0;
-	}
-	if (index == MSR_IA32_MCG_STATUS) {
-		if (write)
-			v->mce.status = *val;
-		else
-			*val = v->mce.status;
-		return 0;
-	}
-	if (index == MSR_IA32_MCG_CTL) {
-		if (!(v->mce.cap & MCG_CTL_P) || (write && *val != 0 && *val != ~0ull))
-			return 1;
-		if (write)
-			v->mce.ctl = *val;
-		else
-			*val = v->mce.ctl;
-		return 0;
-	}
-	if (bank >= (v->mce.cap & 0xff))
-		return 1;
-	index = array_index_nospec(index - MSR_IA32_MC0_CTL, ARRAY_SIZE(v->mce.bank));
-	if (!write) {
-		*val = v->mce.bank[index];
-		return 0;
-	}
-	/* CTL takes all or nothing (Linux on K8 clears bit 10); a guest only clears STATUS. */
-	if (!(index & 3) && *val && (*val | BIT_ULL(10)) != ~0ull)
-		return 1;
-	if (!host && (index & 3) == 1 && *val)
-		return 1;
-	v->mce.bank[index] = *val;
+	lodge_need(v, LG_CR);
+	*val = v->st.efer;
 	return 0;
 }
 
-/** lodge_setup_mce - KVM_X86_SETUP_MCE; -EINVAL for more banks than there are, or unknown bits */
-int lodge_setup_mce(struct lodge_vcpu *v, void *buf, unsigned long arg)
-{
-	u64 cap = *(u64 *)buf;
-	u32 banks = cap & 0xff, i;
-
-	if (!banks || banks > LODGE_MCE_BANKS || cap & ~(0xffull | 0xff0000 | MCG_CTL_P | MCG_SER_P))
-		return -EINVAL;
-	v->mce.cap = cap;
-	v->mce.ctl = cap & MCG_CTL_P ? ~0ull : 0;
-	for (i = 0; i < banks; i++)
-		v->mce.bank[i * 4] = ~0ull;
-	return 0;
-}
-
-/* -- the special ones -- */
-
-static int write_efer(struct lodge_vcpu *v, u64 val, bool host)
+SET(efer)
 {
 	u64 old;
 
@@ -241,154 +202,340 @@ static int write_efer(struct lodge_vcpu *v, u64 val, bool host)
 	return 0;
 }
 
-static int read_special(struct lodge_vcpu *v, const struct msr_row *r, u32 index, u64 *val, bool host)
+static bool pat_valid(u64 val)
 {
-	const struct lodge_cpuid_cache *c = &v->cpuid;
+	int i;
 
-	switch (r->special) {
-	case S_EFER:
-		lodge_need(v, LG_CR);
-		*val = v->st.efer;
-		break;
-	case S_PAT:
-		lodge_need(v, LG_MISC);
-		*val = v->st.pat;
-		break;
-	case S_DEBUGCTL:
-		*val = 0;
-		break;
-	case S_TSC:
-		*val = lodge_guest_tsc(v);
-		break;
-	case S_TSC_ADJUST:
-		*val = v->tsc_adjust;
-		break;
-	case S_TSC_AUX:
-		*val = v->tsc_aux;
-		return !host && !c->has_rdtscp;
-	case S_APIC_BASE:
-		*val = v->apic_base;
-		break;
-	case S_FS:
-	case S_GS:
-		lodge_need(v, LG_SEG);
-		*val = v->st.seg[r->special == S_FS ? SEG_FS : SEG_GS].base;
-		break;
-	case S_SPEC_CTRL:
-		*val = v->spec_ctrl;
-		return !host && !c->has_spec_ctrl;
-	case S_MTRR_CAP:
-		*val = 0x508;		/* 8 variable ranges, fixed ranges, WC */
-		break;
-	case S_MTRR_FIXED:
-		*val = *mtrr_fixed(v, index);
-		break;
-	case S_MTRR_DEF:
-		*val = v->mtrr.def;
-		break;
-	case S_MCE:
-		return mce(v, index, val, false, host);
-	case S_DEADLINE:
-		if (!host && !c->has_tsc_deadline)
-			return 1;
-		*val = v->lapic ? lodge_lapic_tsc_deadline(v, host) : 0;
-		break;
-	case S_ARCH_CAP:
-		*val = v->arch_cap;
-		return !host && !c->has_arch_cap;
-	default:
+	for (i = 0; i < 8; i++, val >>= 8)
+		if ((val & 0xff) > 7 || (val & 0xff) == 2 || (val & 0xff) == 3)
+			return false;
+	return true;
+}
+
+GET(pat)
+{
+	lodge_need(v, LG_MISC);
+	*val = v->st.pat;
+	return 0;
+}
+
+SET(pat)
+{
+	if (!pat_valid(val))
 		return 1;
+	lodge_touch(v, LG_MISC);
+	v->st.pat = val;
+	return 0;
+}
+
+/* No last-branch records: their bits (LBR, BTF) are ignored, others are #GP. */
+SET(debugctl)
+{
+	return val & ~(u64)(DEBUGCTLMSR_LBR | DEBUGCTLMSR_BTF) ? 1 : 0;
+}
+
+GET(tsc)
+{
+	*val = lodge_guest_tsc(v);
+	return 0;
+}
+
+SET(tsc)
+{
+	lodge_tsc_write(v, val, host);
+	return 0;
+}
+
+SET(tsc_adjust)
+{
+	if (!host) {
+		v->tsc_offset += val - v->tsc_adjust;
+		lodge_ops->set_tsc_offset(v);
+		if (v->lapic)
+			lodge_lapic_tsc_changed(v);
+	}
+	v->tsc_adjust = val;
+	return 0;
+}
+
+/* RDTSCP and RDPID do not exit: in the window it is in force from here on. */
+SET(tsc_aux)
+{
+	if (val >> 32)
+		return 1;
+	v->tsc_aux = val;
+	if (v->mode == MODE_WINDOW)
+		lodge_switch_put(v, SW_TSC_AUX, val);
+	return 0;
+}
+
+SET(apic_base)
+{
+	return lodge_lapic_set_base(v, val, host);
+}
+
+static u64 *segment_base(struct lodge_vcpu *v, u32 index)
+{
+	return &v->st.seg[index == MSR_FS_BASE ? SEG_FS : SEG_GS].base;
+}
+
+GET(base)
+{
+	lodge_need(v, LG_SEG);
+	*val = *segment_base(v, index);
+	return 0;
+}
+
+SET(base)
+{
+	if (!canonical(v, val))
+		return 1;
+	lodge_touch(v, LG_SEG);
+	*segment_base(v, index) = val;
+	return 0;
+}
+
+GET(spec_ctrl)
+{
+	if (lodge_ops->msr(v, index, val, false))
+		*val = v->spec.guest;
+	return 0;
+}
+
+/* Userspace may set what the processor has, a guest what it was given of that. From the first bit on it has it. */
+SET(spec_ctrl)
+{
+	if (val & ~(host ? lodge_spec_ctrl_host() : v->cpuid.spec_valid))
+		return 1;
+	if (lodge_ops->msr(v, index, &val, true)) {
+		v->spec.guest = val;
+		v->spec_switch |= v->mode == MODE_WINDOW;
+	}
+	if (val && !v->spec_live) {
+		v->spec_live = true;
+		lodge_ops->set_intercepts(v);
 	}
 	return 0;
 }
 
-static int write_special(struct lodge_vcpu *v, const struct msr_row *r, u32 index, u64 val, bool host)
+SET(pred_cmd)
 {
-	const struct lodge_cpuid_cache *c = &v->cpuid;
-
-	switch (r->special) {
-	case S_EFER:
-		return write_efer(v, val, host);
-	case S_PAT:
-		if (!pat_valid(val))
-			return 1;
-		lodge_touch(v, LG_MISC);
-		v->st.pat = val;
-		return 0;
-	case S_DEBUGCTL:	/* no last-branch records: their bits are ignored, others are #GP */
-		return val & ~3ull ? 1 : 0;
-	case S_TSC:
-		lodge_tsc_write(v, val, host);
-		return 0;
-	case S_TSC_ADJUST:
-		if (!host) {
-			v->tsc_offset += val - v->tsc_adjust;
-			lodge_ops->set_tsc_offset(v);
-			if (v->lapic)
-				lodge_lapic_tsc_changed(v);
-		}
-		v->tsc_adjust = val;
-		return 0;
-	case S_TSC_AUX:
-		if ((!host && !c->has_rdtscp) || val >> 32)
-			return 1;
-		v->tsc_aux = val;
-		return 0;
-	case S_APIC_BASE:
-		return lodge_lapic_set_base(v, val, host);
-	case S_FS:
-	case S_GS:
-		if (!canonical(v, val))
-			return 1;
-		lodge_touch(v, LG_SEG);
-		v->st.seg[r->special == S_FS ? SEG_FS : SEG_GS].base = val;
-		return 0;
-	case S_SPEC_CTRL:
-		if ((!host && !c->has_spec_ctrl) || val & ~7ull)
-			return 1;
-		v->spec_ctrl = val;
-		return 0;
-	case S_PRED_CMD:
-		if ((!host && !c->has_pred_cmd) || val & ~1ull)
-			return 1;
-		if (val && boot_cpu_has(LODGE_FEATURE_IBPB))
-			lodge_wrmsr(MSR_IA32_PRED_CMD, 1);
-		return 0;
-	case S_MTRR_CAP:
+	if (val & ~(u64)PRED_CMD_IBPB)
 		return 1;
-	case S_MTRR_FIXED:
-		if (!mtrr_types_valid(val, 8))
-			return 1;
-		*mtrr_fixed(v, index) = val;
-		return 0;
-	case S_MTRR_DEF:
-		if (val & ~0xcffull || !mtrr_types_valid(val & 0xff, 1))
-			return 1;
-		v->mtrr.def = val;
-		return 0;
-	case S_MCE:
-		return mce(v, index, &val, true, host);
-	case S_DEADLINE:
-		if (!host && !c->has_tsc_deadline)
-			return 1;
-		if (v->lapic)
-			lodge_lapic_set_tsc_deadline(v, val);
-		return 0;
-	case S_ARCH_CAP:
-		if (host)
-			v->arch_cap = val;
-		return !host;
-	}
-	return 1;
+	if (val && boot_cpu_has(LODGE_FEATURE_IBPB))
+		lodge_wrmsr_outside(v, MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+	return 0;
 }
 
-static u64 *field(struct lodge_vcpu *v, const struct msr_row *r, u32 index)
+SET(flush_cmd)
 {
-	u32 n = r->last - r->first + 1;
+	if (val & ~(u64)L1D_FLUSH)
+		return 1;
+	if (val && boot_cpu_has(X86_FEATURE_FLUSH_L1D))
+		lodge_wrmsr_outside(v, MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+	return 0;
+}
 
-	if (r->kind == U64)
-		return (u64 *)((char *)v + r->off) + array_index_nospec(index - r->first, n);
-	return (u64 *)((char *)&v->st + r->off);
+static u64 *mtrr_fixed(struct lodge_vcpu *v, u32 index)
+{
+	u32 i = index == MSR_MTRRfix64K_00000 ? 0 :
+		index <= MSR_MTRRfix16K_A0000 ? index - MSR_MTRRfix16K_80000 + 1 : index - MSR_MTRRfix4K_C0000 + 3;
+
+	return &v->mtrr.fixed[array_index_nospec(i, ARRAY_SIZE(v->mtrr.fixed))];
+}
+
+static bool mtrr_types_valid(u64 val, int n)
+{
+	for (; n--; val >>= 8)
+		if ((val & 0xff) > 6 || (val & 0xff) == 2 || (val & 0xff) == 3)
+			return false;
+	return true;
+}
+
+GET(mtrr_fixed)
+{
+	*val = *mtrr_fixed(v, index);
+	return 0;
+}
+
+SET(mtrr_fixed)
+{
+	if (!mtrr_types_valid(val, 8))
+		return 1;
+	*mtrr_fixed(v, index) = val;
+	return 0;
+}
+
+SET(mtrr_def)
+{
+	return mtrr_types_valid(val & 0xff, 1) ? set_u64(v, r, index, val, host) : 1;
+}
+
+GET(deadline)
+{
+	*val = v->lapic ? lodge_lapic_tsc_deadline(v, host) : 0;
+	return 0;
+}
+
+SET(deadline)
+{
+	if (v->lapic)
+		lodge_lapic_set_tsc_deadline(v, val);
+	return 0;
+}
+
+/* -- machine check registers -- */
+
+SET(mcg_cap)
+{
+	return !host || val != v->mce.cap;
+}
+
+GET(mcg_ctl)
+{
+	return v->mce.cap & MCG_CTL_P ? get_u64(v, r, index, val, host) : 1;
+}
+
+SET(mcg_ctl)
+{
+	if (!(v->mce.cap & MCG_CTL_P) || (val && val != ~0ull))
+		return 1;
+	return set_u64(v, r, index, val, host);
+}
+
+static bool bank_exists(const struct lodge_vcpu *v, u32 index)
+{
+	return (index - MSR_IA32_MC0_CTL) / 4 < (v->mce.cap & MCG_BANKCNT_MASK);
+}
+
+GET(bank)
+{
+	return bank_exists(v, index) ? get_u64(v, r, index, val, host) : 1;
+}
+
+/* CTL takes all or nothing (Linux on K8 clears bit 10); a guest only clears STATUS. */
+SET(bank)
+{
+	u32 reg = (index - MSR_IA32_MC0_CTL) & 3;
+
+	if (!bank_exists(v, index) || (reg == 0 && val && (val | BIT_ULL(10)) != ~0ull) ||
+	    (!host && reg == 1 && val))
+		return 1;
+	return set_u64(v, r, index, val, host);
+}
+
+/** lodge_setup_mce - KVM_X86_SETUP_MCE; -EINVAL for more banks than there are, or unknown bits */
+int lodge_setup_mce(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	u64 cap = *(u64 *)buf;
+	u32 banks = cap & MCG_BANKCNT_MASK, i;
+
+	if (!banks || banks > LODGE_MCE_BANKS ||
+	    cap & ~(MCG_BANKCNT_MASK | MCG_EXT_CNT_MASK | MCG_CTL_P | MCG_SER_P))
+		return -EINVAL;
+	v->mce.cap = cap;
+	v->mce.ctl = cap & MCG_CTL_P ? ~0ull : 0;
+	for (i = 0; i < banks; i++)
+		v->mce.bank[i * 4] = ~0ull;
+	return 0;
+}
+
+/* -- the table -- */
+
+#define VF(f) .off = offsetof(struct lodge_vcpu, f)
+#define ONE(msr) .first = (msr), .last = (msr)
+#define RANGE(from, to) .first = (from), .last = (to)
+#define OPS(g, s) .get = get_##g, .set = set_##s
+#define IGNORED OPS(const, none)
+#define ANY_BITS .mask = ~0ull
+#define MTRR_CAP 0x508			/* 8 variable ranges, fixed ranges, WC: SDM 3, 12.11.1 */
+#define MTRR_DEF_BITS 0xcff		/* E, FE, the default type: SDM 3, 12.11.2.1 */
+#define HWCR_BITS (BIT_ULL(24) | 0x58)	/* TscFreqSel; what Linux writes without effect, as KVM takes it */
+
+static const struct msr_row rows[] = {
+	{ ONE(MSR_IA32_TSC), LISTED, OPS(tsc, tsc) },
+	{ ONE(MSR_IA32_APICBASE), LISTED | SLOW, VF(apic_base), OPS(u64, apic_base) },
+	{ ONE(MSR_IA32_TSC_ADJUST), LISTED, VF(tsc_adjust), OPS(u64, tsc_adjust) },
+	{ ONE(MSR_IA32_SPEC_CTRL), LISTED, .cap = X86_FEATURE_MSR_SPEC_CTRL,
+	  .has = has_spec_ctrl, OPS(spec_ctrl, spec_ctrl) },
+	{ ONE(MSR_IA32_PRED_CMD), .has = has_pred_cmd, OPS(never, pred_cmd) },
+	{ ONE(MSR_IA32_FLUSH_CMD), .has = has_flush_cmd, OPS(never, flush_cmd) },
+	{ ONE(MSR_IA32_UCODE_REV), LISTED, VF(ucode_rev), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_MTRRcap), .val = MTRR_CAP, OPS(const, never) },
+	{ ONE(MSR_IA32_SYSENTER_CS), LISTED, VF(st.sysenter_cs), ANY_BITS, OPS(syscall, syscall) },
+	{ ONE(MSR_IA32_SYSENTER_ESP), LISTED, VF(st.sysenter_esp), ANY_BITS, OPS(syscall, addr) },
+	{ ONE(MSR_IA32_SYSENTER_EIP), LISTED, VF(st.sysenter_eip), ANY_BITS, OPS(syscall, addr) },
+	{ ONE(MSR_IA32_MCG_CAP), VF(mce.cap), OPS(u64, mcg_cap) },
+	{ ONE(MSR_IA32_MCG_STATUS), VF(mce.status), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_IA32_MCG_CTL), VF(mce.ctl), ANY_BITS, OPS(mcg_ctl, mcg_ctl) },
+	{ ONE(MSR_IA32_MISC_ENABLE), LISTED, VF(misc_enable), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_IA32_DEBUGCTLMSR), OPS(const, debugctl) },
+	{ ONE(MSR_IA32_ARCH_CAPABILITIES), LISTED, VF(arch_cap), ANY_BITS, .has = has_arch_cap,
+	  OPS(u64, u64_host) },
+	{ RANGE(MTRRphysBase_MSR(0), MTRRphysMask_MSR(7)), VF(mtrr.var), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_MTRRfix64K_00000), OPS(mtrr_fixed, mtrr_fixed) },
+	{ RANGE(MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000), OPS(mtrr_fixed, mtrr_fixed) },
+	{ RANGE(MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000), OPS(mtrr_fixed, mtrr_fixed) },
+	{ ONE(MSR_IA32_CR_PAT), LISTED, OPS(pat, pat) },
+	{ ONE(MSR_MTRRdefType), VF(mtrr.def), .mask = MTRR_DEF_BITS, OPS(u64, mtrr_def) },
+	{ RANGE(MSR_IA32_MC0_CTL, MSR_IA32_MC0_CTL + 4 * LODGE_MCE_BANKS - 1), VF(mce.bank), ANY_BITS,
+	  OPS(bank, bank) },
+	{ ONE(MSR_IA32_TSC_DEADLINE), LISTED, .has = has_deadline, OPS(deadline, deadline) },
+	{ ONE(MSR_KVM_WALL_CLOCK), LISTED | SLOW, OPS(pv, pv) },
+	{ ONE(MSR_KVM_SYSTEM_TIME), LISTED | SLOW, OPS(pv, pv) },
+	{ RANGE(MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW), LISTED | SLOW, OPS(pv, pv) },
+	{ RANGE(MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN), LISTED | SLOW, OPS(pv, pv) },
+	{ ONE(MSR_EFER), LISTED, OPS(efer, efer) },
+	{ ONE(MSR_STAR), LISTED, VF(st.star), ANY_BITS, OPS(syscall, syscall) },
+	{ ONE(MSR_LSTAR), LISTED, VF(st.lstar), ANY_BITS, OPS(syscall, addr) },
+	{ ONE(MSR_CSTAR), LISTED, VF(st.cstar), ANY_BITS, OPS(syscall, addr) },
+	{ ONE(MSR_SYSCALL_MASK), LISTED, VF(st.sfmask), .mask = U32_MAX, OPS(syscall, syscall) },
+	{ ONE(MSR_FS_BASE), OPS(base, base) },
+	{ ONE(MSR_GS_BASE), OPS(base, base) },
+	{ ONE(MSR_KERNEL_GS_BASE), LISTED, VF(st.kernel_gs_base), ANY_BITS, OPS(syscall, addr) },
+	{ ONE(MSR_TSC_AUX), LISTED, VF(tsc_aux), .cap = X86_FEATURE_RDTSCP, .has = has_rdtscp, OPS(u64, tsc_aux) },
+	/* what Linux reads or writes on AMD while it boots: there, and mostly of no effect */
+	{ ONE(MSR_AMD64_SYSCFG), IGNORED },
+	{ ONE(MSR_K7_HWCR), LISTED, VF(hwcr), .mask = HWCR_BITS, OPS(u64, u64) },
+	{ ONE(MSR_K8_INT_PENDING_MSG), IGNORED },
+	{ ONE(MSR_AMD64_NB_CFG), IGNORED },
+	{ ONE(MSR_AMD64_PATCH_LOADER), IGNORED },
+	{ ONE(MSR_AMD64_BU_CFG2), IGNORED },
+	{ ONE(MSR_AMD64_DC_CFG), IGNORED },
+	{ ONE(0xc001102a /* BU_CFG2 of some */), IGNORED },
+	{ ONE(MSR_F15H_EX_CFG), IGNORED },
+	{ ONE(MSR_AMD64_DE_CFG), .val = BIT_ULL(1) /* LFENCE serializes */, IGNORED },
+	{ ONE(MSR_K8_TSEG_ADDR), IGNORED },
+	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), IGNORED },
+	{ RANGE(MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3), IGNORED },
+	{ RANGE(MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS), LISTED, VF(osvw), ANY_BITS, .has = has_osvw,
+	  .cap = X86_FEATURE_OSVW, OPS(u64, u64_host) },
+	/* and on Intel */
+	{ ONE(MSR_IA32_PLATFORM_ID), IGNORED },
+	{ ONE(MSR_IA32_EBL_CR_POWERON), IGNORED },
+	{ ONE(MSR_IA32_BBL_CR_CTL), IGNORED },
+	{ ONE(MSR_PLATFORM_INFO), IGNORED },
+	{ ONE(MSR_IA32_PERF_STATUS), .val = 1000 | 4ull << 40, IGNORED },
+	{ ONE(MSR_IA32_PERF_CTL), IGNORED },
+	{ ONE(MSR_IA32_LASTBRANCHFROMIP), IGNORED },
+	{ ONE(MSR_IA32_LASTBRANCHTOIP), IGNORED },
+	{ ONE(MSR_IA32_LASTINTFROMIP), IGNORED },
+	{ ONE(MSR_IA32_LASTINTTOIP), IGNORED },
+	{ ONE(MSR_FSB_FREQ), .val = 3, IGNORED },
+	{ ONE(MSR_MISC_FEATURES_ENABLES), OPS(const, same) },
+};
+
+#define X2APIC_FIRST	APIC_BASE_MSR
+#define X2APIC_COUNT	0x100
+
+static const struct msr_row *find(u32 index)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		if (index - rows[i].first <= rows[i].last - rows[i].first)
+			return &rows[i];
+	return NULL;
 }
 
 /**
@@ -403,33 +550,14 @@ static u64 *field(struct lodge_vcpu *v, const struct msr_row *r, u32 index)
 int lodge_msr_read(struct lodge_vcpu *v, u32 index, u64 *val, bool host)
 {
 	const struct msr_row *r;
-	int ret;
 
 	*val = 0;
-	if (index - 0x800 < 0x100)
+	if (index - X2APIC_FIRST < X2APIC_COUNT)
 		return v->lapic ? lodge_x2apic_msr(v, index, val, false, host) : 1;
-	ret = lodge_ops->msr(v, index, val, false);
-	if (ret <= 0)
-		return ret;
 	r = find(index);
-	if (!r)
+	if (!r || (!host && r->has && !r->has(v)))
 		return 1;
-	switch (r->kind) {
-	case CONST:
-	case RO:
-		*val = r->val;
-		return 0;
-	case SYSCALL:
-	case ADDR:
-		lodge_need(v, LG_SYSCALL);
-		fallthrough;
-	case U64:
-		*val = *field(v, r, index);
-		return 0;
-	case PV:
-		return lodge_pv_msr_read(v, index, val);
-	}
-	return read_special(v, r, index, val, host);
+	return r->get(v, r, index, val, host);
 }
 
 /**
@@ -445,46 +573,19 @@ int lodge_msr_read(struct lodge_vcpu *v, u32 index, u64 *val, bool host)
 int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool window)
 {
 	const struct msr_row *r;
-	int ret;
 
-	if (index - 0x800 < 0x100)
+	if (index - X2APIC_FIRST < X2APIC_COUNT)
 		return v->lapic ? lodge_x2apic_msr(v, index, &val, true, host) : 1;
-	if (index == MSR_IA32_TSC_DEADLINE && v->lapic && v->cpuid.has_tsc_deadline) {
+	if (index == MSR_IA32_TSC_DEADLINE && v->lapic && has_deadline(v)) {
 		lodge_lapic_set_tsc_deadline(v, val);
 		return 0;
 	}
-	ret = lodge_ops->msr(v, index, &val, true);
-	if (ret <= 0)
-		return ret;
 	r = find(index);
-	if (!r)
+	if (!r || (!host && r->has && !r->has(v)))
 		return 1;
-	switch (r->kind) {
-	case CONST:
-		return 0;
-	case RO:
-		return val != r->val;
-	case ADDR:
-		if (!canonical(v, val))
-			return 1;
-		lodge_touch(v, LG_SYSCALL);
-		*field(v, r, index) = val;
-		return 0;
-	case SYSCALL:
-		lodge_touch(v, LG_SYSCALL);
-		*field(v, r, index) = val & r->mask;
-		return 0;
-	case U64:
-		if (val & ~r->mask)
-			return 1;
-		*field(v, r, index) = val;
-		return 0;
-	case PV:
-		return window ? -EAGAIN : lodge_pv_msr_write(v, index, val);
-	}
-	if (window && r->special == S_APIC_BASE)
+	if (window && r->flags & SLOW)
 		return -EAGAIN;
-	return write_special(v, r, index, val, host);
+	return r->set(v, r, index, val, host);
 }
 
 /* -- ioctls -- */
@@ -534,17 +635,6 @@ int lodge_set_msrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return n >= LODGE_MAX_MSR_IO ? -E2BIG : each_msr(v, n, arg, true);
 }
 
-static bool host_has(u32 index)
-{
-	switch (index) {
-	case MSR_TSC_AUX:
-		return boot_cpu_has(X86_FEATURE_RDTSCP);
-	case MSR_IA32_SPEC_CTRL:
-		return boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);
-	}
-	return true;
-}
-
 /**
  * lodge_msr_index_list - KVM_GET_MSR_INDEX_LIST: what is worth saving
  * @u: struct kvm_msr_list
@@ -558,7 +648,7 @@ int lodge_msr_index_list(struct kvm_msr_list __user *u)
 	if (get_user(room, &u->nmsrs))
 		return -EFAULT;
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
-		if (!rows[i].listed || !host_has(rows[i].first))
+		if (!(rows[i].flags & LISTED) || (rows[i].cap && !boot_cpu_has(rows[i].cap)))
 			continue;
 		for (msr = rows[i].first; msr <= rows[i].last; msr++, n++)
 			if (n < room && put_user(msr, &u->indices[n]))
@@ -596,11 +686,15 @@ static u64 arch_capabilities(void)
 	return val;
 }
 
+/* OSVW: none of the errata that have a number there (APM 2, appendix on OS-visible workarounds). */
+#define OSVW_KNOWN 3
+
 /** lodge_msr_init - power-on values of a new vCPU; 0 */
 int lodge_msr_init(struct lodge_vcpu *v)
 {
 	v->mce.cap = LODGE_MCE_BANKS;
 	v->arch_cap = boot_cpu_has(X86_FEATURE_VMX) ? arch_capabilities() : 0;
+	v->osvw[0] = OSVW_KNOWN;
 	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? 0x100000000ull : 0x01000065;
 	if (!v->lapic)
 		v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |

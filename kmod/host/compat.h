@@ -29,6 +29,27 @@ static __always_inline void lodge_wrmsr(u32 msr, u64 val)
 	asm volatile("wrmsr" : : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
 }
 
+/* The same where the processor may refuse: false, and nothing has changed. */
+static inline bool lodge_rdmsr_safe(u32 msr, u64 *val)
+{
+	u32 lo = 0, hi = 0;
+	bool bad = true;
+
+	asm volatile("1: rdmsr\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+		     : "+q" (bad), "+a" (lo), "=d" (hi) : "c" (msr));
+	*val = lo | (u64)hi << 32;
+	return !bad;
+}
+
+static inline bool lodge_wrmsr_safe(u32 msr, u64 val)
+{
+	bool bad = true;
+
+	asm volatile("1: wrmsr\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+		     : "+q" (bad) : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
+	return !bad;
+}
+
 /*
  * CR4.VMXE for good, the kernel's copy of CR4 included; IRQs off. false where modules cannot reach that
  * copy (Kbuild looks): whoever sets the bit has to clear it before interrupts come on.
@@ -108,6 +129,19 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define LODGE_FEATURE_IBPB X86_FEATURE_USE_IBPB
 #else
 #define LODGE_FEATURE_IBPB X86_FEATURE_IBPB
+#endif
+
+/* Features that this kernel has no number for: it does not know whether they are there. */
+#define LODGE_NO_FEATURE 0xffff
+#ifndef X86_FEATURE_VERW_CLEAR
+#define X86_FEATURE_VERW_CLEAR LODGE_NO_FEATURE
+#define X86_FEATURE_TSA_SQ_NO LODGE_NO_FEATURE
+#define X86_FEATURE_TSA_L1_NO LODGE_NO_FEATURE
+#endif
+
+#include <asm/msr-index.h>
+#ifndef MSR_AMD64_SYSCFG
+#define MSR_AMD64_SYSCFG MSR_K8_SYSCFG
 #endif
 
 /* msr.c: bugs that this kernel cannot tell are taken to be there. */

@@ -342,9 +342,3 @@ void lodge_host_machine_check(void)
 
 	lodge_machine_check(&regs);
 }
-
-/** lodge_host_spec_ctrl - SPEC_CTRL as the host wants it on this CPU; IRQs off */
-u64 lodge_host_spec_ctrl(void)
-{
-	return this_cpu_read(x86_spec_ctrl_current);
-}

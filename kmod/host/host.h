@@ -7,6 +7,7 @@
 #include <linux/hw_breakpoint.h>
 #include <linux/percpu.h>
 #include <asm/debugreg.h>
+#include <asm/nospec-branch.h>
 #include <asm/special_insns.h>
 
 #include "core/core.h"
@@ -70,7 +71,6 @@ void lodge_dr_save_host(void);
 void lodge_dr_touch(struct lodge_vcpu *v);
 void lodge_dr_restore(struct lodge_vcpu *v);
 void lodge_host_machine_check(void);
-u64 lodge_host_spec_ctrl(void);
 extern const u16 lodge_verw_sel;
 
 /*
@@ -93,6 +93,23 @@ static inline void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6)
 		set_debugreg((unsigned long)DR6_RESERVED, 6);
 	if (unlikely(v->dr_live || this_cpu_read(lodge_host_cpu.dr_saved)))
 		lodge_dr_restore(v);
+}
+
+/*
+ * SPEC_CTRL in this window: the entry code switches it where the guest writes it itself, and where the host runs
+ * with another value than the guest has: also one who has never heard of it does not run under the host's.
+ */
+static inline void lodge_spec_begin(struct lodge_vcpu *v)
+{
+	if (!cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL))
+		return;
+	v->spec.host = this_cpu_read(x86_spec_ctrl_current);
+	v->spec_switch = v->spec_live || v->spec.host != v->spec.guest;
+}
+
+static inline struct lodge_spec *lodge_spec(struct lodge_vcpu *v)
+{
+	return unlikely(v->spec_switch) ? &v->spec : NULL;
 }
 
 /* What the kernel runs with; cpu/fpu.c, which switches both, finds it out at load. */

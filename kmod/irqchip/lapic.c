@@ -270,7 +270,7 @@ static void mask_lvts(struct lodge_lapic *l)
 static void lvt_write(struct lodge_lapic *l, u32 off, u32 val)
 {
 	val &= reg_bits[off >> 4];
-	if (off == APIC_LVTT && !l->v->cpuid.has_tsc_deadline)
+	if (off == APIC_LVTT && !lodge_guest_has(l->v, LF_TSC_DEADLINE))
 		val &= ~(u32)APIC_LVT_TIMER_TSCDEADLINE;
 	if (!lapic_sw_enabled(l))
 		val |= APIC_LVT_MASKED;
@@ -459,7 +459,7 @@ int lodge_lapic_set_base(struct lodge_vcpu *v, u64 base, bool host)
 	const u64 modes = MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE;
 	u64 old = v->apic_base, reserved = v->cpuid.gpa_reserved | 0x2ff;
 
-	if (!v->cpuid.has_x2apic)
+	if (!lodge_guest_has(v, LF_X2APIC))
 		reserved |= X2APIC_ENABLE;
 	if (base & reserved || (base & modes) == X2APIC_ENABLE)
 		return 1;

@@ -198,7 +198,7 @@ static u64 reserved_bits(struct lodge_vcpu *v, const struct walk *w, int level, 
 	/* A PDPTE's low bits are the processor's to check, at MOV to CR3; QEMU (7.2) sets A there. */
 	if (w->pae)
 		r |= GENMASK_ULL(62, 52) | (level == 3 ? PT_NX : 0);
-	if (level >= 4 || (level == 3 && !w->pae && !v->cpuid.has_1g))
+	if (level >= 4 || (level == 3 && !w->pae && !lodge_guest_has(v, LF_PAGE1GB)))
 		r |= PT_PS;
 	if (e & PT_PS && (level == 2 || (level == 3 && !w->pae)))
 		r |= level == 2 ? GENMASK_ULL(20, 13) : GENMASK_ULL(29, 13);

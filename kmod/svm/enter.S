@@ -26,7 +26,7 @@
 .section .noinstr.text, "ax"
 
 /*
- * void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct svm_spec *spec)
+ * void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct lodge_spec *spec)
  *
  * spec: NULL where SPEC_CTRL is not switched by hand, else { u64 guest; u64 host; }.
  */
@@ -68,7 +68,7 @@ SYM_FUNC_START(svm_enter)
 	mov	O_8 + 56(%rdi), %r15
 	mov	O_DI(%rdi), %rdi
 
-	LODGE_CLEAR_CPU_BUFFERS
+	LODGE_CLEAR_CPU_BUFFERS_SVM
 	sti
 	vmload	%rax
 	vmrun	%rax
@@ -109,19 +109,21 @@ SYM_FUNC_START(svm_enter)
 	xor	%r14d, %r14d
 	xor	%r15d, %r15d
 
+	LODGE_EXIT_IBPB
 	LODGE_FILL_RSB
 	mov	16(%rsp), %rsi
 	test	%rsi, %rsi
-	jz	2f
+	jz	6f
 	mov	$MSR_IA32_SPEC_CTRL, %ecx
 	rdmsr				/* the guest may have written it: the permission map lets it */
 	mov	%eax, (%rsi)
 	cmp	8(%rsi), %eax
-	je	2f
+	LODGE_SKIP_IF_EQUAL
 	mov	8(%rsi), %eax
 	xor	%edx, %edx
 	wrmsr
-2:
+6:
+	LODGE_SPEC_BARRIER
 	LODGE_UNTRAIN_RET
 	stgi
 	add	$24, %rsp

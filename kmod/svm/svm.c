@@ -23,6 +23,7 @@
 #include <asm/nospec-branch.h>
 
 #include "host/host.h"
+#include "host/switch.h"
 #include "irqchip/irqchip.h"
 #include "svm/ops.h"
 #include "svm/svm.h"
@@ -47,7 +48,6 @@ static struct lodge_pte_ops svm_pte_ops __ro_after_init = {
 static void read_caps(void)
 {
 	struct lodge_cpuid_regs c = lodge_host_cpuid(0x8000000a, 0);
-	struct lodge_cpuid_regs f8 = lodge_host_cpuid(0x80000008, 0);
 
 	svm_caps.nasids = c.ebx;
 	svm_caps.min_asid = 1;
@@ -58,8 +58,6 @@ static void read_caps(void)
 	svm_caps.pause = c.edx & BIT(10);
 	svm_caps.pause_thresh = c.edx & BIT(12);
 	svm_caps.v_spec_ctrl = c.edx & BIT(20);
-	svm_caps.spec_ctrl = f8.ebx & (BIT(14) | BIT(24)) || boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);
-	svm_caps.tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP);
 	/* ASIDs below this one select memory-encryption keys where SEV is on. */
 	if (lodge_host_cpuid(0x80000000, 0).eax >= 0x8000001f)
 		svm_caps.min_asid = lodge_host_cpuid(0x8000001f, 0).ecx + 1;
@@ -130,10 +128,7 @@ static int svm_cpu_enable(void)
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, page_to_phys(sc->hsave));
 	sc->asid_gen++;
 	sc->asid_next = svm_caps.nasids;	/* run out: the first entry flushes everything */
-	if (svm_caps.tsc_aux)
-		sc->tsc_aux = lodge_rdmsr(MSR_TSC_AUX);
-	if (boot_cpu_has(X86_FEATURE_XSAVES))
-		sc->xss = lodge_rdmsr(MSR_IA32_XSS);
+	lodge_switch_take();
 	return 0;
 }
 
@@ -167,12 +162,6 @@ static noinline void flush_guest(struct svm_vcpu *sv, struct svm_cpu *sc)
 		new_asid(sv, sc);
 }
 
-static void load_spec_ctrl(struct svm_vcpu *sv)
-{
-	sv->spec.guest = sv->v.spec_ctrl;
-	sv->spec.host = lodge_host_spec_ctrl();
-}
-
 static void svm_window_begin(struct lodge_vcpu *v)
 {
 	struct svm_vcpu *sv = to_svm(v);
@@ -201,25 +190,17 @@ static void svm_window_begin(struct lodge_vcpu *v)
 		b->clean = 0;
 	if (unlikely(lodge_dr_enter(v, v->dirty & LG_DR ? v->st.dr7 : b->dr7)))
 		svm_set_dr_exits(sv, false);
-	if (svm_caps.tsc_aux && v->tsc_aux != sc->tsc_aux)
-		lodge_wrmsr(MSR_TSC_AUX, v->tsc_aux);
-	if (sc->xss)			/* XSAVES cannot be intercepted: the guest's XSS is 0 */
-		lodge_wrmsr(MSR_IA32_XSS, 0);
-	if (svm_caps.spec_ctrl && !svm_caps.v_spec_ctrl)
-		load_spec_ctrl(sv);
+	lodge_switch_put(v, SW_TSC_AUX, v->tsc_aux);
+	lodge_switch_put(v, SW_XSS, 0);	/* XSAVES cannot be intercepted: the guest's XSS is 0 */
+	if (!svm_caps.v_spec_ctrl)
+		lodge_spec_begin(v);
 }
 
 static void svm_window_end(struct lodge_vcpu *v)
 {
 	struct svm_vcpu *sv = to_svm(v);
-	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
 
-	if (svm_caps.tsc_aux && v->tsc_aux != sc->tsc_aux)
-		lodge_wrmsr(MSR_TSC_AUX, sc->tsc_aux);
-	if (sc->xss)
-		lodge_wrmsr(MSR_IA32_XSS, sc->xss);
-	if (v->spec_live)
-		v->spec_ctrl = sv->spec.guest;
+	lodge_switch_out();
 	if (unlikely(v->dr_live))
 		svm_set_dr_exits(sv, true);
 	lodge_dr_leave(v, sv->vmcb->dr6);
@@ -286,7 +267,7 @@ static void svm_run(struct lodge_vcpu *v)
 	if (unlikely(lodge_take_request(v, REQ_TLB)))
 		flush_guest(sv, this_cpu_ptr(&svm_cpu));
 	lodge_context_enter();
-	svm_enter(v->regs, sv->vmcb_pa, sv->host_pa, v->spec_live ? &sv->spec : NULL);
+	svm_enter(v->regs, sv->vmcb_pa, sv->host_pa, lodge_spec(v));
 	lodge_context_exit();
 	if (unlikely((u32)b->exit_code == X_INVALID)) {
 		failed_entry(sv);
@@ -320,6 +301,7 @@ const struct lodge_ops lodge_svm_ops = {
 	.extension = "SVM",
 	.rival = "kvm_amd",
 	.nested_format = KVM_STATE_NESTED_FORMAT_SVM,
+	.switched = BIT(SW_TSC_AUX) | BIT(SW_XSS),
 	.vcpu_size = sizeof(struct svm_vcpu),
 	.probe = svm_probe,
 	.remove = svm_remove,

@@ -11,13 +11,8 @@
 struct svm_caps {
 	u32 nasids, min_asid;
 	bool nrips, clean, flush_asid, decode, pause, pause_thresh, v_spec_ctrl;
-	bool spec_ctrl, tsc_aux;
 };
 extern struct svm_caps svm_caps __ro_after_init;
-
-struct svm_spec {
-	u64 guest, host;
-};
 
 /* One of these per CPU; touched on that CPU with IRQs off. */
 struct svm_cpu {
@@ -25,7 +20,6 @@ struct svm_cpu {
 	struct page *host;		/* VMSAVE of the host's state, once a window */
 	u64 asid_gen;			/* bumped when the ASIDs ran out; 0: never enabled */
 	u32 asid_next;
-	u64 tsc_aux, xss;		/* the host's, constant per CPU */
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
@@ -40,7 +34,6 @@ struct svm_vcpu {
 	bool nmi_step;			/* single-stepping over it */
 	bool step_tf;			/* the guest's own TF meanwhile */
 	u8 vtpr;			/* V_TPR as last synchronised */
-	struct svm_spec spec;
 };
 
 static inline struct svm_vcpu *to_svm(struct lodge_vcpu *v)
@@ -48,7 +41,7 @@ static inline struct svm_vcpu *to_svm(struct lodge_vcpu *v)
 	return container_of(v, struct svm_vcpu, v);
 }
 
-void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct svm_spec *spec);
+void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct lodge_spec *spec);
 
 /* vmcb.c */
 int svm_maps_create(void);

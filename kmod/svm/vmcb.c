@@ -108,7 +108,7 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 		b->exc_icpt |= BIT(X86_TRAP_BP);
 	svm_set_dr_exits(sv, !v->dr_live);
 	b->msrpm = __pa(msrpm[(v->spec_live ? SVM_MAP_SPEC : 0) |
-			      (v->cpuid.has_pred_cmd ? SVM_MAP_PRED : 0)]);
+			      ((lodge_guest_has(v, LF_SPEC_CTRL) || lodge_guest_has(v, LF_IBPB)) ? SVM_MAP_PRED : 0)]);
 	b->clean &= ~(CLEAN_ICPT | CLEAN_IOPM);
 }
 
@@ -336,10 +336,10 @@ void svm_set_dr_exits(struct svm_vcpu *sv, bool on)
 }
 
 /**
- * svm_msr - MSRs that only the VMCB knows
+ * svm_msr - MSRs that only the VMCB knows: SPEC_CTRL, where the processor switches it
  * @v: the vCPU; in or outside the window
  * @index: which
- * @val: in or out
+ * @val: in, checked; or out
  * @write: direction
  *
  * Return: 0, or 1 where the core has to answer.
@@ -348,7 +348,7 @@ int svm_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write)
 {
 	struct svm_vmcb *b = to_svm(v)->vmcb;
 
-	if (index != MSR_IA32_SPEC_CTRL || !svm_caps.v_spec_ctrl || !v->cpuid.has_spec_ctrl)
+	if (index != MSR_IA32_SPEC_CTRL || !svm_caps.v_spec_ctrl)
 		return 1;
 	if (write)
 		b->spec_ctrl = *val;

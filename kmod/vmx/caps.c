@@ -94,8 +94,6 @@ static void __init optional(void)
 		vmx_caps.proc2 &= ~(u32)PROC2_PML;
 	vmx_caps.tpr_shadow = vmx_caps.proc & PROC_TPR_SHADOW;
 	vmx_caps.ple = vmx_caps.proc2 & PROC2_PLE;
-	vmx_caps.spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);
-	vmx_caps.tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP);
 	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
 		arch_cap = lodge_rdmsr(MSR_IA32_ARCH_CAPABILITIES);
 	vmx_caps.flush_l1d = boot_cpu_has_bug(X86_BUG_L1TF) && boot_cpu_has(X86_FEATURE_FLUSH_L1D) &&

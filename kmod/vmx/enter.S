@@ -26,7 +26,7 @@
 .section .noinstr.text, "ax"
 
 /*
- * u64 vmx_enter(u64 *regs, bool launched, struct vmx_spec *spec, u64 *host_rsp)
+ * u64 vmx_enter(u64 *regs, bool launched, struct lodge_spec *spec, u64 *host_rsp)
  *
  * spec: NULL where SPEC_CTRL is not switched by hand, else { u64 guest; u64 host; }.
  */
@@ -74,12 +74,12 @@ SYM_FUNC_START(vmx_enter)
 	mov	O_8 + 56(%rdi), %r15
 	mov	O_DI(%rdi), %rdi
 	jnz	3f
-	LODGE_CLEAR_CPU_BUFFERS
+	LODGE_CLEAR_CPU_BUFFERS_VMX
 	vmlaunch
 	jbe	4f
 	jmp	vmx_exit_label		/* as if: success ends there, by HOST_RIP */
 3:
-	LODGE_CLEAR_CPU_BUFFERS
+	LODGE_CLEAR_CPU_BUFFERS_VMX
 	vmresume
 	jbe	4f
 
@@ -129,11 +129,12 @@ SYM_INNER_LABEL(vmx_exit_label, SYM_L_GLOBAL)
 	rdmsr
 	mov	%eax, (%rsi)
 	cmp	8(%rsi), %eax
-	je	6f
+	LODGE_SKIP_IF_EQUAL
 	mov	8(%rsi), %eax
 	xor	%edx, %edx
 	wrmsr
 6:
+	LODGE_SPEC_BARRIER
 	LODGE_CLEAR_BHB
 	mov	%rbx, %rax
 	add	$16, %rsp

@@ -19,6 +19,7 @@
 #include <asm/processor-flags.h>
 
 #include "host/host.h"
+#include "host/switch.h"
 #include "vmx/vmx.h"
 
 static const struct {
@@ -222,12 +223,13 @@ static noinline void store_rest(struct lodge_vcpu *v, u32 d)
 		vmwrite(G_IDTR_LIMIT, st->idt.limit);
 	}
 	if (d & LG_SYSCALL) {
-		vmx_syscall_msrs(to_vmx(v));
-		lodge_wrmsr(MSR_KERNEL_GS_BASE, st->kernel_gs_base);
+		lodge_wrmsr_outside(v, MSR_KERNEL_GS_BASE, st->kernel_gs_base);
 		vmwrite(G_SYSENTER_CS, st->sysenter_cs);
 		vmwrite(G_SYSENTER_ESP, st->sysenter_esp);
 		vmwrite(G_SYSENTER_EIP, st->sysenter_eip);
 	}
+	if (d & (LG_SYSCALL | LG_CR))
+		vmx_syscall_msrs(to_vmx(v), d & LG_CR ? st->efer : vmread(G_EFER));
 	if (d & LG_DR) {
 		vmwrite(G_DR7, st->dr7);
 		if (v->dr_live)

@@ -8,9 +8,9 @@
  * entry, invalidates both for itself: what others left under the same EPT pointer goes with it, and those
  * compare generations themselves before they enter (SDM 3, 29.4.3).
  *
- * STAR, LSTAR, CSTAR and SFMASK are the host's between windows. In a window they are the guest's if
- * its EFER.SCE is set, each written only where it differs: no list in the VMCS is walked at every exit.
- * KERNEL_GS_BASE is always switched, because SWAPGS cannot be intercepted.
+ * STAR, LSTAR, CSTAR and SFMASK are the host's between windows. In a window they are the guest's from the moment
+ * when its EFER.SCE is set, each written only where it differs (host/switch.h): no list in the VMCS is walked at every
+ * exit. KERNEL_GS_BASE is always switched, because SWAPGS cannot be intercepted.
  *
  * Per-CPU data is touched on its CPU with interrupts off. No locks.
  */
@@ -23,6 +23,7 @@
 #include <asm/msr-index.h>
 
 #include "host/host.h"
+#include "host/switch.h"
 #include "irqchip/irqchip.h"
 #include "vmx/ops.h"
 #include "vmx/vmx.h"
@@ -88,15 +89,8 @@ static bool vmx_cpu_busy(void)
 
 static int vmx_cpu_enable(void)
 {
-	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
-
 	vmx_on(NULL);
-	if (vmx_caps.tsc_aux)
-		c->tsc_aux = lodge_rdmsr(MSR_TSC_AUX);
-	c->star = lodge_rdmsr(MSR_STAR);
-	c->lstar = lodge_rdmsr(MSR_LSTAR);
-	c->cstar = lodge_rdmsr(MSR_CSTAR);
-	c->sfmask = lodge_rdmsr(MSR_SYSCALL_MASK);
+	lodge_switch_take();
 	return 0;
 }
 
@@ -128,62 +122,35 @@ static noinline void flush_guest(struct vmx_vcpu *vx)
 	flush_linear(vx);
 }
 
-static void swap_msr(u32 msr, u64 have, u64 want)
-{
-	if (have != want)
-		lodge_wrmsr(msr, want);
-}
-
 /**
- * vmx_syscall_msrs - the guest's SYSCALL registers have changed in this window
- * @vx: the vCPU; window
+ * vmx_syscall_msrs - STAR .. SFMASK to the guest's, if it can use them
+ * @vx: the vCPU; window. At its beginning, and whenever EFER or one of the four is written
+ * @efer: the guest's
  */
-void vmx_syscall_msrs(struct vmx_vcpu *vx)
+void vmx_syscall_msrs(struct vmx_vcpu *vx, u64 efer)
 {
 	const struct lodge_state *st = &vx->v.st;
 
-	lodge_wrmsr(MSR_STAR, st->star);
-	lodge_wrmsr(MSR_LSTAR, st->lstar);
-	lodge_wrmsr(MSR_CSTAR, st->cstar);
-	lodge_wrmsr(MSR_SYSCALL_MASK, st->sfmask);
-	vx->syscall_live = true;
+	if (!(efer & EFER_SCE))		/* SYSCALL is #UD */
+		return;
+	lodge_switch_put(&vx->v, SW_STAR, st->star);
+	lodge_switch_put(&vx->v, SW_LSTAR, st->lstar);
+	lodge_switch_put(&vx->v, SW_CSTAR, st->cstar);
+	lodge_switch_put(&vx->v, SW_SFMASK, st->sfmask);
 }
 
 static void syscall_in(struct vmx_vcpu *vx)
 {
-	const struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	const struct lodge_state *st = &vx->v.st;
 
 	if (st->kernel_gs_base != vx->host.kernel_gs)
-		lodge_wrmsr(MSR_KERNEL_GS_BASE, st->kernel_gs_base);
-	vx->syscall_live = (vx->v.dirty & LG_CR ? st->efer : vmread(G_EFER)) & EFER_SCE;
-	if (!vx->syscall_live)
-		return;
-	swap_msr(MSR_STAR, c->star, st->star);
-	swap_msr(MSR_LSTAR, c->lstar, st->lstar);
-	swap_msr(MSR_CSTAR, c->cstar, st->cstar);
-	swap_msr(MSR_SYSCALL_MASK, c->sfmask, st->sfmask);
-}
-
-static void syscall_out(struct vmx_vcpu *vx)
-{
-	const struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
-	struct lodge_state *st = &vx->v.st;
-
-	if (!(vx->v.dirty & LG_SYSCALL))
-		st->kernel_gs_base = lodge_rdmsr(MSR_KERNEL_GS_BASE);
-	if (!vx->syscall_live)
-		return;
-	swap_msr(MSR_STAR, st->star, c->star);
-	swap_msr(MSR_LSTAR, st->lstar, c->lstar);
-	swap_msr(MSR_CSTAR, st->cstar, c->cstar);
-	swap_msr(MSR_SYSCALL_MASK, st->sfmask, c->sfmask);
+		lodge_wrmsr_outside(&vx->v, MSR_KERNEL_GS_BASE, st->kernel_gs_base);
+	vmx_syscall_msrs(vx, vx->v.dirty & LG_CR ? st->efer : vmread(G_EFER));
 }
 
 static void vmx_window_begin(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
-	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	u64 gen = READ_ONCE(v->vm->npt.gen);
 
 	vmx_host_save(vx);
@@ -198,12 +165,8 @@ static void vmx_window_begin(struct lodge_vcpu *v)
 		vmx_set_dr_exits(vx, false);
 	}
 	syscall_in(vx);
-	if (vmx_caps.tsc_aux && v->tsc_aux != c->tsc_aux)
-		lodge_wrmsr(MSR_TSC_AUX, v->tsc_aux);
-	if (vmx_caps.spec_ctrl) {
-		vx->spec.guest = v->spec_ctrl;
-		vx->spec.host = lodge_host_spec_ctrl();
-	}
+	lodge_switch_put(v, SW_TSC_AUX, v->tsc_aux);
+	lodge_spec_begin(v);
 	/* What the host touched since the guest last ran must not be found in the L1 cache (L1TF). */
 	if (vmx_caps.flush_l1d)
 		lodge_wrmsr(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
@@ -229,16 +192,13 @@ void vmx_hand_in_log(struct vmx_vcpu *vx)
 static void vmx_window_end(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
-	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	unsigned long dr6 = DR6_RESERVED;
 
 	if (vx->pml)
 		vmx_hand_in_log(vx);
-	if (vmx_caps.tsc_aux && v->tsc_aux != c->tsc_aux)
-		lodge_wrmsr(MSR_TSC_AUX, c->tsc_aux);
-	if (v->spec_live)
-		v->spec_ctrl = vx->spec.guest;
-	syscall_out(vx);
+	lodge_switch_out();
+	if (!(v->dirty & LG_SYSCALL))	/* SWAPGS does not exit */
+		v->st.kernel_gs_base = lodge_rdmsr(MSR_KERNEL_GS_BASE);
 	if (unlikely(v->dr_live)) {
 		get_debugreg(dr6, 6);
 		if (!(v->dirty & LG_DR))
@@ -316,7 +276,7 @@ static void vmx_run(struct lodge_vcpu *v)
 	if (unlikely(v->st.cr2 != read_cr2()))
 		asm volatile("mov %0, %%cr2" : : "r" (v->st.cr2) : "memory");
 	lodge_context_enter();
-	failed = vmx_enter(v->regs, vx->launched, v->spec_live ? &vx->spec : NULL, &vx->host_rsp);
+	failed = vmx_enter(v->regs, vx->launched, lodge_spec(v), &vx->host_rsp);
 	lodge_context_exit();
 	v->st.cr2 = read_cr2();
 	/* What nearly every exit asks for. */
@@ -347,6 +307,7 @@ const struct lodge_ops lodge_vmx_ops = {
 	.extension = "VMX",
 	.rival = "kvm_intel",
 	.nested_format = KVM_STATE_NESTED_FORMAT_VMX,
+	.switched = BIT(SW_STAR) | BIT(SW_LSTAR) | BIT(SW_CSTAR) | BIT(SW_SFMASK) | BIT(SW_TSC_AUX),
 	.vcpu_size = sizeof(struct vmx_vcpu),
 	.probe = vmx_probe,
 	.remove = vmx_remove,

@@ -14,7 +14,7 @@ struct vmx_caps {
 	u64 ept;				/* IA32_VMX_EPT_VPID_CAP */
 	u64 cr0_fixed, cr4_fixed;		/* bits that must be 1 in VMX operation */
 	bool vpid, ept_ad, tpr_shadow, ple, perf_ctrl, ins_info;
-	bool spec_ctrl, tsc_aux, flush_l1d, timer, pml;
+	bool flush_l1d, timer, pml;
 	u8 timer_shift;				/* the preemption timer's unit is so many bits of TSC */
 };
 extern struct vmx_caps vmx_caps __ro_after_init;
@@ -25,17 +25,12 @@ extern struct vmx_caps vmx_caps __ro_after_init;
 /* The index that the page-modification log begins with. */
 #define VMX_PML_LAST	511
 
-struct vmx_spec {
-	u64 guest, host;
-};
-
 /* One of these per CPU; touched on that CPU with IRQs off. */
 struct vmx_cpu {
 	struct page *vmxon;		/* the VMXON region */
 	bool kept;			/* in VMX operation all the time, by us */
 	struct vmx_vcpu *current_vmcs;	/* what VMPTRLD loaded last */
 	struct list_head loaded;	/* vCPUs whose VMCS this CPU may hold in its caches */
-	u64 tsc_aux, star, lstar, cstar, sfmask;	/* the host's, constant per CPU */
 };
 DECLARE_PER_CPU(struct vmx_cpu, vmx_cpu);
 
@@ -67,9 +62,7 @@ struct vmx_vcpu {
 	u32 timer;			/* the preemption timer as written */
 	u64 host_rsp, host_cr3, host_cr4, host_fs_base;	/* as written */
 	u64 idt_info;			/* IDT-vectoring information of the last exit */
-	struct vmx_spec spec;
 	struct vmx_host host;
-	bool syscall_live;		/* this window runs with the guest's STAR .. SFMASK */
 	u8 tpr;				/* in the virtual-APIC page as last synchronised */
 };
 
@@ -79,7 +72,7 @@ static inline struct vmx_vcpu *to_vmx(struct lodge_vcpu *v)
 }
 
 /* enter.S: 0, or the RFLAGS of a VMLAUNCH or VMRESUME that failed */
-u64 vmx_enter(u64 *regs, bool launched, struct vmx_spec *spec, u64 *host_rsp);
+u64 vmx_enter(u64 *regs, bool launched, struct lodge_spec *spec, u64 *host_rsp);
 extern const char vmx_exit_label[];
 
 /* vmcs.c */
@@ -112,7 +105,7 @@ static inline u8 vmx_shadow(void)
 }
 
 /* vmx.c */
-void vmx_syscall_msrs(struct vmx_vcpu *vx);
+void vmx_syscall_msrs(struct vmx_vcpu *vx, u64 efer);
 void vmx_hand_in_log(struct vmx_vcpu *vx);
 
 /* exit.c */

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * MSRs that are switched by hand (switch.h), and the one way in which a value that was chosen outside the host
+ * gets into a WRMSR.
+ *
+ * Such a value has been checked before (cpu/msr.c), against the host's features. Should that ever miss something the
+ * processor refuses it, and a general protection fault in the window would be the end of the host: so the write has a
+ * fixup. The VM is stopped, and the register holds 0 in the meantime, which is nobody's secret.
+ *
+ * Per-CPU data: its own CPU, IRQs off. No locks.
+ */
+#include <asm/cpufeature.h>
+#include <asm/msr-index.h>
+
+#include "host/compat.h"
+#include "host/switch.h"
+
+DEFINE_PER_CPU(struct lodge_switch, lodge_switch);
+
+static const struct {
+	u32 msr;
+	u16 cap;		/* the processor has it; X86_FEATURE_ */
+} rows[SW_COUNT] = {
+	[SW_STAR]	= { MSR_STAR, X86_FEATURE_LM },
+	[SW_LSTAR]	= { MSR_LSTAR, X86_FEATURE_LM },
+	[SW_CSTAR]	= { MSR_CSTAR, X86_FEATURE_LM },
+	[SW_SFMASK]	= { MSR_SYSCALL_MASK, X86_FEATURE_LM },
+	[SW_TSC_AUX]	= { MSR_TSC_AUX, X86_FEATURE_RDTSCP },
+	[SW_XSS]	= { MSR_IA32_XSS, X86_FEATURE_XSAVES },
+};
+
+/** lodge_switch_take - virtualization goes on on this CPU: what the host has; IRQs off */
+void lodge_switch_take(void)
+{
+	struct lodge_switch *s = this_cpu_ptr(&lodge_switch);
+	int i;
+
+	s->held = s->foreign = 0;
+	for (i = 0; i < SW_COUNT; i++) {
+		s->now[i] = s->host[i] = 0;
+		if (!(lodge_ops->switched & BIT(i)) || !boot_cpu_has(rows[i].cap))
+			continue;
+		s->held |= BIT(i);
+		s->now[i] = s->host[i] = lodge_rdmsr(rows[i].msr);
+	}
+}
+
+/**
+ * lodge_wrmsr_outside - write a value that a guest or userspace chose
+ * @v: the vCPU whose it is; its VM is stopped where the processor refuses the value
+ * @msr: which
+ * @val: the value
+ *
+ * Context: window, or IRQs off. The register holds @val then, or 0.
+ */
+void lodge_wrmsr_outside(struct lodge_vcpu *v, u32 msr, u64 val)
+{
+	if (likely(lodge_wrmsr_safe(msr, val)))
+		return;
+	lodge_wrmsr_safe(msr, 0);
+	lodge_vm_kill(v->vm, "the processor refuses the value of an MSR");
+}
+
+/** lodge_switch_write - lodge_switch_put(), where the value is another one */
+void lodge_switch_write(struct lodge_vcpu *v, enum lodge_switched i, u64 val)
+{
+	struct lodge_switch *s = this_cpu_ptr(&lodge_switch);
+
+	if (!(s->held & BIT(i)))
+		return;
+	if (likely(lodge_wrmsr_safe(rows[i].msr, val))) {
+		s->now[i] = val;
+	} else {
+		lodge_wrmsr_outside(v, rows[i].msr, 0);
+		lodge_vm_kill(v->vm, "the processor refuses the value of an MSR");
+		s->now[i] = 0;
+	}
+	if (s->now[i] == s->host[i])
+		s->foreign &= ~BIT(i);
+	else
+		s->foreign |= BIT(i);
+}
+
+/** lodge_switch_restore - lodge_switch_out(), where there is something to put back */
+void lodge_switch_restore(void)
+{
+	struct lodge_switch *s = this_cpu_ptr(&lodge_switch);
+	unsigned long foreign = s->foreign;
+	int i;
+
+	for_each_set_bit(i, &foreign, SW_COUNT) {
+		lodge_wrmsr(rows[i].msr, s->host[i]);
+		s->now[i] = s->host[i];
+	}
+	s->foreign = 0;
+}
