@@ -63,8 +63,10 @@ static int __init probe(void)
 
 static int __init lodge_init(void)
 {
-	int ret = probe();
+	int ret = lodge_host_probe();
 
+	if (!ret)
+		ret = probe();
 	if (ret)
 		return ret;
 	lodge_features_init();

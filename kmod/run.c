@@ -169,6 +169,7 @@ static int window(struct lodge_vcpu *v)
 		next = NEXT_WORK;
 		goto out;
 	}
+	lodge_host_note();
 	ret = lodge_host_enter(v);
 	if (unlikely(ret)) {
 		next = ret == -EAGAIN ? NEXT_PREPARE : ret;
@@ -193,6 +194,7 @@ static int window(struct lodge_vcpu *v)
 		next = lodge_exit_fast[v->exit.kind](v);
 	} while (next == NEXT_ENTER && !(READ_ONCE(v->requests) & SLOW_REQUESTS));
 	window_close(v);
+	lodge_host_compare();
 	WRITE_ONCE(v->mode, MODE_OUTSIDE);
 	if (v->exit.kind == EXIT_EXTINT) {
 		local_irq_enable();	/* it is taken here, on guest time */

@@ -133,6 +133,11 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 
 /* Features that this kernel has no number for: it does not know whether they are there. */
 #define LODGE_NO_FEATURE 0xffff
+#ifdef X86_FEATURE_SRSO_BP_SPEC_REDUCE
+#define LODGE_FEATURE_BP_SPEC_REDUCE X86_FEATURE_SRSO_BP_SPEC_REDUCE
+#else
+#define LODGE_FEATURE_BP_SPEC_REDUCE LODGE_NO_FEATURE
+#endif
 #ifndef X86_FEATURE_VERW_CLEAR
 #define X86_FEATURE_VERW_CLEAR LODGE_NO_FEATURE
 #define X86_FEATURE_TSA_SQ_NO LODGE_NO_FEATURE

@@ -32,6 +32,7 @@
 #include <asm/debugreg.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
+#include <asm/tsc.h>
 
 #include "host/host.h"
 
@@ -219,6 +220,35 @@ static int host_reboot(struct notifier_block *nb, unsigned long action, void *da
 }
 
 static struct notifier_block host_reboot_nb = { .notifier_call = host_reboot };
+
+/* The position of the bit that says "encrypted" in page tables: CPUID 8000001FH.EBX, APM 2, 7.10. */
+static bool __init memory_is_encrypted(void)
+{
+	if (boot_cpu_data.x86_vendor == X86_VENDOR_INTEL || lodge_host_cpuid(0x80000000, 0).eax < 0x8000001f ||
+	    !(lodge_host_cpuid(0x8000001f, 0).eax & BIT(0)))
+		return false;
+	return __read_cr3() & BIT_ULL(lodge_host_cpuid(0x8000001f, 0).ebx & 0x3f);
+}
+
+/**
+ * lodge_host_probe - hosts on which nothing of this would be right are refused with a sentence; at load
+ *
+ * Return: 0 or -EOPNOTSUPP.
+ */
+int __init lodge_host_probe(void)
+{
+	const char *why = NULL;
+
+	if (boot_cpu_has(X86_FEATURE_XENPV))
+		why = "a Xen PV domain has no virtualization extensions of its own";
+	else if (memory_is_encrypted())
+		why = "the host's memory is encrypted (mem_encrypt=on), which second-level tables here do not know";
+	else if (!boot_cpu_has(X86_FEATURE_TSC) || !tsc_khz)
+		why = "there is no TSC whose frequency is known";
+	if (why)
+		pr_err("lodge: not on this host: %s\n", why);
+	return why ? -EOPNOTSUPP : 0;
+}
 
 /**
  * lodge_host_init - follow the CPUs' comings and goings; once, at load

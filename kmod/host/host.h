@@ -35,6 +35,7 @@ struct lodge_host_cpu {
 DECLARE_PER_CPU(struct lodge_host_cpu, lodge_host_cpu);
 
 /* host.c: virtualization on and off */
+int lodge_host_probe(void);		/* load: may Lodge run here? 0, -EOPNOTSUPP; logs the reason */
 int lodge_host_init(void);
 void lodge_host_exit(void);
 int lodge_host_get(void);		/* first VM: switch virtualization on everywhere; -EBUSY */
@@ -137,6 +138,15 @@ static inline u32 lodge_guest_pkru(const struct lodge_vcpu *v)
 {
 	return v->mode == MODE_WINDOW && lodge_fpu_host.pkru ? rdpkru() : v->fpu.pkru;
 }
+
+/* check.c: what a window must leave as it was */
+#ifdef CONFIG_LODGE_DEBUG
+void lodge_host_note(void);
+void lodge_host_compare(void);
+#else
+static inline void lodge_host_note(void) { }
+static inline void lodge_host_compare(void) { }
+#endif
 
 /* xfer.c: signals, rescheduling and other work before entry, through the kernel's own helper */
 int lodge_xfer_work(void);			/* 0 or -EINTR */

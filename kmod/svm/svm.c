@@ -28,6 +28,9 @@
 #include "svm/ops.h"
 #include "svm/svm.h"
 
+#define MSR_BP_CFG		0xc001102e	/* Zen: PPR, BP_CFG */
+#define BP_CFG_SPEC_REDUCE	BIT_ULL(4)
+
 struct svm_caps svm_caps __ro_after_init;
 DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
 
@@ -120,10 +123,22 @@ static bool svm_cpu_busy(void)
 	return lodge_rdmsr(MSR_EFER) & EFER_SVME;
 }
 
+/* While VMs live, where the kernel chose that against SRSO (SRSO_BP_SPEC_REDUCE): BP_CFG[4]. */
+static void reduce_speculation(bool on)
+{
+	u64 val;
+
+	if (LODGE_FEATURE_BP_SPEC_REDUCE == LODGE_NO_FEATURE || !boot_cpu_has(LODGE_FEATURE_BP_SPEC_REDUCE) ||
+	    !lodge_rdmsr_safe(MSR_BP_CFG, &val))
+		return;
+	lodge_wrmsr_safe(MSR_BP_CFG, on ? val | BP_CFG_SPEC_REDUCE : val & ~BP_CFG_SPEC_REDUCE);
+}
+
 static int svm_cpu_enable(void)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
 
+	reduce_speculation(true);
 	lodge_wrmsr(MSR_EFER, lodge_rdmsr(MSR_EFER) | EFER_SVME);
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, page_to_phys(sc->hsave));
 	sc->asid_gen++;
@@ -136,6 +151,18 @@ static void svm_cpu_disable(void)
 {
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, 0);
 	lodge_wrmsr(MSR_EFER, lodge_rdmsr(MSR_EFER) & ~(u64)EFER_SVME);
+	reduce_speculation(false);
+}
+
+/* A crash may come between CLGI and STGI, and without SVM there is no STGI: NMIs would stay off (APM 2, 15.17). */
+static void svm_emergency(void)
+{
+	u64 efer = lodge_rdmsr(MSR_EFER);
+
+	if (!(efer & EFER_SVME))
+		return;
+	asm volatile("1: stgi\n2:\n" _ASM_EXTABLE(1b, 2b) : : : "memory");
+	lodge_wrmsr(MSR_EFER, efer & ~(u64)EFER_SVME);
 }
 
 /* A fresh ASID; when there is none left, the whole TLB goes. */
@@ -308,7 +335,7 @@ const struct lodge_ops lodge_svm_ops = {
 	.cpu_busy = svm_cpu_busy,
 	.cpu_enable = svm_cpu_enable,
 	.cpu_disable = svm_cpu_disable,
-	.cpu_emergency = svm_cpu_disable,
+	.cpu_emergency = svm_emergency,
 	.vcpu_init = svm_vcpu_init,
 	.vcpu_free = svm_vcpu_free,
 	.vcpu_reset = svm_vcpu_reset,

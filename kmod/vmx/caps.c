@@ -96,7 +96,7 @@ static void __init optional(void)
 	vmx_caps.ple = vmx_caps.proc2 & PROC2_PLE;
 	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
 		arch_cap = lodge_rdmsr(MSR_IA32_ARCH_CAPABILITIES);
-	vmx_caps.flush_l1d = boot_cpu_has_bug(X86_BUG_L1TF) && boot_cpu_has(X86_FEATURE_FLUSH_L1D) &&
+	vmx_caps.flush_l1d = boot_cpu_has_bug(X86_BUG_L1TF) && !cpu_mitigations_off() &&
 			     !(arch_cap & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH);
 	/* An instruction fetch through a large page that is being split may hang these. */
 	if (boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off())

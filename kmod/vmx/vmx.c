@@ -44,9 +44,16 @@ static struct lodge_pte_ops vmx_pte_ops __ro_after_init = {
 	.top_leaf	= 2,
 };
 
+static void *vmx_l1d_fill;
+#define VMX_L1D_FILL	(PAGE_SIZE << VMX_L1D_ORDER)
+#define VMX_L1D_ORDER	4
+
 static void vmx_remove(void)
 {
 	int cpu;
+
+	free_pages((unsigned long)vmx_l1d_fill, VMX_L1D_ORDER);
+	vmx_l1d_fill = NULL;
 
 	for_each_possible_cpu(cpu) {
 		struct vmx_cpu *c = per_cpu_ptr(&vmx_cpu, cpu);
@@ -70,6 +77,11 @@ static int __init vmx_probe(void)
 		vmx_pte_ops.log = EPT_D;
 	if (vmx_caps.ept & EPTCAP_1G)
 		vmx_pte_ops.top_leaf = 3;
+	if (vmx_caps.flush_l1d) {
+		vmx_l1d_fill = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, VMX_L1D_ORDER);
+		if (!vmx_l1d_fill)
+			return -ENOMEM;
+	}
 	for_each_possible_cpu(cpu) {
 		struct vmx_cpu *c = per_cpu_ptr(&vmx_cpu, cpu);
 
@@ -148,6 +160,28 @@ static void syscall_in(struct vmx_vcpu *vx)
 	vmx_syscall_msrs(vx, vx->v.dirty & LG_CR ? st->efer : vmread(G_EFER));
 }
 
+/*
+ * What the host touched since the guest last ran must not be found in the L1 cache (L1TF). Without the command of
+ * newer microcode the cache is filled with what is no secret: twice its size, each page once before, so that no
+ * walk of the page tables comes in between.
+ */
+static noinline void flush_l1d(void)
+{
+	const volatile u8 *fill = vmx_l1d_fill;
+	unsigned int i;
+
+	if (boot_cpu_has(X86_FEATURE_FLUSH_L1D)) {
+		lodge_wrmsr(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+		return;
+	}
+	for (i = 0; i < VMX_L1D_FILL; i += PAGE_SIZE)
+		(void)fill[i];
+	rmb();
+	for (i = 0; i < VMX_L1D_FILL; i += 64)
+		(void)fill[i];
+	rmb();
+}
+
 static void vmx_window_begin(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
@@ -167,9 +201,8 @@ static void vmx_window_begin(struct lodge_vcpu *v)
 	syscall_in(vx);
 	lodge_switch_put(v, SW_TSC_AUX, v->tsc_aux);
 	lodge_spec_begin(v);
-	/* What the host touched since the guest last ran must not be found in the L1 cache (L1TF). */
-	if (vmx_caps.flush_l1d)
-		lodge_wrmsr(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+	if (unlikely(vmx_caps.flush_l1d))
+		flush_l1d();
 }
 
 /**
