@@ -343,8 +343,11 @@ static enum lodge_next handle_task_switch(struct lodge_vcpu *v)
 	return lodge_internal_error(v, KVM_INTERNAL_ERROR_EMULATION);
 }
 
+/* Where the processor keeps nothing of the guest then (APM 2, 15.14.3) it is as after INIT, as with KVM. */
 static enum lodge_next handle_shutdown(struct lodge_vcpu *v)
 {
+	if (lodge_ops->lost_at_shutdown)
+		lodge_vcpu_reset(v, true);
 	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
 	return NEXT_USER;
 }
@@ -383,7 +386,7 @@ enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v) = {
 	[EXIT_RDPMC]		= handle_gp,
 	[EXIT_UD]		= handle_ud,
 	[EXIT_TASK_SWITCH]	= handle_slow,
-	[EXIT_SHUTDOWN]		= handle_shutdown,
+	[EXIT_SHUTDOWN]		= handle_slow,
 	[EXIT_FAIL_ENTRY]	= handle_fail_entry,
 	[EXIT_UNKNOWN]		= handle_slow,
 	[EXIT_RETRY]		= handle_enter,

@@ -62,6 +62,7 @@ struct lodge_ops {
 	bool (*nmi_blocked)(struct lodge_vcpu *v);
 	void (*set_nmi_blocked)(struct lodge_vcpu *v, bool blocked);
 	const struct lodge_pte_ops *pte_ops;
+	bool lost_at_shutdown;		/* the state of a guest that has shut down is undefined */
 	bool pdptes;			/* the processor holds a PAE guest's PDPTEs: v->st.pdpte */
 	int (*npt_levels)(void);	/* of the second-level tables: 4 or 5 */
 	/* Where more than "switched on" is needed for a window; NULL otherwise. */

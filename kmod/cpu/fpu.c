@@ -42,7 +42,11 @@ static u32 fpu_mxcsr_mask __ro_after_init;
 static bool restore(struct xregs_state *x)
 {
 	bool bad = true;
+	s32 zero = 0;
 
+	/* Old AMD parts restore no pointers of the x87 unless an exception is pending: they would be the host's. */
+	if (boot_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
+		asm volatile("fnclex\n\temms\n\tfildl %0" : : "m" (zero));
 	if (fpu_rfbm)
 		asm volatile("1: xrstor64 %1\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
 			     : "+q" (bad) : "m" (*x), "a" ((u32)fpu_rfbm),

@@ -80,7 +80,7 @@ extern const u16 lodge_verw_sel;
  */
 static inline bool lodge_dr_enter(struct lodge_vcpu *v, u64 guest_dr7)
 {
-	if (unlikely(hw_breakpoint_active()))
+	if (unlikely(this_cpu_read(cpu_dr7)))	/* also one that arms none: an exit leaves DR7 at its reset value */
 		lodge_dr_save_host();
 	if (unlikely(guest_dr7 & 0xff))
 		lodge_dr_touch(v);

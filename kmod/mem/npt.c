@@ -438,6 +438,34 @@ static enum go age_visit(struct spot *at, void *arg)
 	return ON;
 }
 
+static enum go any_visit(struct spot *at, void *any)
+{
+	if (at->table)
+		return DOWN;
+	*(bool *)any |= is_present(at->val);
+	return *(bool *)any ? STOP : ON;
+}
+
+/* Without accessed bits what is mapped counts as used, and is used when it has to be mapped again. */
+static bool age_without_bits(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
+{
+	unsigned long flags;
+	LIST_HEAD(dead);
+	bool any = false;
+
+	if (clear) {
+		any = lodge_npt_unmap(vm, start, end, &dead);
+		if (any)
+			lodge_npt_flush(vm);
+		lodge_npt_free_dead(&dead);
+		return any;
+	}
+	raw_spin_lock_irqsave(&vm->npt.lock, flags);
+	walk(&vm->npt, start, end, INT_MAX, any_visit, &any);
+	raw_spin_unlock_irqrestore(&vm->npt.lock, flags);
+	return any;
+}
+
 /**
  * lodge_npt_age - were pages of a range used since the last time?
  * @vm: the VM
@@ -455,7 +483,7 @@ bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
 	unsigned long flags;
 
 	if (!lodge_ops->pte_ops->accessed)
-		return false;
+		return age_without_bits(vm, start, end, clear);
 	raw_spin_lock_irqsave(&npt->lock, flags);
 	walk(npt, start, end, INT_MAX, age_visit, &age);
 	raw_spin_unlock_irqrestore(&npt->lock, flags);

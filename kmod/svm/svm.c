@@ -94,8 +94,8 @@ static int svm_probe(void)
 	for_each_possible_cpu(cpu) {
 		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
 
-		sc->hsave = alloc_page(GFP_KERNEL | __GFP_ZERO);
-		sc->host = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		sc->hsave = svm_page(GFP_KERNEL);
+		sc->host = svm_page(GFP_KERNEL);
 		if (!sc->hsave || !sc->host)
 			return -ENOMEM;		/* the caller runs svm_remove() */
 	}
@@ -353,5 +353,6 @@ const struct lodge_ops lodge_svm_ops = {
 	.nmi_blocked = svm_nmi_blocked,
 	.set_nmi_blocked = svm_set_nmi_blocked,
 	.pte_ops = &svm_pte_ops,
+	.lost_at_shutdown = true,
 	.npt_levels = svm_npt_levels,
 };

@@ -44,6 +44,7 @@ static inline struct svm_vcpu *to_svm(struct lodge_vcpu *v)
 void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct lodge_spec *spec);
 
 /* vmcb.c */
+struct page *svm_page(gfp_t gfp);
 int svm_maps_create(void);
 void svm_maps_destroy(void);
 int svm_vcpu_init(struct lodge_vcpu *v);

@@ -113,6 +113,25 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 }
 
 /**
+ * svm_page - a page of zeros that the processor will write: a VMCB, or one that VM_HSAVE_PA names
+ * @gfp: GFP_KERNEL, or _ACCOUNT
+ *
+ * Where SEV-SNP is on, one that begins a 2M page may be taken for all of the 2M (an erratum of these parts).
+ *
+ * Return: the page or NULL.
+ */
+struct page *svm_page(gfp_t gfp)
+{
+	struct page *p = alloc_page(gfp | __GFP_ZERO), *other;
+
+	if (!p || !IS_ALIGNED(page_to_pfn(p), PTRS_PER_PMD))
+		return p;
+	other = svm_page(gfp);		/* while this one is taken: of eight in a row one at most is such a page */
+	__free_page(p);
+	return other;
+}
+
+/**
  * svm_vcpu_init - allocate a VMCB
  * @v: the vCPU, zeroed
  *
@@ -121,10 +140,11 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 int svm_vcpu_init(struct lodge_vcpu *v)
 {
 	struct svm_vcpu *sv = to_svm(v);
+	struct page *p = svm_page(GFP_KERNEL_ACCOUNT);
 
-	sv->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!sv->vmcb)
+	if (!p)
 		return -ENOMEM;
+	sv->vmcb = page_address(p);
 	sv->vmcb_pa = __pa(sv->vmcb);
 	return 0;
 }

@@ -46,8 +46,9 @@ static void __init all_controls(void)
 				 PROC_MOV_DR | PROC_IO | PROC_MSR_BITMAP | PROC_SECONDARY,
 				 PROC_TPR_SHADOW, "processor-based");
 	like = PROC2_VPID | PROC2_PLE | PROC2_RDTSCP | PROC2_INVPCID | PROC2_WBINVD | PROC2_PML;
-	vmx_caps.proc2 = controls(MSR_IA32_VMX_PROCBASED_CTLS2, PROC2_EPT | PROC2_UNRESTRICTED, like,
-				  "secondary (EPT 0x2, unrestricted guest 0x80)");
+	if (vmx_caps.proc & PROC_SECONDARY)	/* else there is no such MSR */
+		vmx_caps.proc2 = controls(MSR_IA32_VMX_PROCBASED_CTLS2, PROC2_EPT | PROC2_UNRESTRICTED, like,
+					  "secondary (EPT 0x2, unrestricted guest 0x80)");
 	vmx_caps.exit = controls(exact ? MSR_IA32_VMX_TRUE_EXIT_CTLS : MSR_IA32_VMX_EXIT_CTLS,
 				 EXIT_SAVE_DEBUG | EXIT_HOST_64 | EXIT_SAVE_PAT | EXIT_LOAD_PAT |
 				 EXIT_SAVE_EFER | EXIT_LOAD_EFER, EXIT_LOAD_PERF, "VM-exit");

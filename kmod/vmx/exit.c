@@ -86,6 +86,22 @@ static void decode_ept(struct vmx_vcpu *vx, struct lodge_exit *x)
 	nmi_unblocked(vx, q & BIT(12));
 }
 
+/*
+ * ICEBP is over when it raises its #DB, and its exit leaves RIP at it: the guest finds RIP behind it, and a shadow
+ * ends. Any other #DB in a shadow with TF set needs the pending step that VM entry demands (27.3.1.5).
+ */
+static void db_exit(struct vmx_vcpu *vx, const struct lodge_exit *x, u32 info)
+{
+	struct lodge_vcpu *v = &vx->v;
+
+	if (INTR_TYPE(info) == INTR_PRIV_SOFT_EXC) {
+		v->st.rip += x->len;
+		v->dirty |= LG_RIP;
+		v->st.int_shadow = 0;
+	}
+	v->dirty |= LG_SHADOW;
+}
+
 static void decode_exception(struct vmx_vcpu *vx, struct lodge_exit *x)
 {
 	u32 info = vmread(EXIT_INTR_INFO);
@@ -110,6 +126,7 @@ static void decode_exception(struct vmx_vcpu *vx, struct lodge_exit *x)
 	x->exc.error = x->exc.has_error ? vmread(EXIT_ERROR_CODE) : 0;
 	x->exc.payload = 0;
 	if (vector == X86_TRAP_DB) {
+		db_exit(vx, x, info);
 		/* The qualification has DR6's bits the other way round for RTM only (28.2.1). */
 		x->exc.payload = x->info1 & (DR_TRAP_BITS | DR_STEP | BIT(13));
 	}
@@ -206,6 +223,14 @@ static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 
 	case X_VMCLEAR ... X_VMXON:
 	case X_INVEPT:
 	case X_INVVPID:
+	case X_VMFUNC:
+	case X_ENCLS:
+	case X_PCONFIG:
+	case X_LOADIWKEY:
+	case X_SEAMCALL:
+	case X_TDCALL:
+	case X_RDMSR_IMM:
+	case X_WRMSR_IMM:
 		x->kind = EXIT_UD;
 		break;
 	case X_EPT_MISCONFIG:
@@ -234,6 +259,8 @@ void vmx_decode(struct vmx_vcpu *vx, u32 reason)
 	if (unlikely(reason & X_ENTRY_FAILED)) {
 		x->kind = EXIT_FAIL_ENTRY;
 		x->info1 = vmread(EXIT_QUALIFICATION);
+		if ((u16)reason == X_ENTRY_MCE)	/* it is the host's (27.9) */
+			lodge_host_machine_check();
 		vmwrite(ENTRY_INTR_INFO, 0);
 		vmx_check(vx);
 		return;

@@ -10,7 +10,7 @@
  * off, CR4 put back before they come on, the VMCS cleared. Outside a window vmx_get() and vmx_put() do
  * the same for the few accesses that need a VMCS, so that nothing else here has to know which way it is.
  *
- * An exit brings back what the VMCS's host area holds and no more (SDM 3, 28.5): limits of the GDT
+ * An exit brings back what the VMCS's host area holds and no more (SDM 3, 28.5): limits of the GDT, IDT
  * and TSS are set to fixed values, DS, ES, FS, GS and LDTR are nulled, DEBUGCTL is cleared.
  * All of these are put right once, when the window ends.
  *
@@ -37,14 +37,14 @@ static void write_cr4(u64 val)
 	asm volatile("mov %0, %%cr4" : : "r" (val) : "memory");
 }
 
-/* VMXON, VMCLEAR, VMPTRLD; true when the processor refuses. */
+/* VMXON, VMCLEAR, VMPTRLD; true when the processor refuses, be it by a fault. */
 #define VMX_OP(name)						\
 static bool op_##name(u64 pa)					\
 {								\
-	bool failed;						\
+	bool failed = true;					\
 								\
-	asm volatile(#name " %1\n\tsetna %0"			\
-		     : "=q" (failed) : "m" (pa) : "cc", "memory");	\
+	asm volatile("1: " #name " %1\n\tsetna %0\n2:\n" _ASM_EXTABLE(1b, 2b)	\
+		     : "+q" (failed) : "m" (pa) : "cc", "memory");	\
 	return failed;						\
 }
 VMX_OP(vmxon)
@@ -302,12 +302,10 @@ static u64 tss_base(const struct desc_ptr *gdt)
 /* The host fields that depend on the CPU. */
 static noinline void write_cpu_fields(struct vmx_vcpu *vx)
 {
-	struct desc_ptr idt;
-
-	store_idt(&idt);
+	store_idt(&vx->host.idt);
 	native_store_gdt(&vx->host.gdt);
 	vmwrite(H_GDTR_BASE, vx->host.gdt.address);
-	vmwrite(H_IDTR_BASE, idt.address);
+	vmwrite(H_IDTR_BASE, vx->host.idt.address);
 	vmwrite(H_TR_BASE, tss_base(&vx->host.gdt));
 	vmwrite(H_GS_BASE, lodge_rdmsr(MSR_GS_BASE));
 	vmwrite(H_SYSENTER_CS, (u32)lodge_rdmsr(MSR_IA32_SYSENTER_CS));
@@ -378,6 +376,7 @@ void vmx_host_restore(struct vmx_vcpu *vx)
 	struct vmx_host *h = &vx->host;
 
 	native_load_gdt(&h->gdt);
+	native_load_idt(&h->idt);
 	invalidate_tss_limit();
 	if (unlikely(h->selectors | h->ldt))
 		restore_selectors(h);

@@ -87,6 +87,7 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define INTR_NMI		2
 #define INTR_HW_EXC		3
 #define INTR_SOFT		4
+#define INTR_PRIV_SOFT_EXC	5	/* ICEBP (INT1) */
 #define INTR_SOFT_EXC		6
 #define INTR_ERROR		BIT(11)
 #define INTR_NMI_UNBLOCK	BIT(12)	/* exit: IRET had unblocked NMIs when it faulted */
@@ -122,6 +123,7 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define X_WRMSR			32
 #define X_MWAIT			36
 #define X_MONITOR		39
+#define X_ENTRY_MCE		41
 #define X_PAUSE			40
 #define X_TPR			43
 #define X_EPT_VIOLATION		48
@@ -131,7 +133,15 @@ static __always_inline void vmwrite(enum vmcs_field f, u64 val)
 #define X_INVVPID		53
 #define X_WBINVD		54
 #define X_XSETBV		55
+#define X_VMFUNC		59
+#define X_ENCLS			60
 #define X_PML_FULL		62
+#define X_PCONFIG		65
+#define X_LOADIWKEY		69
+#define X_SEAMCALL		76
+#define X_TDCALL		77
+#define X_RDMSR_IMM		84
+#define X_WRMSR_IMM		85
 #define X_ENTRY_FAILED		BIT(31)	/* of the whole reason */
 
 /* EPT entries and capabilities, 28.3.2 and appendix A.10 */

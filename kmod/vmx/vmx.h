@@ -36,7 +36,7 @@ DECLARE_PER_CPU(struct vmx_cpu, vmx_cpu);
 
 /* What a VM exit leaves wrong in the host, as it was when the window began. */
 struct vmx_host {
-	struct desc_ptr gdt;		/* of this CPU */
+	struct desc_ptr gdt, idt;	/* of this CPU */
 	u64 kernel_gs, debugctl, cr4;
 	union {
 		struct {
