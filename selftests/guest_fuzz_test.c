@@ -6,7 +6,7 @@
  * own VM: KVM_RUN comes back, and another VM, made at the end of each round that had one ended and of each
  * subtest, works.
  *
- * It is for QEMU and silicon: Bochs holds interrupts off guests that spin with IF clear
+ * It is for QEMU and silicon: on Bochs the host's processor may lock up
  * (docs/testing.md). lib/random.h explains LODGE_FUZZ_SEED and LODGE_FUZZ_SECONDS.
  */
 #include <signal.h>
@@ -119,7 +119,7 @@ static void spoil_state(struct vcpu *v)
 	spoil(buf, _IOC_SIZE(states[i].set));
 	if (states[i].set == KVM_SET_SREGS)
 		spare_qemu((struct kvm_sregs *)buf);
-	/* and its DR7: see host_state_test */
+	/* left out on QEMU, which crashes: docs/testing.md */
 	if (states[i].set == KVM_SET_DEBUGREGS && host_is_qemu)
 		((struct kvm_debugregs *)buf)->dr7 &= ~0xffull;
 	ioctl(v->fd, states[i].set, buf);

@@ -284,8 +284,7 @@ static void guest_main(void)
 /*
  * ---- making one ----
  *
- * QEMU's VMRUN and #VMEXIT change DR7 and forget its list of breakpoints: when two guests have some
- * armed, the emulator itself crashes, with the stock KVM too. There no guest arms any.
+ * QEMU crashes otherwise, with the stock KVM too: there no guest arms breakpoints (docs/testing.md).
  */
 
 static u64 host_xmask(void)
@@ -449,8 +448,8 @@ static long host_turn(struct vcpu *v, u64 n, const struct segments *in)
 enum { LDT_RPL3 = 7 };	/* of a selector */
 
 /*
- * Four data segments with bases of their own in the LDT. QEMU's 64-bit code adds the base of DS where
- * an instruction has a DS prefix, and Linux pads with those: there the one for DS has base 0.
+ * Four data segments with bases of their own in the LDT. On QEMU, where the emulated host crashes otherwise, the
+ * one for DS has base 0.
  */
 static void make_ldt(void)
 {

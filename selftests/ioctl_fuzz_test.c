@@ -285,7 +285,7 @@ static void other(struct vcpu *v)
 		words[3] = (u64)memory + (below(16) << 12);
 		words[2] = below(16) << 12;
 	}
-	/* breakpoints of guests crash QEMU: docs/testing.md */
+	/* left out on QEMU, which crashes: docs/testing.md */
 	if (others[i].cmd == KVM_SET_GUEST_DEBUG && host_is_qemu)
 		((struct kvm_guest_debug *)memory)->arch.debugreg[7] = 0;
 	ioctl(fds[others[i].on], others[i].cmd, memory);

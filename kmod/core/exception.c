@@ -99,7 +99,7 @@ void lodge_queue_pf(struct lodge_vcpu *v, u64 gva, u32 error)
 /**
  * lodge_queue_walk_fault - raise what a walk of the guest's page tables ended in
  * @v: the vCPU
- * @f: from gwalk.c
+ * @f: from mem/gwalk.c
  */
 void lodge_queue_walk_fault(struct lodge_vcpu *v, const struct lodge_walk_fault *f)
 {

@@ -44,7 +44,7 @@ struct lodge_vm {
 	struct lodge_ioapic *ioapic;	/* [s] */
 	struct lodge_pit *pit;		/* [s] */
 	struct lodge_routes __rcu *routes;	/* [r] */
-	struct list_head irqfds;	/* [i] eventfd.c */
+	struct list_head irqfds;	/* [i] irqchip/eventfd.c */
 	spinlock_t irqfds_lock;
 	struct list_head ioeventfds;	/* [s] */
 	/*

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The mitigations of the entry code, as each kernel names them. Included by .S files only, for
- * compat.h cannot be; the same rule holds: kernel versions live here and there, nowhere else.
+ * host/compat.h cannot be; the same rule holds: kernel versions live here and there, nowhere else.
  *
  * LODGE_FILL_RSB:           no return of the host may consume what the guest left in the RSB
  * LODGE_UNTRAIN_RET:        Retbleed and SRSO; clobbers what a call may

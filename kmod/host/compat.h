@@ -149,7 +149,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define MSR_AMD64_SYSCFG MSR_K8_SYSCFG
 #endif
 
-/* msr.c: bugs that this kernel cannot tell are taken to be there. */
+/* cpu/msr.c: bugs that this kernel cannot tell are taken to be there. */
 #ifndef X86_BUG_GDS
 #define X86_BUG_GDS X86_FEATURE_ALWAYS
 #endif

@@ -10,7 +10,7 @@
  * with the vCPU and drains at its next exit. The ring is shared memory: its indices are checked
  * each time they are read.
  *
- * Changes: vm->slots_lock. Readers: vm->srcu, or the window. The ring: ring_lock of its device.
+ * Changes: vm->slots_lock. Readers: vm->srcu, or the window. The ring: vm->ring_lock.
  */
 #include <linux/slab.h>
 #include <linux/spinlock.h>

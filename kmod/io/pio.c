@@ -6,9 +6,10 @@
  * v->run is filled in right there and the instruction completes on the next KVM_RUN. RIP stays at the instruction
  * until then, as with KVM: userspace that sets other registers meanwhile has the last word.
  *
- * String forms go to userspace in batches of up to a page. What the hardware does not say about them (address
- * size, segment) is in their prefixes. The memory operand is checked before the port is read, so a
- * page fault costs no input (SDM 1, 19.4.2).
+ * String forms go to userspace in batches: with REP and upwards, the elements that end in the page where the first
+ * one begins; otherwise, and where an element crosses into the next page, one. What the hardware does not say about
+ * them (address size, segment) is in their prefixes. The page where the memory operand begins is checked before the
+ * port is read, so a page fault there costs no input (SDM 1, 19.4.2).
  *
  * vcpu->mutex held; outside the window vm->srcu too.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The in-kernel interrupt controllers and timers, as the core and each other see them.
+ * The in-kernel interrupt controllers and timers, as the floors above and each other see them.
  *
  * A LAPIC's IRR and TMR are set from any context with atomic bit operations; all else in it
  * belongs to its vCPU's thread. PIC, IOAPIC and PIT each have one raw lock, taken with IRQs off.

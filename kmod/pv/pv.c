@@ -4,8 +4,10 @@
  *
  * The VM has one pair (host TSC, nanoseconds). Every vCPU's page is computed from it and the vCPU's own
  * TSC offset, so all of them show the same time, and the flag that says so (PVCLOCK_TSC_STABLE_BIT) lets a guest
- * read the clock without comparing CPUs. The pair changes only when userspace sets the clock. On a
- * host whose TSC is not stable the flag is not given and the pair is taken anew at each update.
+ * read the clock without comparing CPUs. The pair is taken when the VM is made, with 0, and each time that userspace
+ * sets the clock; nothing else changes it. An update of a page (REQ_CLOCK) writes the same pair out again. In between
+ * the clock is the host's TSC at the frequency that the VM began with. On a host whose TSC is not stable the
+ * flag is not given, and that is all that is different: the pair stays, and the clock is as good as that TSC.
  *
  * Pages are written through the slots, which may sleep: an MSR write only sets REQ_CLOCK.
  *
@@ -26,7 +28,7 @@
 
 #define CLOCK_ENABLED	1ull
 
-/** lodge_pv_features - what pv.c has, as 0x40000001.EAX says it */
+/** lodge_pv_features - what pv/ has, as 0x40000001.EAX says it */
 u32 lodge_pv_features(void)
 {
 	return BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |

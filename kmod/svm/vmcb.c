@@ -11,7 +11,7 @@
  *   threshold is an intercept of CR8 writes while TPR holds a vector back.
  * - NMI windows: without virtual NMIs the hardware does not tell when IRET has ended the blocking.
  *   The IRET is intercepted, then stepped over with TF (APM volume 2, 15.20 leaves it to us).
- * - DR0-3 are intercepted until first touched in a window; see lodge_dr_enter() in host.c.
+ * - DR0-3 are intercepted until first touched in a window; see lodge_dr_enter() in host/host.h.
  *
  * Called with vcpu->mutex held, set_windows/set_tpr/set_event inside the window. No other lock.
  */
@@ -235,9 +235,8 @@ static void set_virq(struct svm_vmcb *b, u64 bits)
 
 /*
  * Writes of CR8 exit while a vector is held back by TPR. A virtual interrupt of that vector's priority
- * would do the same with fewer exits, but QEMU (7.2) aborts when CR8 is written while a virtual interrupt
- * is requested; for that reason they exit during an interrupt window too. And without an in-kernel LAPIC
- * they always do: userspace has to know.
+ * would do the same with fewer exits, but QEMU (7.2) aborts where that is done; for its sake they exit during
+ * an interrupt window too. And without an in-kernel LAPIC they always do: userspace has to know.
  */
 static void set_cr8(struct svm_vmcb *b, bool on)
 {

@@ -171,8 +171,8 @@ static inline void hlt(void)
 }
 
 /*
- * Before a loop that the host's interrupts have to break: Bochs (2.7) holds them off a guest that
- * was entered with IF clear, whatever the VMCS says.
+ * Before a loop that the host's interrupts have to break: on Bochs (2.7) the host's processor may lock up without
+ * it (docs/testing.md).
  */
 #define spin_openly() sti()
 

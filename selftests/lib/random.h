@@ -27,9 +27,8 @@ void random_code(u8 *code, size_t size);
 void random_bytes(u8 *p, size_t size);
 
 /*
- * In QEMU's emulation of SVM, an exit from a guest with EFER.LME but without CR4.PAE and paging
- * leaves the host with the guest's CR0, which no host survives; and it aborts when a 32-bit guest comes
- * from ring 3 to ring 0 and the TSS is a busy one, as it has to be.
+ * Leaves out of a random state what QEMU's emulation of SVM does not survive: the emulator aborts, or the
+ * emulated host is lost (docs/testing.md).
  */
 void spare_qemu(struct kvm_sregs *s);
 
