@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * MSRs that are the guest's for the time it runs, and the host's again: in force at once, back whatever happens in
+ * between. And values that a guest or its VMM chooses: CPUID bits and what they unlock go together, and
+ * nothing that the host's processor lacks gets into it, whatever CPUID a VMM makes up.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "vm.h"
+
+enum {
+	TSC_AUX = 0xc0000103, EFER = 0xc0000080, STAR = 0xc0000081, LSTAR = 0xc0000082, CSTAR = 0xc0000083,
+	SFMASK = 0xc0000084, KERNEL_GS_BASE = 0xc0000102, SPEC_CTRL = 0x48, FS_BASE = 0xc0000100, GS_BASE = 0xc0000101,
+	SYSENTER_ESP = 0x175, SYSENTER_EIP = 0x176,
+};
+
+#define WIDE 0xff49f0cb4f600000ull	/* an address of 57 bits */
+
+static u32 rdtscp_aux(void)
+{
+	u32 aux;
+
+	asm volatile("rdtscp" : "=c"(aux) : : "eax", "edx");
+	return aux;
+}
+
+static bool host_msr(u32 index, u64 *val)
+{
+	char name[64];
+	int fd;
+
+	snprintf(name, sizeof(name), "/dev/cpu/%d/msr", sched_getcpu());
+	fd = open(name, O_RDONLY);
+	if (fd < 0)
+		return false;
+	if (pread(fd, val, 8, index) != 8) {
+		close(fd);
+		return false;
+	}
+	close(fd);
+	return true;
+}
+
+static void stay_here(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	OK(sched_setaffinity(0, sizeof(set), &set));
+}
+
+static void need_rdtscp(void)
+{
+	if (!(find_cpuid(supported_cpuid(), 0x80000001, 0)->edx & 1u << 27))
+		test_skip("no RDTSCP");
+}
+
+/* ---- in force at once ---- */
+
+static volatile u64 host_value;
+
+static void aux_guest(void)
+{
+	wrmsr(TSC_AUX, 0x77);
+	GUEST_IS(rdtscp_aux(), 0x77);
+	report(1, rdtscp_aux(), 0, 0);
+	GUEST_IS(rdtscp_aux(), 0x77);
+	wrmsr(TSC_AUX, 0x1234);
+	GUEST_IS(rdtscp_aux(), 0x1234);
+	wrmsr(TSC_AUX, host_value);
+	GUEST_IS(rdtscp_aux(), host_value);
+	report(2, 0, 0, 0);
+	wrmsr(TSC_AUX, 0x77);
+	wrmsr(TSC_AUX, host_value);
+	report(3, 0, 0, 0);
+	done();
+}
+
+TEST(tsc_aux, "TSC_AUX is in force from the guest's write on, and the host's own is back after KVM_RUN")
+{
+	struct vcpu *v;
+	u32 mine;
+
+	need_rdtscp();
+	stay_here();
+	mine = rdtscp_aux();
+	v = vcpu_long(vm_new(), 0, aux_guest);
+	GUEST(v->vm, host_value) = mine;
+	for (u32 i = 1; i <= 3; i++) {
+		REPORT(v, i);
+		EQ(rdtscp_aux(), mine);
+	}
+	DONE(v);
+	EQ(rdtscp_aux(), mine);
+}
+
+extern char arrived[];
+
+/* SYSCALL with what was written before EFER.SCE was set, in the same KVM_RUN and after an exit. */
+static void syscall_guest(void)
+{
+	u64 where = 0;
+
+	wrmsr(EFER, rdmsr(EFER) & ~1ull);
+	wrmsr(STAR, (u64)8 << 32);
+	wrmsr(LSTAR, (u64)arrived);
+	wrmsr(SFMASK, 0);
+	report(1, 0, 0, 0);
+	wrmsr(EFER, rdmsr(EFER) | 1);
+	asm volatile("syscall\n\t"
+		     "mov $1, %0\n\t"
+		     "jmp 2f\n"
+		     ".globl arrived\narrived:\n\t"
+		     "mov $2, %0\n"
+		     "2:" : "+r"(where) : : "rcx", "r11", "memory");
+	GUEST_IS(where, 2);
+	done();
+}
+
+TEST(syscall, "SYSCALL goes where LSTAR says, also where EFER.SCE is set after it")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, syscall_guest);
+
+	REPORT(v, 1);
+	DONE(v);
+}
+
+/* ---- the host's are back ---- */
+
+static volatile bool stop;
+
+static void lstar_guest(void)
+{
+	spin_openly();
+	while (!stop) {
+		wrmsr(LSTAR, 0x123456780000);
+		wrmsr(CSTAR, 0x123456780000);
+		wrmsr(LSTAR, host_value);
+	}
+	done();
+}
+
+static void nmi_handler(struct frame *f)
+{
+	(void)f;
+}
+
+TEST(syscall_msrs_back, "the host's STAR, LSTAR, CSTAR, SFMASK are back while a guest writes them under NMIs")
+{
+	static const u32 msrs[] = { STAR, LSTAR, CSTAR, SFMASK };
+	struct vcpu *v;
+	u32 sent = 0;
+	u64 before[4], now;
+	struct vm *vm;
+	u64 end;
+
+	stay_here();
+	for (int i = 0; i < 4; i++)
+		if (!host_msr(msrs[i], &before[i]))
+			test_skip("the host's MSRs cannot be read");
+	vm = vm_new();
+	v = vcpu_long(vm, 0, lstar_guest);
+	GUEST(vm, host_value) = before[1];
+	GUEST(vm, on_vector[2]) = nmi_handler;
+	install_kick(SIGALRM);
+	end = now_us() + 1000000;
+	while (now_us() < end) {
+		struct kvm_regs r;
+
+		OK(ioctl(v->fd, KVM_NMI, 0));
+		sent++;
+		ualarm(2000, 0);
+		vcpu_run(v);
+		r = get_regs(v);
+		TRUE(r.rip != 0);
+		for (int i = 0; i < 4; i++) {
+			TRUE(host_msr(msrs[i], &now));
+			EQ(now, before[i]);
+		}
+	}
+	ualarm(0, 0);
+	GE(sent, 5);
+}
+
+/* ---- SPEC_CTRL ---- */
+
+static volatile u64 spec_bit;
+
+static void spec_guest(void)
+{
+	wrmsr(SPEC_CTRL, spec_bit);
+	GUEST_IS(rdmsr(SPEC_CTRL), spec_bit);
+	report(1, 0, 0, 0);
+	GUEST_IS(rdmsr(SPEC_CTRL), spec_bit);
+	wrmsr(SPEC_CTRL, 0);
+	GUEST_IS(rdmsr(SPEC_CTRL), 0);
+	report(2, 0, 0, 0);
+	GUEST_IS(rdmsr(SPEC_CTRL), spec_bit);
+	done();
+}
+
+static u64 offered_spec_bit(void)
+{
+	struct kvm_cpuid2 *c = supported_cpuid();
+	struct kvm_cpuid_entry2 *x8 = find_cpuid(c, 0x80000008, 0);
+	u32 d7 = find_cpuid(c, 7, 0)->edx;
+
+	if (d7 >> 31 & 1 || x8->ebx >> 24 & 1)
+		return 4;
+	return d7 >> 26 & 1 || x8->ebx >> 14 & 1;
+}
+
+TEST(spec_ctrl, "SPEC_CTRL: the guest's first write counts, it is saved and restored, and the host keeps its own")
+{
+	u64 bit = offered_spec_bit(), before, now;
+	struct vcpu *v;
+
+	if (!bit)
+		test_skip("SPEC_CTRL is not offered");
+	stay_here();
+	v = vcpu_long(vm_new(), 0, spec_guest);
+	GUEST(v->vm, spec_bit) = bit;
+	TRUE(host_msr(SPEC_CTRL, &before));
+	REPORT(v, 1);
+	EQ(get_msr(v, SPEC_CTRL), bit);
+	TRUE(host_msr(SPEC_CTRL, &now));
+	EQ(now, before);
+	REPORT(v, 2);
+	EQ(get_msr(v, SPEC_CTRL), 0);
+	EQ(set_msr(v, SPEC_CTRL, bit), 1);
+	DONE(v);
+	EQ(set_msr(v, SPEC_CTRL, 1ull << 40), 0);
+	TRUE(host_msr(SPEC_CTRL, &now));
+	EQ(now, before);
+}
+
+/* ---- offered, accepted; not offered, refused ---- */
+
+static const struct unlock {
+	const char *name;
+	u32 leaf, index;
+	u8 reg, bit;		/* EAX EBX ECX EDX */
+	enum { IN_CR4, IN_EFER, IN_MSR } where;
+	u32 msr;
+	u64 bits;
+} unlocks[] = {
+	{ "PCID", 1, 0, 2, 17, IN_CR4, 0, 1 << 17 },
+	{ "XSAVE", 1, 0, 2, 26, IN_CR4, 0, 1 << 18 },
+	{ "FSGSBASE", 7, 0, 1, 0, IN_CR4, 0, 1 << 16 },
+	{ "SMEP", 7, 0, 1, 7, IN_CR4, 0, 1 << 20 },
+	{ "SMAP", 7, 0, 1, 20, IN_CR4, 0, 1 << 21 },
+	{ "UMIP", 7, 0, 2, 2, IN_CR4, 0, 1 << 11 },
+	{ "PKU", 7, 0, 2, 3, IN_CR4, 0, 1 << 22 },
+	{ "LA57", 7, 0, 2, 16, IN_CR4, 0, 1 << 12 },
+	{ "FFXSR", 0x80000001, 0, 3, 25, IN_EFER, 0, 1 << 14 },
+	{ "AutoIBRS", 0x80000021, 0, 0, 8, IN_EFER, 0, 1 << 21 },
+	{ "OSVW", 0x80000001, 0, 2, 9, IN_MSR, 0xc0010140, 3 },
+	{ "TSC_AUX", 0x80000001, 0, 3, 27, IN_MSR, TSC_AUX, 5 },
+	{ "PSFD", 0x80000008, 0, 1, 28, IN_MSR, SPEC_CTRL, 1 << 7 },
+	{ "SSBD", 0x80000008, 0, 1, 24, IN_MSR, SPEC_CTRL, 1 << 2 },
+	{ "Intel SSBD", 7, 0, 3, 31, IN_MSR, SPEC_CTRL, 1 << 2 },
+	{ "Intel STIBP", 7, 0, 3, 27, IN_MSR, SPEC_CTRL, 1 << 1 },
+	{ "BHI_CTRL", 7, 2, 3, 4, IN_MSR, SPEC_CTRL, 1 << 10 },
+	{ "VIRT_SSBD", 0x80000008, 0, 1, 25, IN_MSR, 0xc001011f, 1 << 2 },
+};
+
+static u32 *register_of(struct kvm_cpuid2 *c, const struct unlock *u)
+{
+	struct kvm_cpuid_entry2 *e = find_cpuid(c, u->leaf, u->index);
+
+	return e ? &e->eax + u->reg : NULL;
+}
+
+/* What userspace may set in a vCPU with this CPUID. */
+static bool accepted(struct kvm_cpuid2 *c, const struct unlock *u)
+{
+	struct vcpu *v = vcpu_bare(vm_new(), 0);
+	struct kvm_sregs s;
+	bool ok;
+
+	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
+	if (u->where == IN_MSR) {
+		ok = set_msr(v, u->msr, u->bits) == 1;
+	} else {
+		vcpu_set_long(v, NULL, 0);
+		s = get_sregs(v);
+		if (u->where == IN_CR4)
+			s.cr4 |= u->bits;
+		else
+			s.efer |= u->bits;
+		ok = !ioctl(v->fd, KVM_SET_SREGS, &s);
+	}
+	vm_free(v->vm);
+	return ok;
+}
+
+TEST(offered_accepted, "every CPUID bit that is offered unlocks what it stands for; without it, or with a made-up one, it is refused")
+{
+	for (size_t i = 0; i < ARRAY_SIZE(unlocks); i++) {
+		const struct unlock *u = &unlocks[i];
+		struct kvm_cpuid2 *c = supported_cpuid();
+		u32 *reg = register_of(c, u);
+		bool offered = reg && *reg >> u->bit & 1;
+
+		if (offered && !accepted(c, u))
+			FAIL("%s is offered, and refused", u->name);
+		if (!reg || u->where == IN_MSR)
+			continue;
+		*reg ^= 1u << u->bit;
+		if (accepted(c, u))
+			FAIL("%s is %s, and accepted", u->name, offered ? "taken away" : "made up");
+		*reg ^= 1u << u->bit;
+	}
+}
+
+/* ---- a VMM that lies ---- */
+
+static void wide_guest(void)
+{
+	wrmsr(EFER, rdmsr(EFER) | 1);
+	TRAPS(13, "wrmsr", : "a"((u32)WIDE), "d"((u32)(WIDE >> 32)), "c"(LSTAR));
+	TRAPS(13, "wrmsr", : "a"((u32)WIDE), "d"((u32)(WIDE >> 32)), "c"(CSTAR));
+	GUEST_IS(rdmsr(LSTAR), 0);
+	report(1, 0, 0, 0);
+	done();
+}
+
+TEST(made_up_la57, "LA57 in CPUID on a host without it: no address of 57 bits gets into an MSR")
+{
+	static const u32 msrs[] = { LSTAR, CSTAR, KERNEL_GS_BASE, SYSENTER_ESP, SYSENTER_EIP, FS_BASE, GS_BASE };
+	struct kvm_cpuid2 *c = supported_cpuid();
+	struct vm *vm = vm_new();
+	struct vcpu *v;
+
+	if (find_cpuid(c, 7, 0)->ecx & 1 << 16)
+		test_skip("this host has LA57");
+	if (device_is_kvm())
+		test_skip("KVM tests such values by the host alone");
+	find_cpuid(c, 7, 0)->ecx |= 1 << 16;
+	v = vcpu_bare(vm, 0);
+	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
+	vcpu_set_long(v, wide_guest, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(msrs); i++)
+		EQ(set_msr(v, msrs[i], WIDE), 0);
+	REPORT(v, 1);
+	DONE(v);
+}
+
+TEST(made_up_width, "a width of linear addresses that the host lacks is refused by KVM_SET_CPUID2")
+{
+	struct kvm_cpuid2 *c = supported_cpuid();
+	struct kvm_cpuid_entry2 *e = find_cpuid(c, 0x80000008, 0);
+	struct vcpu *v = vcpu_bare(vm_new(), 0);
+	bool wide = find_cpuid(c, 7, 0)->ecx & 1 << 16;
+
+	e->eax = (e->eax & ~0xff00u) | 49 << 8;
+	ERR(ioctl(v->fd, KVM_SET_CPUID2, c), EINVAL);
+	e->eax = (e->eax & ~0xff00u) | 57 << 8;
+	if (wide || device_is_kvm())
+		OK(ioctl(v->fd, KVM_SET_CPUID2, c));
+	else
+		ERR(ioctl(v->fd, KVM_SET_CPUID2, c), EINVAL);
+}
+
+/* ---- a sweep ---- */
+
+static volatile u32 sweep_index;
+static volatile u64 sweep_value;
+static volatile bool sweep_faulted;
+
+static void skip_wrmsr(struct frame *f)
+{
+	sweep_faulted = true;
+	f->rip += 2;
+}
+
+static void sweep_guest(void)
+{
+	for (;;) {
+		wrmsr(sweep_index, sweep_value);
+		rdmsr(sweep_index);
+		report(1, sweep_faulted, 0, 0);
+	}
+}
+
+TEST(sweep, "many values in many MSRs, by a guest that was promised everything: it gets #GP or not, the host notices nothing")
+{
+	static const u32 msrs[] = {
+		0x10, 0x1b, 0x3a, 0x3b, 0x48, 0x49, 0xc8, 0xe1, 0x10a, 0x10b, 0x122, 0x174, 0x175, 0x176, 0x1a0,
+		0x1d9, 0x1fc, 0x277, 0x2ff, 0x480, 0x48b, 0x491, 0x6a0, 0x6a2, 0x6a4, 0x6a8, 0xda0, EFER, STAR, LSTAR,
+		CSTAR, SFMASK, FS_BASE, GS_BASE, KERNEL_GS_BASE, TSC_AUX, 0xc0010010, 0xc0010015, 0xc0010114,
+		0xc0010117, 0xc001011f, 0xc0010140, 0xc0010141, 0xc001102e,
+	};
+	static const u64 values[] = { ~0ull, WIDE, 0x8000000000000000, 0x0000800000000000, 0x7fffffffffff, 0 };
+	static const u32 host[] = { STAR, LSTAR, CSTAR, SFMASK, TSC_AUX, SPEC_CTRL, 0x1d9 };
+	u64 before[ARRAY_SIZE(host)], now;
+	struct kvm_cpuid2 *c = supported_cpuid();
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_bare(vm, 0);
+
+	stay_here();
+	for (u32 i = 0; i < c->nent; i++)
+		if (c->entries[i].function == 7 || c->entries[i].function == 0x80000001 ||
+		    c->entries[i].function == 0x80000021)
+			c->entries[i].ebx = c->entries[i].ecx = c->entries[i].edx = ~0u;
+	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
+	vcpu_set_long(v, sweep_guest, 0);
+	GUEST(vm, on_vector[13]) = skip_wrmsr;
+	for (size_t i = 0; i < ARRAY_SIZE(host); i++)
+		if (!host_msr(host[i], &before[i]))
+			before[i] = 0;
+	for (size_t m = 0; m < ARRAY_SIZE(msrs); m++) {
+		struct kvm_sregs s = get_sregs(v);
+		u64 fs = s.fs.base, gs = s.gs.base;
+
+		for (size_t i = 0; i < ARRAY_SIZE(values) + 64; i++) {
+			u64 val = i < 64 ? 1ull << i : values[i - 64];
+
+			GUEST(vm, sweep_index) = msrs[m];
+			GUEST(vm, sweep_value) = val;
+			if (msrs[m] != EFER)	/* userspace may take the guest out of long mode */
+				set_msr(v, msrs[m], val);
+			REPORT(v, 1);
+		}
+		/* What the guest itself needs. */
+		s.fs.base = fs;
+		s.gs.base = gs;
+		set_sregs(v, &s);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(host); i++) {
+		if (!host_msr(host[i], &now))
+			now = 0;
+		EQ(now, before[i]);
+	}
+}
