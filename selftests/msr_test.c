@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -132,17 +133,26 @@ TEST(syscall, "SYSCALL goes where LSTAR says, also where EFER.SCE is set after i
 
 /* ---- the host's are back ---- */
 
-static volatile bool stop;
-
 static void lstar_guest(void)
 {
 	spin_openly();
-	while (!stop) {
+	for (;;) {
 		wrmsr(LSTAR, 0x123456780000);
 		wrmsr(CSTAR, 0x123456780000);
 		wrmsr(LSTAR, host_value);
 	}
-	done();
+}
+
+/* NMIs for vCPU 0, one after the other: each ends its window, wherever that is. */
+static void nmi_guest(void)
+{
+	spin_openly();
+	apic_enable();
+	for (;;) {
+		apic_write(APIC_ICR2, 0);
+		apic_write(APIC_ICR, 0x4400);
+		cpu_pause();
+	}
 }
 
 static void nmi_handler(struct frame *f)
@@ -150,41 +160,50 @@ static void nmi_handler(struct frame *f)
 	(void)f;
 }
 
-TEST(syscall_msrs_back, "the host's STAR, LSTAR, CSTAR, SFMASK are back while a guest writes them under NMIs")
+static void *run_other(void *arg)
+{
+	struct vcpu *v = arg;
+
+	while (!v->run->immediate_exit)
+		vcpu_run(v);
+	return NULL;
+}
+
+TEST(syscall_msrs_back, "the host's STAR, LSTAR, CSTAR, SFMASK are back while a guest writes them under another vCPU's NMIs")
 {
 	static const u32 msrs[] = { STAR, LSTAR, CSTAR, SFMASK };
-	struct vcpu *v;
-	u32 sent = 0;
-	u64 before[4], now;
+	struct kvm_mp_state runnable = { KVM_MP_STATE_RUNNABLE };
+	struct itimerval often = { { 0, 3000 }, { 0, 3000 } };
+	u64 before[4], now, end;
+	struct vcpu *v, *other;
+	pthread_t thread;
 	struct vm *vm;
-	u64 end;
 
 	stay_here();
 	for (int i = 0; i < 4; i++)
 		if (!host_msr(msrs[i], &before[i]))
 			test_skip("the host's MSRs cannot be read");
-	vm = vm_new();
+	vm = vm_new_irqchip();
 	v = vcpu_long(vm, 0, lstar_guest);
+	other = vcpu_long(vm, 1, nmi_guest);
+	OK(ioctl(other->fd, KVM_SET_MP_STATE, &runnable));
 	GUEST(vm, host_value) = before[1];
 	GUEST(vm, on_vector[2]) = nmi_handler;
 	install_kick(SIGALRM);
-	end = now_us() + 1000000;
+	OK(setitimer(ITIMER_REAL, &often, NULL));
+	pthread_create(&thread, NULL, run_other, other);
+	end = now_us() + 2000000;
 	while (now_us() < end) {
-		struct kvm_regs r;
-
-		OK(ioctl(v->fd, KVM_NMI, 0));
-		sent++;
-		ualarm(2000, 0);
-		vcpu_run(v);
-		r = get_regs(v);
-		TRUE(r.rip != 0);
+		EQ(vcpu_run(v), -EINTR);
 		for (int i = 0; i < 4; i++) {
 			TRUE(host_msr(msrs[i], &now));
 			EQ(now, before[i]);
 		}
 	}
-	ualarm(0, 0);
-	GE(sent, 5);
+	other->run->immediate_exit = 1;
+	pthread_join(thread, NULL);
+	setitimer(ITIMER_REAL, &(struct itimerval) { 0 }, NULL);
+	GE(GUEST(vm, vector_count[2]), 10);
 }
 
 /* ---- SPEC_CTRL ---- */
