@@ -163,7 +163,10 @@ static void nmi_handler(struct frame *f)
 static void *run_other(void *arg)
 {
 	struct vcpu *v = arg;
+	cpu_set_t all;
 
+	memset(&all, 0xff, sizeof(all));	/* another CPU, where there is one */
+	sched_setaffinity(0, sizeof(all), &all);
 	while (!v->run->immediate_exit)
 		vcpu_run(v);
 	return NULL;

@@ -72,7 +72,8 @@ static const struct feature {
 	u16 cap;
 	u64 cr4, efer, spec;
 } features[LF_COUNT] = {
-#define F(name, s, b, ...) [LF_##name] = { .slot = S_##s, .bit = (b), __VA_ARGS__ },
+#define F(name, s, b, ...)	\
+	[LF_##name] = { .slot = S_##s, .bit = (b), __VA_ARGS__ },
 #include "core/features.h"
 #undef F
 };
@@ -103,7 +104,7 @@ static bool __init available(const struct feature *f, u32 processor)
 	case LODGE:
 		return true;
 	case KERNEL:
-		return f->cap != LODGE_NO_FEATURE && boot_cpu_has(f->cap);
+		return lodge_kernel_has(f->cap);
 	case HOST:
 		if (word != NO_WORD)
 			processor &= boot_cpu_data.x86_capability[word];

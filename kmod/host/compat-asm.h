@@ -69,17 +69,17 @@
 #define LODGE_SPEC_BARRIER ALTERNATIVE "", "lfence", X86_FEATURE_MSR_SPEC_CTRL
 
 /* AMD, Retbleed and SRSO by IBPB: clobbers RAX, RCX, RDX. The RSB is filled after it. */
-#define LODGE_IBPB_IF(feature) \
-	ALTERNATIVE "jmp 775f", "", feature; \
+#define LODGE_IBPB_IF(feature, other) \
+	ALTERNATIVE_2 "jmp 775f", "", feature, "", other; \
 	mov $MSR_IA32_PRED_CMD, %ecx; \
 	mov $PRED_CMD_IBPB, %eax; \
 	xor %edx, %edx; \
 	wrmsr; \
 775:
 #if defined(X86_FEATURE_IBPB_ON_VMEXIT)
-#define LODGE_EXIT_IBPB LODGE_IBPB_IF(X86_FEATURE_ENTRY_IBPB); LODGE_IBPB_IF(X86_FEATURE_IBPB_ON_VMEXIT)
+#define LODGE_EXIT_IBPB LODGE_IBPB_IF(X86_FEATURE_ENTRY_IBPB, X86_FEATURE_IBPB_ON_VMEXIT)
 #elif defined(X86_FEATURE_ENTRY_IBPB)
-#define LODGE_EXIT_IBPB LODGE_IBPB_IF(X86_FEATURE_ENTRY_IBPB)
+#define LODGE_EXIT_IBPB LODGE_IBPB_IF(X86_FEATURE_ENTRY_IBPB, X86_FEATURE_ENTRY_IBPB)
 #else
 #define LODGE_EXIT_IBPB
 #endif

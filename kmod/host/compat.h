@@ -13,42 +13,9 @@
 #include <asm/asm.h>
 #include <asm/cpufeature.h>
 
+#include "host/msr.h"
+
 /* -- core -- */
-
-/* The kernel's own MSR accessors change names and may trace or WARN: these are ours. */
-static __always_inline u64 lodge_rdmsr(u32 msr)
-{
-	u32 lo, hi;
-
-	asm volatile("rdmsr" : "=a" (lo), "=d" (hi) : "c" (msr));
-	return lo | (u64)hi << 32;
-}
-
-static __always_inline void lodge_wrmsr(u32 msr, u64 val)
-{
-	asm volatile("wrmsr" : : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
-}
-
-/* The same where the processor may refuse: false, and nothing has changed. */
-static inline bool lodge_rdmsr_safe(u32 msr, u64 *val)
-{
-	u32 lo = 0, hi = 0;
-	bool bad = true;
-
-	asm volatile("1: rdmsr\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
-		     : "+q" (bad), "+a" (lo), "=d" (hi) : "c" (msr));
-	*val = lo | (u64)hi << 32;
-	return !bad;
-}
-
-static inline bool lodge_wrmsr_safe(u32 msr, u64 val)
-{
-	bool bad = true;
-
-	asm volatile("1: wrmsr\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
-		     : "+q" (bad) : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
-	return !bad;
-}
 
 /*
  * CR4.VMXE for good, the kernel's copy of CR4 included; IRQs off. false where modules cannot reach that
@@ -133,6 +100,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 
 /* Features that this kernel has no number for: it does not know whether they are there. */
 #define LODGE_NO_FEATURE 0xffff
+#define lodge_kernel_has(feature) ((feature) != LODGE_NO_FEATURE && boot_cpu_has(feature))
 #ifdef X86_FEATURE_SRSO_BP_SPEC_REDUCE
 #define LODGE_FEATURE_BP_SPEC_REDUCE X86_FEATURE_SRSO_BP_SPEC_REDUCE
 #else

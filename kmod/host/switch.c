@@ -29,7 +29,7 @@ static const struct {
 	[SW_XSS]	= { MSR_IA32_XSS, X86_FEATURE_XSAVES },
 };
 
-/** lodge_switch_take - virtualization goes on on this CPU: what the host has; IRQs off */
+/** lodge_switch_take - virtualization begins on this CPU: what the host has; IRQs off */
 void lodge_switch_take(void)
 {
 	struct lodge_switch *s = this_cpu_ptr(&lodge_switch);

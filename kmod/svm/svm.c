@@ -128,8 +128,7 @@ static void reduce_speculation(bool on)
 {
 	u64 val;
 
-	if (LODGE_FEATURE_BP_SPEC_REDUCE == LODGE_NO_FEATURE || !boot_cpu_has(LODGE_FEATURE_BP_SPEC_REDUCE) ||
-	    !lodge_rdmsr_safe(MSR_BP_CFG, &val))
+	if (!lodge_kernel_has(LODGE_FEATURE_BP_SPEC_REDUCE) || !lodge_rdmsr_safe(MSR_BP_CFG, &val))
 		return;
 	lodge_wrmsr_safe(MSR_BP_CFG, on ? val | BP_CFG_SPEC_REDUCE : val & ~BP_CFG_SPEC_REDUCE);
 }

@@ -167,7 +167,7 @@ static void syscall_in(struct vmx_vcpu *vx)
  */
 static noinline void flush_l1d(void)
 {
-	const volatile u8 *fill = vmx_l1d_fill;
+	const u8 *fill = vmx_l1d_fill;
 	unsigned int i;
 
 	if (boot_cpu_has(X86_FEATURE_FLUSH_L1D)) {
@@ -175,11 +175,11 @@ static noinline void flush_l1d(void)
 		return;
 	}
 	for (i = 0; i < VMX_L1D_FILL; i += PAGE_SIZE)
-		(void)fill[i];
-	rmb();
+		READ_ONCE(fill[i]);
+	rmb();			/* the translations before the lines */
 	for (i = 0; i < VMX_L1D_FILL; i += 64)
-		(void)fill[i];
-	rmb();
+		READ_ONCE(fill[i]);
+	rmb();			/* the lines before the entry */
 }
 
 static void vmx_window_begin(struct lodge_vcpu *v)
