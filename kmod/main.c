@@ -70,6 +70,7 @@ static int __init lodge_init(void)
 	if (ret)
 		return ret;
 	lodge_features_init();
+	lodge_msr_table_init();
 	ret = lodge_fpu_init();
 	if (ret)
 		goto err_probe;

@@ -99,6 +99,7 @@ lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
 lodge_vcpu_ioctl lodge_setup_mce;
 int lodge_msr_index_list(struct kvm_msr_list __user *u);
 int lodge_msr_init(struct lodge_vcpu *v);
+void lodge_msr_table_init(void);				/* load */
 
 /* event.c */
 void lodge_evaluate_events(struct lodge_vcpu *v);	/* window: choose v->inject, open windows */

@@ -80,6 +80,7 @@ static const struct feature {
 
 static u32 offered[SLOTS] __ro_after_init;
 static u64 spec_host __ro_after_init;
+static struct lodge_cpuid_cache without_cpuid __ro_after_init;
 
 static u32 __init host_register(enum slot s)
 {
@@ -136,6 +137,28 @@ static u64 __init try_spec_ctrl(void)
 	return ok;
 }
 
+/* What a guest has whose CPUID says guest, and what that unlocks. */
+static void unlock(struct lodge_cpuid_cache *c, const u32 *guest)
+{
+	u64 cr4 = CR4_ALWAYS, efer = EFER_SCE, spec = 0;
+	int i;
+
+	bitmap_zero(c->has, LF_COUNT);
+	for (i = 0; i < LF_COUNT; i++) {
+		const struct feature *f = &features[i];
+
+		if (!(guest[f->slot] & offered[f->slot] & BIT(f->bit)))
+			continue;
+		__set_bit(i, c->has);
+		cr4 |= f->cr4;
+		efer |= f->efer;
+		spec |= f->spec;
+	}
+	c->cr4_reserved = ~cr4;
+	c->efer_valid = efer;
+	c->spec_valid = spec & spec_host;
+}
+
 /** lodge_features_init - find out what this host can offer; at load */
 void __init lodge_features_init(void)
 {
@@ -148,6 +171,10 @@ void __init lodge_features_init(void)
 		if (available(&features[i], processor[features[i].slot]))
 			offered[features[i].slot] |= BIT(features[i].bit);
 	spec_host = try_spec_ctrl();
+	/* Without any CPUID there is long mode, as with KVM. */
+	memset(processor, 0, sizeof(processor));
+	processor[S_X1_EDX] = BIT(features[LF_LM].bit) | BIT(features[LF_NX].bit) | BIT(features[LF_FXSR_OPT].bit);
+	unlock(&without_cpuid, processor);
 }
 
 /** lodge_feature_offered - a guest can have this on this host */
@@ -195,33 +222,18 @@ void lodge_features_offer(struct kvm_cpuid_entry2 *e, u32 regs)
  */
 void lodge_features_of(struct lodge_vcpu *v, lodge_find_leaf *find)
 {
-	struct lodge_cpuid_cache *c = &v->cpuid;
-	u64 cr4 = CR4_ALWAYS, efer = EFER_SCE, spec = 0;
 	u32 guest[SLOTS] = {};
 	int i;
 
+	if (!v->cpuid_nent) {
+		v->cpuid = without_cpuid;
+		return;
+	}
 	for (i = 0; i < SLOTS; i++) {
 		const struct kvm_cpuid_entry2 *e = find(v, slots[i].leaf, slots[i].index);
 
 		if (e)
 			guest[i] = (&e->eax)[slots[i].reg];
 	}
-	/* Without any CPUID there is long mode, as with KVM. */
-	if (!v->cpuid_nent)
-		guest[S_X1_EDX] = BIT(features[LF_LM].bit) | BIT(features[LF_NX].bit) |
-				  BIT(features[LF_FXSR_OPT].bit);
-	bitmap_zero(c->has, LF_COUNT);
-	for (i = 0; i < LF_COUNT; i++) {
-		const struct feature *f = &features[i];
-
-		if (!(guest[f->slot] & offered[f->slot] & BIT(f->bit)))
-			continue;
-		__set_bit(i, c->has);
-		cr4 |= f->cr4;
-		efer |= f->efer;
-		spec |= f->spec;
-	}
-	c->cr4_reserved = ~cr4;
-	c->efer_valid = efer;
-	c->spec_valid = spec & spec_host;
+	unlock(&v->cpuid, guest);
 }

@@ -528,7 +528,13 @@ static const struct msr_row rows[] = {
 #define X2APIC_FIRST	APIC_BASE_MSR
 #define X2APIC_COUNT	0x100
 
-static const struct msr_row *find(u32 index)
+/* The row of each register in the two ranges that nearly all of them are in, counted from 1; 0: none. */
+#define LOW_COUNT	0x200
+#define HIGH_FIRST	0xc0000000
+#define HIGH_COUNT	0x200
+static u8 low_row[LOW_COUNT] __ro_after_init, high_row[HIGH_COUNT] __ro_after_init;
+
+static const struct msr_row *search(u32 index)
 {
 	int i;
 
@@ -536,6 +542,36 @@ static const struct msr_row *find(u32 index)
 		if (index - rows[i].first <= rows[i].last - rows[i].first)
 			return &rows[i];
 	return NULL;
+}
+
+/** lodge_msr_table_init - number the rows; at load */
+void __init lodge_msr_table_init(void)
+{
+	const struct msr_row *r;
+	u32 i;
+
+	BUILD_BUG_ON(ARRAY_SIZE(rows) > U8_MAX);
+	for (i = 0; i < LOW_COUNT; i++) {
+		r = search(i);
+		low_row[i] = r ? r - rows + 1 : 0;
+	}
+	for (i = 0; i < HIGH_COUNT; i++) {
+		r = search(HIGH_FIRST + i);
+		high_row[i] = r ? r - rows + 1 : 0;
+	}
+}
+
+static const struct msr_row *find(u32 index)
+{
+	u8 row;
+
+	if (index < LOW_COUNT)
+		row = low_row[array_index_nospec(index, LOW_COUNT)];
+	else if (index - HIGH_FIRST < HIGH_COUNT)
+		row = high_row[array_index_nospec(index - HIGH_FIRST, HIGH_COUNT)];
+	else
+		return search(index);
+	return row ? &rows[row - 1] : NULL;
 }
 
 /**
