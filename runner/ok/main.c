@@ -9,29 +9,36 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 #include "ok.h"
+#include "tap.h"
 
 static const char help[] =
 	"usage: lodge-ok [option]...\n"
+	"       lodge-ok --silicon [option]... [TEST]...\n"
 	"Tell whether Lodge can run virtual machines on this machine, and if not, why.\n"
 	"\n"
+	"  --silicon         test what no emulator shows, with a report of this machine to send\n"
+	"                    in, in TAP; takes a minute or two, changes nothing for good, wants\n"
+	"                    root. TESTs are those to run, -l lists them\n"
 	"  --device FILE     the device of the hypervisor (the one that the module makes)\n"
 	"  --help            this text\n"
 	"  --version         the version\n"
 	"\n"
-	"status: 0 it can; 1 it cannot; 2 wrong usage; 3 the processor could, but something on\n"
-	"  the machine is in the way\n";
+	"status: 0 it can; 1 it cannot, or a test failed; 2 wrong usage; 3 the processor could,\n"
+	"  but something on the machine is in the way\n";
 
 struct options {
 	const char *device;
+	bool silicon, list;
 };
 
-enum { OPT_DEVICE = 1, OPT_HELP, OPT_VERSION };
+enum { OPT_DEVICE = 1, OPT_SILICON, OPT_HELP, OPT_VERSION };
 
 static const struct option long_options[] = {
 	{ "device", required_argument, NULL, OPT_DEVICE },
+	{ "silicon", no_argument, NULL, OPT_SILICON },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ 0 },
@@ -49,10 +56,16 @@ static int parse_options(struct options *opt, int argc, char **argv)
 	int which;
 
 	opterr = 0;
-	while ((which = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+	while ((which = getopt_long(argc, argv, ":l", long_options, NULL)) != -1) {
 		switch (which) {
 		case OPT_DEVICE:
 			opt->device = optarg;
+			break;
+		case OPT_SILICON:
+			opt->silicon = true;
+			break;
+		case 'l':
+			opt->list = true;
 			break;
 		case OPT_HELP:
 			fputs(help, stdout);
@@ -66,7 +79,9 @@ static int parse_options(struct options *opt, int argc, char **argv)
 			return wrong("unknown option", argv[optind - 1]);
 		}
 	}
-	return optind < argc ? wrong("unexpected argument", argv[optind]) : 0;
+	if (opt->list && !opt->silicon)
+		return wrong("only --silicon has", "-l");
+	return optind < argc && !opt->silicon ? wrong("unexpected argument", argv[optind]) : 0;
 }
 
 static void tell(enum status status, const struct verdict *v)
@@ -93,8 +108,21 @@ int main(int argc, char **argv)
 
 	if (ret)
 		return ret < 0 ? STATUS_USAGE : STATUS_OK;
+	if (opt.list) {
+		char list[] = "-l", *args[] = { argv[0], list, NULL };
+
+		return tap_main(2, args);
+	}
+	if (opt.silicon && geteuid()) {
+		fputs("lodge-ok: --silicon wants root\n", stderr);
+		return STATUS_BLOCKED;
+	}
 	facts_gather(&facts, opt.device);
 	status = judge(&facts, &verdict);
+	if (opt.silicon) {
+		argv[optind - 1] = argv[0];
+		return silicon(&facts, &verdict, status, argc - optind + 1, argv + optind - 1);
+	}
 	tell(status, &verdict);
 	return status;
 }

@@ -97,4 +97,8 @@ void facts_gather(struct facts *f, const char *device);
 /* judge.c */
 enum status judge(const struct facts *f, struct verdict *v);
 
+/* silicon.c */
+enum status silicon(const struct facts *f, const struct verdict *v, enum status status, int argc,
+		    char **argv);
+
 #endif
