@@ -36,10 +36,14 @@ static void guest_note(struct frame *f)
 
 static void guest_begin(void)
 {
-	/* What is touched here for the first time is not touched in a shadow. */
+	/*
+	 * What is touched here is not touched for the first time while the guest steps: on Bochs an instruction whose
+	 * nested page fault was handled traps before it is executed, on the stock KVM too.
+	 */
 	on_vector[DB] = on_vector[BP] = on_vector[UD] = guest_note;
 	seen_count = 0;
-	flat = *(volatile u16 *)&flat;
+	after = 0;
+	asm volatile("mov %0, %%ss" : : "m"(flat) : "memory");	/* the descriptor */
 }
 
 #define GUEST_ODD(name, text, ...)						\
@@ -104,6 +108,8 @@ static void one(void (*guest)(void), u64 vector, bool out)
 
 TEST(icebp, "ICEBP: a #DB behind it, in MOV SS's shadow too")
 {
+	if (host_is_qemu)
+		test_skip("QEMU: it does not know the instruction");
 	one(guest_icebp, DB, false);
 	one(guest_ss_icebp, DB, false);
 }
