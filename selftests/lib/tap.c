@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The harness behind tap.h: main(), the child for each subtest, its time limit, and TAP.
+ * The harness behind tap.h: tap_main(), the child for each subtest, its time limit, and TAP.
  *
  * The child of a subtest leads its own process group, which is killed when the subtest ends, so
  * that nothing it started runs into the next one. Its time limit is an alarm whose default action
@@ -190,7 +190,7 @@ static bool selected(struct test *t, int argc, char **argv)
 	return false;
 }
 
-int main(int argc, char **argv)
+int tap_main(int argc, char **argv)
 {
 	int count = 0, done = 0, passed = 0, failed = 0, fd;
 	struct test *t;
@@ -227,4 +227,10 @@ int main(int argc, char **argv)
 	if (failed || !count)
 		return 1;
 	return passed ? 0 : EXIT_SKIP;
+}
+
+/* A program that is more than its tests has a main() of its own. */
+__attribute__((weak)) int main(int argc, char **argv)
+{
+	return tap_main(argc, argv);
 }

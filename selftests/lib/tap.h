@@ -2,7 +2,7 @@
 /*
  * The test harness: subtests, their isolation, and the checks.
  *
- * TEST(name, "what it shows") { ... } declares a subtest. main() (in tap.c) forks one child for
+ * TEST(name, "what it shows") { ... } declares a subtest. tap_main() forks one child for
  * each, in the order of the file, so that a crash, a hang or a leak ends that subtest alone, and
  * prints one TAP line for it. A check that fails prints both values and ends the child; a subtest
  * that made no check at all counts as failed.
@@ -35,6 +35,9 @@ struct test {
 };
 
 void test_register(struct test *t);
+
+/* What main() is, where the program has none: the status is 0, 1 for a failure, 4 if all was skipped. */
+int tap_main(int argc, char **argv);
 
 #define TEST(id, text)								\
 	static void t_##id(void);						\

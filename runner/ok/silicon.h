@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * lodge-ok --silicon: what its tests share. They are tests by selftests/lib, whose guests are C functions of this
+ * program (selftests/lib/vm.h): code that runs in a guest calls no libc and is named so.
+ */
+#ifndef LODGE_OK_SILICON_H
+#define LODGE_OK_SILICON_H
+
+#include <sys/types.h>
+
+#include "ok.h"
+#include "tap.h"
+
+enum { MAX_HOST_CPUS = 1024 };
+
+/* The emulator that this machine is, or NULL. What one does wrong is skipped by its name. */
+const char *emulator(void);
+bool on_bochs(void);
+
+/* The processors that are online: their numbers; @list may be NULL. */
+int online_cpus(int *list, int max);
+
+/* The calling thread, or another one, to one processor. */
+void pin_to(pid_t tid, int cpu);
+pid_t thread_id(void);
+
+/* Skips the subtest, and says why, where there is one processor. Otherwise how many there are. */
+int want_two_cpus(int *list, int max);
+
+/* Sorts @n numbers, and tells their least, median, 99% and most as "@what: ... @unit". */
+void note_spread(const char *what, const char *unit, u64 *values, size_t n);
+
+/* What judge() found of this machine. */
+extern const struct verdict *findings;
+
+/* report.c */
+void report_machine(void);
+
+#endif

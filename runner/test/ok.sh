@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# lodge-ok on this machine: its options, and what it says where the processor has no virtualization, which
+# most machines that build Lodge have not. Reports in TAP. usage: ok.sh LODGE-OK
+set -u
+ok=$1
+dir=$(mktemp -dt lodge-ok.XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+# A leak or a bad access makes the program's status this one, which no case expects.
+export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99
+count=0 failures=0
+
+result() {
+	count=$((count + 1))
+	if [ -z "$2" ]; then
+		echo "ok $count $1"
+	else
+		echo "# $2"
+		echo "not ok $count $1"
+		failures=$((failures + 1))
+	fi
+}
+
+# says NAME STATUS STREAM PATTERN ARGUMENT...: on that stream, and nothing on the other
+says() {
+	local name=$1 status=$2 stream=$3 pattern=$4 other=out rc=0 wrong=''
+	shift 4
+	[ "$stream" != out ] || other=err
+	"$ok" "$@" >"$dir/out" 2>"$dir/err" </dev/null || rc=$?
+	[ $rc = "$status" ] || wrong="status $rc, not $status; "
+	grep -qE "$pattern" "$dir/$stream" || wrong+="it does not say '$pattern'; "
+	[ ! -s "$dir/$other" ] || wrong+="something on the other stream; "
+	[ -z "$wrong" ] || wrong+="it said: $(head -c 300 "$dir/out" "$dir/err" | tr '\n' ' ')"
+	result "$name" "$wrong"
+}
+
+# without NAME STATUS PATTERN ARGUMENT...: where the processor has no virtualization
+without() {
+	local name=$1
+	if grep -qwE 'vmx|svm' /proc/cpuinfo; then
+		count=$((count + 1))
+		echo "ok $count $name # SKIP this processor has virtualization"
+		return
+	fi
+	says "$1" "$2" out "$3" "${@:4}"
+}
+
+echo 1..9
+says "help" 0 out '^usage: lodge-ok' --help
+says "version" 0 out '^lodge-ok [0-9]' --version
+says "an unknown option" 2 err "^lodge-ok: unknown option '--frob'" --frob
+says "an option without its value" 2 err "^lodge-ok: .*missing after '--device'" --device
+says "an argument too many" 2 err "^lodge-ok: unexpected argument 'frob'" frob
+without "no virtualization" 1 '^This processor has no (VT-x|AMD-V)(, or the hypervisor below .*)?\.$'
+without "no virtualization: the last line" 1 '^Lodge cannot run on this machine\.$'
+without "no virtualization, whatever the device" 1 'cannot run' --device /dev/null
+"$ok" >"$dir/first" 2>&1
+"$ok" >"$dir/second" 2>&1
+result "it says the same again" "$(diff "$dir/first" "$dir/second")"
+[ $failures = 0 ]
