@@ -136,7 +136,7 @@ static void guest_clock(void)
 			asm volatile("" : : : "memory");
 			ticks = guest_ordered_tsc() - page->tsc;
 			ticks = page->shift < 0 ? ticks >> -page->shift : ticks << page->shift;
-			ns = page->ns + (u64)((unsigned __int128)ticks * page->mul >> 32);
+			ns = page->ns + (ticks >> 32) * page->mul + ((u32)ticks * (u64)page->mul >> 32);
 			asm volatile("" : : : "memory");
 		} while (version & 1 || version != page->version);
 		GUEST_TRUE(ns >= last);

@@ -98,7 +98,7 @@ void facts_gather(struct facts *f, const char *device);
 enum status judge(const struct facts *f, struct verdict *v);
 
 /* silicon.c */
-enum status silicon(const struct facts *f, const struct verdict *v, enum status status, int argc,
+enum status silicon(const struct facts *f, const struct verdict *v, enum status found, int argc,
 		    char **argv);
 
 #endif

@@ -11,6 +11,8 @@
 #include "guest.h"
 #include "silicon.h"
 
+const struct verdict *findings;
+
 static void note_file(const char *what, const char *path)
 {
 	static char text[2048];

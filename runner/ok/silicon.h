@@ -13,27 +13,17 @@
 
 enum { MAX_HOST_CPUS = 1024 };
 
-/* The emulator that this machine is, or NULL. What one does wrong is skipped by its name. */
+/* host.c. What an emulator does wrong is skipped by its name. */
 const char *emulator(void);
 bool on_bochs(void);
-
-/* The processors that are online: their numbers; @list may be NULL. */
 int online_cpus(int *list, int max);
-
-/* The calling thread, or another one, to one processor. */
 void pin_to(pid_t tid, int cpu);
 pid_t thread_id(void);
-
-/* Skips the subtest, and says why, where there is one processor. Otherwise how many there are. */
 int want_two_cpus(int *list, int max);
-
-/* Sorts @n numbers, and tells their least, median, 99% and most as "@what: ... @unit". */
 void note_spread(const char *what, const char *unit, u64 *values, size_t n);
 
-/* What judge() found of this machine. */
+/* report.c: @findings is what judge() found of this machine. */
 extern const struct verdict *findings;
-
-/* report.c */
 void report_machine(void);
 
 #endif

@@ -46,7 +46,7 @@ without() {
 	says "$1" "$2" out "$3" "${@:4}"
 }
 
-echo 1..9
+echo 1..14
 says "help" 0 out '^usage: lodge-ok' --help
 says "version" 0 out '^lodge-ok [0-9]' --version
 says "an unknown option" 2 err "^lodge-ok: unknown option '--frob'" --frob
@@ -55,6 +55,19 @@ says "an argument too many" 2 err "^lodge-ok: unexpected argument 'frob'" frob
 without "no virtualization" 1 '^This processor has no (VT-x|AMD-V)(, or the hypervisor below .*)?\.$'
 without "no virtualization: the last line" 1 '^Lodge cannot run on this machine\.$'
 without "no virtualization, whatever the device" 1 'cannot run' --device /dev/null
+without "no virtualization, --silicon: a report and no test" 1 '^1\.\.0 # SKIP ' --silicon
+without "no virtualization, --silicon: the findings" 1 '^# This processor has no ' --silicon
+says "the list of tests" 0 out '^inventory ' --silicon -l
+says "the list without --silicon" 2 err "only --silicon has '-l'" -l
+if [ "$(id -u)" = 0 ]; then
+	chmod 0755 "$dir"
+	cp "$ok" "$dir/program"
+	printf '#!/bin/sh\nexec setpriv --reuid 65534 --clear-groups -- %s "$@"\n' "$dir/program" >"$dir/user"
+	chmod 0755 "$dir/user"
+	root=$ok ok=$dir/user
+fi
+says "--silicon without root" 3 err '^lodge-ok: --silicon wants root$' --silicon
+ok=${root:-$ok}
 "$ok" >"$dir/first" 2>&1
 "$ok" >"$dir/second" 2>&1
 result "it says the same again" "$(diff "$dir/first" "$dir/second")"
