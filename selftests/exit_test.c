@@ -47,6 +47,54 @@ TEST(triple_fault, "a triple fault is KVM_EXIT_SHUTDOWN, with registers readable
 	get_sregs(v);
 }
 
+TEST(after_shutdown, "after a shutdown registers that are set are those that it runs with: no event is left over")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, triple_guest);
+
+	RUN_TO(v, KVM_EXIT_SHUTDOWN);
+	vcpu_set_long(v, hlt_guest, 0);
+	RUN_TO(v, KVM_EXIT_HLT);
+	REPORT(v, 1);
+	DONE(v);
+}
+
+static volatile u64 icebp_rip;
+
+static void count_debug(struct frame *f)
+{
+	if (f->rip == icebp_rip)	/* it would never get on */
+		f->rip++;
+	icebp_rip = f->rip;
+	f->flags &= ~0x100ull;
+}
+
+extern char icebp_end[];
+
+static void icebp_guest(void)
+{
+	asm volatile(".byte 0xf1\n.globl icebp_end\nicebp_end:" : : : "memory");
+	GUEST_IS(vector_count[1], 1);
+	GUEST_IS(icebp_rip, (u64)icebp_end);
+	/* In the shadow of MOV SS with TF set: the shadow is over when the #DB comes. */
+	asm volatile("mov %%ss, %%eax\n\tpushfq\n\torq $0x100, (%%rsp)\n\tpopfq\n\t"
+		     "mov %%eax, %%ss\n\t.byte 0xf1" : : : "eax", "memory");
+	GUEST_TRUE(vector_count[1] >= 2);
+	report(1, vector_count[1], 0, 0);
+	done();
+}
+
+TEST(icebp, "ICEBP raises one #DB, behind it; also in a shadow with TF set")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, icebp_guest);
+
+	if (host_is_qemu || host_is_amd())
+		test_skip("it is about VT-x; emulators of SVM differ in it");
+	GUEST(vm, on_vector[1]) = count_debug;
+	REPORT(v, 1);
+	DONE(v);
+}
+
 static void spinning_guest(void)
 {
 	u32 a, b, c, d;
