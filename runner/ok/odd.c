@@ -38,12 +38,14 @@ static void guest_begin(void)
 {
 	/*
 	 * What is touched here is not touched for the first time while the guest steps: on Bochs an instruction whose
-	 * nested page fault was handled traps before it is executed, on the stock KVM too.
+	 * nested page fault was handled traps before it is executed, on the stock KVM too; and on bochs-amd a
+	 * nested page fault in the delivery of ICEBP's trap is told with an older event: docs/testing.md.
 	 */
 	on_vector[DB] = on_vector[BP] = on_vector[UD] = guest_note;
-	seen_count = 0;
 	after = 0;
 	asm volatile("mov %0, %%ss" : : "m"(flat) : "memory");	/* the descriptor */
+	asm volatile("ud2" : : : "memory");			/* the stack, the IDT, the handler */
+	seen_count = 0;
 }
 
 #define GUEST_ODD(name, text, ...)						\
