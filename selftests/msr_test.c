@@ -196,7 +196,7 @@ TEST(syscall_msrs_back, "the host's STAR, LSTAR, CSTAR, SFMASK are back while a 
 	OK(setitimer(ITIMER_REAL, &often, NULL));
 	pthread_create(&thread, NULL, run_other, other);
 	end = now_us() + 2000000;
-	while (now_us() < end) {
+	while (now_us() < end || GUEST(vm, vector_count[2]) < 10) {
 		EQ(vcpu_run(v), -EINTR);
 		for (int i = 0; i < 4; i++) {
 			TRUE(host_msr(msrs[i], &now));
@@ -206,7 +206,6 @@ TEST(syscall_msrs_back, "the host's STAR, LSTAR, CSTAR, SFMASK are back while a 
 	other->run->immediate_exit = 1;
 	pthread_join(thread, NULL);
 	setitimer(ITIMER_REAL, &(struct itimerval) { 0 }, NULL);
-	GE(GUEST(vm, vector_count[2]), 10);
 }
 
 /* ---- SPEC_CTRL ---- */
@@ -301,16 +300,19 @@ static u32 *register_of(struct kvm_cpuid2 *c, const struct unlock *u)
 /* What userspace may set in a vCPU with this CPUID. */
 static bool accepted(struct kvm_cpuid2 *c, const struct unlock *u)
 {
-	struct vcpu *v = vcpu_bare(vm_new(), 0);
+	struct vcpu *v = vcpu_bare(vm_bare(), 0);
 	struct kvm_sregs s;
 	bool ok;
 
 	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
 	if (u->where == IN_MSR) {
 		ok = set_msr(v, u->msr, u->bits) == 1;
-	} else {
-		vcpu_set_long(v, NULL, 0);
+	} else {		/* long mode, as far as KVM_SET_SREGS looks */
 		s = get_sregs(v);
+		s.cr0 = 0x80000011;
+		s.cr4 = 0x20;
+		s.efer = 0x500;
+		s.cs.l = 1;
 		if (u->where == IN_CR4)
 			s.cr4 |= u->bits;
 		else
@@ -447,6 +449,8 @@ TEST(sweep, "many values in many MSRs, by a guest that was promised everything: 
 			GUEST(vm, sweep_value) = val;
 			if (msrs[m] != EFER)	/* userspace may take the guest out of long mode */
 				set_msr(v, msrs[m], val);
+			if (i < 64 && (i ^ m) & 3)	/* of the single bits the guest writes some: it takes longer */
+				continue;
 			REPORT(v, 1);
 		}
 		/* What the guest itself needs. */
