@@ -622,7 +622,9 @@ TEST(swapped, "pages swapped out and in again")
 
 		let_run(&r, 50);
 		OK(madvise(mem, HUGE, MADV_PAGEOUT));
-		out += get_file("/proc/vmstat", "pswpout ") > before;
+		/* What was written, for the guests bring it back at once; or what is out, for some of it is clean. */
+		out += get_file("/proc/vmstat", "pswpout ") > before ||
+		       get_file("/proc/self/status", "VmSwap:") > 0;
 	}
 	finish(&r);
 	GE(out, 10);
