@@ -134,6 +134,12 @@ static inline bool lodge_guest_has(const struct lodge_vcpu *v, enum lodge_featur
 	return test_bit(f, v->cpuid.has);
 }
 
+/* It may ask for an indirect branch prediction barrier: PRED_CMD. */
+static inline bool lodge_guest_has_ibpb(const struct lodge_vcpu *v)
+{
+	return lodge_guest_has(v, LF_SPEC_CTRL) || lodge_guest_has(v, LF_IBPB);
+}
+
 /* The guest's TSC now. */
 static inline u64 lodge_guest_tsc(const struct lodge_vcpu *v)
 {

@@ -56,11 +56,6 @@ static bool has_spec_ctrl(const struct lodge_vcpu *v)
 	return v->cpuid.spec_valid;
 }
 
-static bool has_pred_cmd(const struct lodge_vcpu *v)
-{
-	return lodge_guest_has(v, LF_SPEC_CTRL) || lodge_guest_has(v, LF_IBPB);
-}
-
 static bool has_flush_cmd(const struct lodge_vcpu *v)
 {
 	return lodge_guest_has(v, LF_FLUSH_L1D);
@@ -458,7 +453,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_IA32_TSC_ADJUST), LISTED, VF(tsc_adjust), OPS(u64, tsc_adjust) },
 	{ ONE(MSR_IA32_SPEC_CTRL), LISTED, .cap = X86_FEATURE_MSR_SPEC_CTRL,
 	  .has = has_spec_ctrl, OPS(spec_ctrl, spec_ctrl) },
-	{ ONE(MSR_IA32_PRED_CMD), .has = has_pred_cmd, OPS(never, pred_cmd) },
+	{ ONE(MSR_IA32_PRED_CMD), .has = lodge_guest_has_ibpb, OPS(never, pred_cmd) },
 	{ ONE(MSR_IA32_FLUSH_CMD), .has = has_flush_cmd, OPS(never, flush_cmd) },
 	{ ONE(MSR_IA32_UCODE_REV), LISTED, VF(ucode_rev), ANY_BITS, OPS(u64, u64) },
 	{ ONE(MSR_MTRRcap), .val = MTRR_CAP, OPS(const, never) },

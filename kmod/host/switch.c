@@ -51,14 +51,16 @@ void lodge_switch_take(void)
  * @msr: which
  * @val: the value
  *
- * Context: window, or IRQs off. The register holds @val then, or 0.
+ * Context: window, or IRQs off.
+ * Return: true; false where the register holds 0 now.
  */
-void lodge_wrmsr_outside(struct lodge_vcpu *v, u32 msr, u64 val)
+bool lodge_wrmsr_outside(struct lodge_vcpu *v, u32 msr, u64 val)
 {
 	if (likely(lodge_wrmsr_safe(msr, val)))
-		return;
+		return true;
 	lodge_wrmsr_safe(msr, 0);
 	lodge_vm_kill(v->vm, "the processor refuses the value of an MSR");
+	return false;
 }
 
 /** lodge_switch_write - lodge_switch_put(), where the value is another one */
@@ -68,13 +70,7 @@ void lodge_switch_write(struct lodge_vcpu *v, enum lodge_switched i, u64 val)
 
 	if (!(s->held & BIT(i)))
 		return;
-	if (likely(lodge_wrmsr_safe(rows[i].msr, val))) {
-		s->now[i] = val;
-	} else {
-		lodge_wrmsr_outside(v, rows[i].msr, 0);
-		lodge_vm_kill(v->vm, "the processor refuses the value of an MSR");
-		s->now[i] = 0;
-	}
+	s->now[i] = lodge_wrmsr_outside(v, rows[i].msr, val) ? val : 0;
 	if (s->now[i] == s->host[i])
 		s->foreign &= ~BIT(i);
 	else

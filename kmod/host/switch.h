@@ -31,7 +31,7 @@ DECLARE_PER_CPU(struct lodge_switch, lodge_switch);
 void lodge_switch_take(void);
 void lodge_switch_write(struct lodge_vcpu *v, enum lodge_switched i, u64 val);
 void lodge_switch_restore(void);
-void lodge_wrmsr_outside(struct lodge_vcpu *v, u32 msr, u64 val);
+bool lodge_wrmsr_outside(struct lodge_vcpu *v, u32 msr, u64 val);
 
 /* A row to the guest's value; window. */
 static __always_inline void lodge_switch_put(struct lodge_vcpu *v, enum lodge_switched i, u64 val)

@@ -108,7 +108,7 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 		b->exc_icpt |= BIT(X86_TRAP_BP);
 	svm_set_dr_exits(sv, !v->dr_live);
 	b->msrpm = __pa(msrpm[(v->spec_live ? SVM_MAP_SPEC : 0) |
-			      ((lodge_guest_has(v, LF_SPEC_CTRL) || lodge_guest_has(v, LF_IBPB)) ? SVM_MAP_PRED : 0)]);
+			      (lodge_guest_has_ibpb(v) ? SVM_MAP_PRED : 0)]);
 	b->clean &= ~(CLEAN_ICPT | CLEAN_IOPM);
 }
 

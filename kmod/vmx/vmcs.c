@@ -91,7 +91,7 @@ void vmx_set_intercepts(struct lodge_vcpu *v)
 		return;
 	vmwrite(EXCEPTION_BITMAP, exc);
 	vmwrite(MSR_BITMAP, __pa(msr_bitmap[(v->spec_live ? VMX_MAP_SPEC : 0) |
-					    (lodge_guest_has(v, LF_SPEC_CTRL) || lodge_guest_has(v, LF_IBPB) ? VMX_MAP_PRED : 0)]));
+					    (lodge_guest_has_ibpb(v) ? VMX_MAP_PRED : 0)]));
 	vmx_put(vx, flags);
 }
 
