@@ -23,6 +23,20 @@ MODULE_PARM_DESC(huge, "Map guest memory with 2M and 1G pages where the host has
 module_param_named(preemption_timer, lodge_preemption_timer, bool, 0644);
 MODULE_PARM_DESC(preemption_timer, "Let the processor's own timer end the guest at a TSC deadline, where it has one (default on; Intel only)");
 
+#ifdef CONFIG_LODGE_DEBUG
+static int doze(const char *val, const struct kernel_param *kp)
+{
+	u64 cycles;
+	int ret = kstrtou64(val, 0, &cycles);
+
+	return ret ?: lodge_host_doze(cycles);
+}
+
+static const struct kernel_param_ops doze_ops = { .set = doze };
+module_param_cb(doze, &doze_ops, NULL, 0200);
+MODULE_PARM_DESC(doze, "Written: the host sleeps for a moment, and its TSC loses so many cycles meanwhile");
+#endif
+
 static char *node = "lodge";
 module_param(node, charp, 0444);
 MODULE_PARM_DESC(node, "Name of the device node: lodge (default), or kvm to take /dev/kvm's number where kvm.ko is not loaded");

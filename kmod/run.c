@@ -233,7 +233,7 @@ static int run_loop(struct lodge_vcpu *v)
 			return 0;
 		if (next == NEXT_WORK && lodge_xfer_work())
 			next = -EINTR;
-		if (next == NEXT_PREPARE)
+		if (next == NEXT_PREPARE && lodge_ops->prepare)
 			lodge_ops->prepare(v);
 		if (next == -EINTR) {
 			v->run->exit_reason = KVM_EXIT_INTR;

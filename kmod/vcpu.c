@@ -269,6 +269,7 @@ static struct lodge_vcpu *vcpu_alloc(struct lodge_vm *vm, u32 id)
 	v->cpu = -1;
 	v->ext_vector = -1;
 	v->uid = atomic64_inc_return(&next_uid);
+	v->sleeps = lodge_slept.times;
 	v->user_pic = vm->irqchip != IRQCHIP_FULL;
 	v->mp_state = vm->irqchip == IRQCHIP_NONE || id == vm->boot_id ?
 		KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;

@@ -420,34 +420,6 @@ TEST(pit_speaker, "PIT channel 2 through port 0x61: the gate starts it, its outp
 
 /* ---- kvmclock ---- */
 
-struct pvclock {
-	u32 version, pad;
-	u64 tsc, system_time;
-	u32 mul;
-	int8_t shift;
-	u8 flags, pad2[2];
-} __attribute__((packed));
-
-
-static struct pvclock clock_page __attribute__((aligned(4096)));
-
-static u64 clock_read(void)
-{
-	volatile struct pvclock *p = &clock_page;
-	u32 version;
-	u64 ns;
-
-	do {
-		unsigned __int128 delta;
-
-		version = p->version;
-		delta = rdtsc() - p->tsc;
-		delta = p->shift >= 0 ? delta << p->shift : delta >> -p->shift;
-		ns = p->system_time + (u64)(delta * p->mul >> 32);
-	} while (version & 1 || version != p->version);
-	return ns;
-}
-
 static void clock_guest(void)
 {
 	u64 last;

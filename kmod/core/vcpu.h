@@ -24,11 +24,11 @@
 #include <linux/mutex.h>
 #include <linux/signal_types.h>
 #include <linux/swait.h>
-#include <asm/tsc.h>
 
 #include "core/exit.h"
 #include "core/parts.h"
 #include "core/state.h"
+#include "host/tsc.h"
 
 struct lodge_vm;
 struct lodge_lapic;
@@ -81,7 +81,7 @@ struct lodge_vcpu {
 	u32 idx;			/* [c] position in vm->vcpus[] */
 	u8 cr8;				/* [v] without an in-kernel LAPIC */
 	u32 mp_state;			/* [v] KVM_MP_STATE_*; written by others only through requests */
-	u64 tsc_offset;			/* [v] guest TSC = host TSC + this */
+	u64 tsc_offset;			/* [v] guest TSC = lodge_tsc() + this */
 	u64 tsc_adjust, tsc_aux, misc_enable, apic_base;	/* [v] apic_base: irqchip/lapic.c's when there is one */
 	u64 ucode_rev, arch_cap, hwcr, osvw[2];	/* [v] */
 	struct lodge_mtrr mtrr;
@@ -104,6 +104,7 @@ struct lodge_vcpu {
 	sigset_t sigset;		/* [v] KVM_SET_SIGNAL_MASK */
 	bool sigset_active;		/* [v] */
 	u64 uid;			/* [c] never used again: who ran last on a CPU */
+	u32 sleeps;			/* [v] of the host, that it knows of: lodge_slept.times */
 	bool moved;			/* [v] no window has begun yet on this CPU since it came here */
 	bool entry_timer;		/* [c] the vendor's entry heeds timer_tsc */
 	struct lodge_spec spec;		/* [v] */
@@ -143,6 +144,6 @@ static inline bool lodge_guest_has_ibpb(const struct lodge_vcpu *v)
 /* The guest's TSC now. */
 static inline u64 lodge_guest_tsc(const struct lodge_vcpu *v)
 {
-	return rdtsc_ordered() + v->tsc_offset;
+	return lodge_tsc_ordered() + v->tsc_offset;
 }
 #endif

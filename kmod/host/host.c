@@ -198,6 +198,7 @@ static int host_cpu_offline(unsigned int cpu)
 static int host_suspend(void)
 {
 	disable_this_cpu(NULL);
+	lodge_sleep_begins();
 	return 0;
 }
 
@@ -205,9 +206,40 @@ static void host_resume(void)
 {
 	atomic_t failed = ATOMIC_INIT(0);
 
+	lodge_sleep_ends();
 	if (host_users)
 		enable_this_cpu(&failed);
 }
+
+#ifdef CONFIG_LODGE_DEBUG
+/**
+ * lodge_host_doze - what a suspension does to the guests' time, without one; for tests, on one processor
+ * @cycles: what the TSC loses meanwhile
+ *
+ * Return: 0, or -EOPNOTSUPP where there are more processors, or their TSC cannot be written.
+ */
+int lodge_host_doze(u64 cycles)
+{
+	int ret = -EOPNOTSUPP;
+	unsigned long flags;
+	u64 before;
+
+	cpus_read_lock();
+	mutex_lock(&host_mutex);
+	if (num_online_cpus() == 1) {
+		local_irq_save(flags);
+		host_suspend();
+		before = rdtsc();
+		lodge_wrmsr(MSR_IA32_TSC, before - cycles);
+		ret = rdtsc() < before ? 0 : -EOPNOTSUPP;
+		host_resume();
+		local_irq_restore(flags);
+	}
+	mutex_unlock(&host_mutex);
+	cpus_read_unlock();
+	return ret;
+}
+#endif
 
 LODGE_SYSCORE(host_syscore, host_suspend, host_resume);
 
@@ -285,14 +317,23 @@ void lodge_host_exit(void)
  * @v: the vCPU; IRQs off
  *
  * It gets a clean branch predictor: the two may be of different security domains.
+ *
+ * Return: 0, or -EAGAIN: the host has slept, and the vCPU has requests to serve for that before it enters.
  */
-void lodge_host_switch(struct lodge_vcpu *v)
+int lodge_host_switch(struct lodge_vcpu *v)
 {
 	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
 
+	if (unlikely(v->sleeps != lodge_slept.times)) {
+		lodge_sleep_noticed(v);
+		if (lodge_ops->release)
+			lodge_ops->release(v);
+		return -EAGAIN;
+	}
 	if (boot_cpu_has(LODGE_FEATURE_IBPB) && h->last_uid)
 		lodge_wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 	h->last_uid = v->uid;
+	return 0;
 }
 
 /**

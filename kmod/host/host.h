@@ -40,11 +40,11 @@ int lodge_host_init(void);
 void lodge_host_exit(void);
 int lodge_host_get(void);		/* first VM: switch virtualization on everywhere; -EBUSY */
 void lodge_host_put(void);
-void lodge_host_switch(struct lodge_vcpu *v);
+int lodge_host_switch(struct lodge_vcpu *v);
 
 /*
- * Begin using this CPU's virtualization; IRQs off until lodge_host_leave(). 0; -EAGAIN when
- * lodge_ops->prepare() has to be called first; -EBUSY when it is off here (hotplug, reboot) or somebody
+ * Begin using this CPU's virtualization; IRQs off until lodge_host_leave(). 0; -EAGAIN when requests have
+ * to be served and lodge_ops->prepare() has to be called first; -EBUSY when it is off here (hotplug, reboot) or somebody
  * else's. A user task can run on a CPU after its hotplug callback: every window asks.
  */
 static inline int lodge_host_enter(struct lodge_vcpu *v)
@@ -56,7 +56,7 @@ static inline int lodge_host_enter(struct lodge_vcpu *v)
 	if (lodge_ops->hold)
 		ret = lodge_ops->hold(v);
 	if (unlikely(this_cpu_read(lodge_host_cpu.last_uid) != v->uid) && !ret)
-		lodge_host_switch(v);
+		ret = lodge_host_switch(v);
 	return ret;
 }
 
@@ -141,6 +141,7 @@ static inline u32 lodge_guest_pkru(const struct lodge_vcpu *v)
 
 /* check.c: what a window must leave as it was */
 #ifdef CONFIG_LODGE_DEBUG
+int lodge_host_doze(u64 cycles);
 void lodge_host_note(void);
 void lodge_host_compare(void);
 #else

@@ -155,7 +155,7 @@ u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v, bool host)
 		return 0;
 	if (host && (v->timer_tsc || hrtimer_active(&v->lapic->timer)))
 		return v->tsc_deadline;
-	return v->tsc_deadline > rdtsc() + v->tsc_offset ? v->tsc_deadline : 0;
+	return v->tsc_deadline > lodge_tsc() + v->tsc_offset ? v->tsc_deadline : 0;
 }
 
 /**
@@ -166,7 +166,7 @@ u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v, bool host)
 void lodge_lapic_set_tsc_deadline(struct lodge_vcpu *v, u64 tsc)
 {
 	struct lodge_lapic *l = v->lapic;
-	u64 host = rdtsc(), now = host + v->tsc_offset;
+	u64 host = lodge_tsc(), now = host + v->tsc_offset;
 	u64 left = tsc > now ? min_t(u64, tsc - now, 1ull << 56) : 0;
 
 	if (unlikely(!deadline_mode(v)))
@@ -190,7 +190,7 @@ void lodge_lapic_set_tsc_deadline(struct lodge_vcpu *v, u64 tsc)
  */
 void lodge_lapic_timer_check(struct lodge_vcpu *v)
 {
-	if (!v->timer_tsc || rdtsc() < v->timer_tsc)
+	if (!v->timer_tsc || lodge_tsc() < v->timer_tsc)
 		return;
 	v->timer_tsc = 0;
 	expire_now(v->lapic);
@@ -202,7 +202,7 @@ void lodge_lapic_timer_check(struct lodge_vcpu *v)
  */
 void lodge_lapic_timer_sleep(struct lodge_vcpu *v)
 {
-	u64 now = rdtsc(), at = v->timer_tsc;
+	u64 now = lodge_tsc(), at = v->timer_tsc;
 
 	if (!at)
 		return;

@@ -8,6 +8,7 @@
  * sets the clock; nothing else changes it. An update of a page (REQ_CLOCK) writes the same pair out again. In between
  * the clock is the host's TSC at the frequency that the VM began with. On a host whose TSC is not stable the
  * flag is not given, and that is all that is different: the pair stays, and the clock is as good as that TSC.
+ * A host that sleeps adds what its TSC did not count (host/sleep.c).
  *
  * Pages are written through the slots, which may sleep: an MSR write only sets REQ_CLOCK.
  *
@@ -25,8 +26,6 @@
 #include "irqchip/irqchip.h"
 #include "mem/mem.h"
 #include "pv/pv.h"
-
-#define CLOCK_ENABLED	1ull
 
 /** lodge_pv_features - what pv/ has, as 0x40000001.EAX says it */
 u32 lodge_pv_features(void)
@@ -61,24 +60,35 @@ static u64 scale(u64 tsc, s8 shift, u32 mul)
 	return mul_u64_u32_shr(tsc, mul, 32);
 }
 
+/* Sleep before the pair was taken is not the clock's. [clock_lock] */
+static void set_base_ns(struct lodge_vm *vm, u64 ns)
+{
+	vm->clock_base_ns = ns - lodge_slept.ns;
+}
+
+static u64 base_ns(const struct lodge_vm *vm)
+{
+	return vm->clock_base_ns + lodge_slept.ns;
+}
+
 /** lodge_pv_clock_init - a new VM's clock and TSC start at 0 */
 void lodge_pv_clock_init(struct lodge_vm *vm)
 {
-	vm->clock_base_tsc = rdtsc_ordered();
+	vm->clock_base_tsc = lodge_tsc_ordered();
 	vm->tsc_last_offset = -vm->clock_base_tsc;
-	vm->clock_base_ns = 0;
+	set_base_ns(vm, 0);
 	time_scale(vm->tsc_khz, &vm->clock_shift, &vm->clock_mul);
 }
 
-/* The VM's time now, and the host TSC it belongs to. */
+/* The VM's time now, and the lodge_tsc() it belongs to. */
 static u64 clock_now(struct lodge_vm *vm, u64 *tsc)
 {
 	unsigned long flags;
 	u64 ns;
 
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	*tsc = rdtsc_ordered();
-	ns = vm->clock_base_ns + scale(*tsc - vm->clock_base_tsc, vm->clock_shift, vm->clock_mul);
+	*tsc = lodge_tsc_ordered();
+	ns = base_ns(vm) + scale(*tsc - vm->clock_base_tsc, vm->clock_shift, vm->clock_mul);
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	return ns;
 }
@@ -109,16 +119,16 @@ static void write_wall_clock(struct lodge_vcpu *v, gpa_t gpa)
  */
 void lodge_pv_clock_update(struct lodge_vcpu *v)
 {
-	gpa_t gpa = v->pv.clock_msr & ~CLOCK_ENABLED;
+	gpa_t gpa = v->pv.clock_msr & ~(u64)KVM_MSR_ENABLED;
 	struct lodge_vm *vm = v->vm;
 	struct pvclock_vcpu_time_info t = {};
 	unsigned long flags;
 
-	if (!(v->pv.clock_msr & CLOCK_ENABLED))
+	if (!(v->pv.clock_msr & KVM_MSR_ENABLED))
 		return;
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
 	t.tsc_timestamp = vm->clock_base_tsc + v->tsc_offset;
-	t.system_time = vm->clock_base_ns;
+	t.system_time = base_ns(vm);
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	t.tsc_to_system_mul = vm->clock_mul;
 	t.tsc_shift = vm->clock_shift;
@@ -205,7 +215,7 @@ int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val)
 /** lodge_ioc_clock_ctrl - KVM_KVMCLOCK_CTRL: the guest was stopped; -EINVAL where it has no kvmclock */
 int lodge_ioc_clock_ctrl(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	if (!(v->pv.clock_msr & CLOCK_ENABLED))
+	if (!(v->pv.clock_msr & KVM_MSR_ENABLED))
 		return -EINVAL;
 	v->pv.clock_stopped = true;
 	lodge_set_request(v, REQ_CLOCK);
@@ -216,9 +226,11 @@ int lodge_ioc_clock_ctrl(struct lodge_vcpu *v, void *buf, unsigned long arg)
 int lodge_get_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	struct lodge_clock_data *c = buf;
+	u64 tsc;
 
 	memset(c, 0, sizeof(*c));
-	c->clock = clock_now(vm, &c->host_tsc);
+	c->clock = clock_now(vm, &tsc);
+	c->host_tsc = tsc - lodge_slept.tsc;
 	c->realtime = ktime_get_real_ns();
 	c->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC |
 		   (check_tsc_unstable() ? 0 : KVM_CLOCK_TSC_STABLE);
@@ -239,8 +251,8 @@ int lodge_set_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (c->flags & KVM_CLOCK_REALTIME && now > c->realtime)
 		ns += now - c->realtime;
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	vm->clock_base_tsc = rdtsc_ordered();
-	vm->clock_base_ns = ns;
+	vm->clock_base_tsc = lodge_tsc_ordered();
+	set_base_ns(vm, ns);
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	lodge_for_each_vcpu(i, v, vm)
 		lodge_request(v, REQ_CLOCK);
@@ -269,7 +281,7 @@ static u64 matched_offset(struct lodge_vm *vm, u64 tsc)
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	now = rdtsc_ordered();
+	now = lodge_tsc_ordered();
 	offset = tsc - now;
 	expected = now + vm->tsc_last_offset;
 	diff = tsc > expected ? tsc - expected : expected - tsc;

@@ -203,7 +203,7 @@ void svm_set_tsc_offset(struct lodge_vcpu *v)
 {
 	struct svm_vmcb *b = to_svm(v)->vmcb;
 
-	b->tsc_offset = v->tsc_offset;
+	b->tsc_offset = v->tsc_offset + lodge_slept.tsc;
 	b->clean &= ~CLEAN_ICPT;
 }
 

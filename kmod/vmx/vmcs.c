@@ -242,7 +242,7 @@ void vmx_set_tsc_offset(struct lodge_vcpu *v)
 
 	if (!vmx_get(vx, &flags))
 		return;
-	vmwrite(TSC_OFFSET, v->tsc_offset);
+	vmwrite(TSC_OFFSET, v->tsc_offset + lodge_slept.tsc);
 	vmx_put(vx, flags);
 }
 

@@ -273,8 +273,8 @@ static void timer_in(struct vmx_vcpu *vx)
 	u64 at = vx->v.timer_tsc, left = VMX_TIMER_MAX, now;
 
 	if (at) {
-		now = rdtsc() >> vmx_caps.timer_shift;
-		at = ((at - 1) >> vmx_caps.timer_shift) + 1;
+		now = rdtsc() >> vmx_caps.timer_shift;	/* the processor's own */
+		at = ((at - lodge_slept.tsc - 1) >> vmx_caps.timer_shift) + 1;
 		left = at > now ? min(at - now, left) : 0;
 	}
 	if (left != vx->timer) {

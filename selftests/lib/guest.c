@@ -84,3 +84,22 @@ void spin_guest(void)
 	for (;;)
 		guest_spins++;
 }
+
+struct pvclock clock_page __attribute__((aligned(4096)));
+
+uint64_t clock_read(void)
+{
+	volatile struct pvclock *p = &clock_page;
+	uint32_t version;
+	uint64_t ns;
+
+	do {
+		unsigned __int128 delta;
+
+		version = p->version;
+		delta = rdtsc() - p->tsc;
+		delta = p->shift >= 0 ? delta << p->shift : delta >> -p->shift;
+		ns = p->system_time + (uint64_t)(delta * p->mul >> 32);
+	} while (version & 1 || version != p->version);
+	return ns;
+}

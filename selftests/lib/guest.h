@@ -181,6 +181,18 @@ void simple_guest(void);
 void spin_guest(void);
 extern volatile uint64_t guest_spins;
 
+/* kvmclock's page, for one vCPU, and its time: nanoseconds. */
+struct pvclock {
+	uint32_t version, pad;
+	uint64_t tsc, system_time;
+	uint32_t mul;
+	int8_t shift;
+	uint8_t flags, pad2[2];
+} __attribute__((packed));
+enum { PVCLOCK_STABLE = 1, PVCLOCK_STOPPED = 2 };
+extern struct pvclock clock_page;
+uint64_t clock_read(void);
+
 /* The window that opens after STI's shadow has none of it left in between. */
 static inline void sti_hlt(void)
 {

@@ -13,7 +13,8 @@ HOST_TOOLS=(qemu-system-x86_64=qemu-system-x86)
 host_command() {
 	local run_port thread=${LODGE_LAB_THREAD:-single} words image=vmlinux
 	# An ELF file starts sooner, but by C code for which KASAN has no memory yet.
-	[ "$kernel" != 6.12-debug ] || image=bzImage
+	# Nor does one come back from sleep.
+	[ "$kernel" != 6.12-debug ] && [ -z "$sleep" ] || image=bzImage
 	run_port=file,id=run,path=$work/out
 	[ -z "$tty" ] || run_port=stdio,id=run,signal=off
 	words="console=ttyS0 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable quiet"
