@@ -224,8 +224,9 @@ static enum lodge_next handle_pause_fast(struct lodge_vcpu *v)
 
 static enum lodge_next handle_cr(struct lodge_vcpu *v)
 {
-	int ret = v->exit.cr.gpr == 0xff ? lodge_find_operand(v, 0x22, &v->exit.cr.gpr) : 0;
-	u8 gpr = v->exit.cr.gpr, old = v->cr8;
+	const struct lodge_cr_insn *insn = &v->exit.cr.insn;
+	int ret = v->exit.cr.decode ? lodge_find_cr(v) : 0;
+	u8 gpr = insn->gpr, old = v->cr8;
 	u64 val;
 
 	if (ret)
@@ -236,7 +237,7 @@ static enum lodge_next handle_cr(struct lodge_vcpu *v)
 	lodge_need(v, LG_CR | LG_SEG);
 	if (lodge_code_bits(v) != 64)
 		val = (u32)val;
-	switch (v->exit.cr.op) {
+	switch (insn->op) {
 	case CR_CLTS:
 		ret = lodge_set_cr0(v, v->st.cr0 & ~(u64)X86_CR0_TS);
 		break;
@@ -260,8 +261,14 @@ static enum lodge_next handle_cr(struct lodge_vcpu *v)
 	case CR_READ:
 		if (gpr == R_SP)
 			v->dirty |= LG_RSP;
-		v->regs[gpr & 15] = v->exit.cr.cr == 3 ? v->st.cr3 :
+		v->regs[gpr & 15] = v->exit.cr.cr == 0 ? v->st.cr0 : v->exit.cr.cr == 3 ? v->st.cr3 :
 				    v->lapic ? lodge_lapic_get_tpr(v) : v->cr8;
+		break;
+	case CR_SMSW:
+		if (gpr == R_SP)
+			v->dirty |= LG_RSP;
+		/* Of 4 bytes the upper half of the register is cleared, of 2 it is kept. */
+		v->regs[gpr & 15] = insn->size == 2 ? (v->regs[gpr & 15] & ~0xffffull) | (u16)v->st.cr0 : v->st.cr0;
 		break;
 	}
 	if (ret) {
@@ -270,7 +277,7 @@ static enum lodge_next handle_cr(struct lodge_vcpu *v)
 	}
 	lodge_advance_rip(v, lodge_rip(v) + v->exit.len);
 	/* Without an in-kernel LAPIC userspace arbitrates by TPR: it wants to know when it falls. */
-	if (v->exit.cr.op == CR_WRITE && v->exit.cr.cr == 8 && !v->lapic && val < old) {
+	if (insn->op == CR_WRITE && v->exit.cr.cr == 8 && !v->lapic && val < old) {
 		v->run->exit_reason = KVM_EXIT_SET_TPR;
 		return NEXT_USER;
 	}
@@ -295,6 +302,17 @@ static enum lodge_next handle_exception(struct lodge_vcpu *v)
 	else
 		lodge_queue_exception(v, vector);
 	return NEXT_ENTER;
+}
+
+/* The host's policy for locks that cross a cache line: it lets this one pass, or ends the program's turn. */
+static enum lodge_next handle_split_lock(struct lodge_vcpu *v)
+{
+	if (lodge_split_lock(lodge_rip(v)))
+		return NEXT_ENTER;
+	v->run->exit_reason = KVM_EXIT_EXCEPTION;
+	v->run->ex.exception = X86_TRAP_AC;
+	v->run->ex.error_code = 0;
+	return NEXT_USER;
 }
 
 static enum lodge_next handle_xsetbv(struct lodge_vcpu *v)
@@ -407,6 +425,7 @@ enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v) = {
 	[EXIT_CR]		= handle_cr,
 	[EXIT_DR]		= lodge_handle_dr,
 	[EXIT_EXCEPTION]	= handle_exception,
+	[EXIT_SPLIT_LOCK]	= handle_split_lock,
 	[EXIT_XSETBV]		= handle_xsetbv,
 	[EXIT_CACHE]		= handle_cache,
 	[EXIT_MWAIT]		= handle_ud,

@@ -180,6 +180,86 @@ TEST(paging_pae, "PAE paging: 4 KiB and 2 MiB pages, a frame above what 32 bits 
 	EQ(*(u32 *)(high + 0x14), 0x77);
 }
 
+/* 4 GiB by four tables of 2 MiB pages; the one entry that nothing uses has a bit set that is reserved. */
+PAYLOAD32(pae_odd,
+	"mov %cr4, %eax\n xor $0x80, %eax\n mov %eax, %cr4\n"
+	"mov %cr3, %eax\n mov %eax, %cr3\n"
+	"mov %cr0, %eax\n xor $0x80000000, %eax\n mov %eax, %cr0\n xor $0x80000000, %eax\n mov %eax, %cr0\n"
+	"mov $9, %eax\n out %eax, $0x30\n hlt\n");
+
+TEST(pae_entries, "PAE paging on AMD: the four entries are read with each walk, and a bad one that nobody uses does no harm")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_prot(vm, 0, LOW_CODE);
+	u64 *pdpt = (u64 *)(vm->mem + SCRATCH), *pd = pdpt + 512;
+
+	if (!host_is_amd())
+		test_skip("VT-x checks them when they are loaded");
+	if (device_is_kvm())
+		test_skip("stock KVM checks them on AMD too");
+	LOAD(vm, LOW_CODE, pae_odd);
+	pdpt[0] = (SCRATCH + 0x1000) | 1;
+	pdpt[3] = (SCRATCH + 0x1000) | 0x1e1;
+	pd[0] = 0x83;
+	set_paging(v, SCRATCH, CR4_PAE);
+	EQ(*(u32 *)RUN_TO_OUT(v, 0x30, 4), 9);
+	RUN_TO(v, KVM_EXIT_HLT);
+}
+
+/* ---- CR0 ---- */
+
+enum { CR0_MP = 2, CR0_TS = 8, CR0_NW = 1 << 29, CR0_CD = 1 << 30 };
+
+static u32 mem_word = 0xdeadbeef;
+
+static void cr0_guest(void)
+{
+	u64 before = read_cr0(), x = ~0ull;
+
+	write_cr0(before | CR0_CD);
+	GUEST_IS(read_cr0(), before | CR0_CD);
+	write_cr0(before | CR0_CD | CR0_NW);
+	GUEST_IS(read_cr0(), before | CR0_CD | CR0_NW);
+	report(1, read_cr0(), 0, 0);
+	asm volatile("smsw %k0" : "+r"(x));
+	GUEST_IS((u32)x, before | CR0_CD | CR0_NW);
+	x = ~0ull;
+	asm volatile("smsw %w0" : "+r"(x));
+	GUEST_IS(x, ~0xffffull | (before & 0xffff));
+	asm volatile("lmsw %w0" : : "r"(CR0_TS | 1));
+	GUEST_IS(read_cr0() & 0xf, CR0_TS | 1);
+	GUEST_TRUE(read_cr0() & CR0_CD);
+	asm volatile("clts");
+	GUEST_IS(read_cr0() & 0xf, 1);
+	asm volatile("mov %0, %%cr0" : : "r"(before | CR0_CD | CR0_MP));
+	GUEST_IS(read_cr0(), before | CR0_CD | CR0_MP);
+	write_cr0(before);
+	GUEST_IS(read_cr0(), before);
+	/* NW without CD is not a state; and with memory operands. */
+	TRAPS(13, "mov %0, %%cr0", : "r"(before | CR0_NW));
+	write_cr0(before | CR0_CD);
+	asm volatile("smsw %0" : "=m"(mem_word));
+	GUEST_IS(mem_word, (before & 0xffff) | 0xdead0000);
+	mem_word = CR0_TS | 1;
+	asm volatile("lmsw %0" : : "m"(mem_word));
+	GUEST_IS(read_cr0() & 0xf, CR0_TS | 1);
+	GUEST_TRUE(read_cr0() & CR0_CD);
+	asm volatile("clts");
+	write_cr0(before);
+	GUEST_IS(read_cr0(), before);
+	done();
+}
+
+TEST(cr0_cache, "CR0.CD and NW are the guest's to set and read, by every instruction that names CR0")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, cr0_guest);
+
+	EQ(get_sregs(v).cr0 & CR0_CD, 0);
+	EQ(REPORT(v, 1).a, get_sregs(v).cr0);
+	EQ(get_sregs(v).cr0 & (CR0_CD | CR0_NW), CR0_CD | CR0_NW);
+	DONE(v);
+}
+
 /* ---- long mode by KVM_SET_SREGS ---- */
 
 static u64 in_image = 5;

@@ -7,6 +7,8 @@
 #include <linux/err.h>
 #include <linux/types.h>
 
+#include "core/insn.h"
+
 /* What the step that just ended asks the loop in run.c to do next; negative values are errnos. */
 enum lodge_next {
 	NEXT_ENTER,		/* go (back) into the guest */
@@ -34,6 +36,7 @@ enum lodge_exit_kind {
 	EXIT_CR,			/* MOV to/from CR, CLTS, LMSW */
 	EXIT_DR,
 	EXIT_EXCEPTION,
+	EXIT_SPLIT_LOCK,		/* #AC, for the host watches out for locks across a cache line */
 	EXIT_XSETBV,
 	EXIT_CACHE,			/* INVD, WBINVD: done as a no-op */
 	EXIT_MWAIT,			/* MONITOR, MWAIT: #UD, they are not in CPUID */
@@ -85,9 +88,9 @@ struct lodge_exit {
 		} msr;
 		struct {
 			u8 cr;
-			u8 gpr;		/* 0xff: decode it (MOV only) */
-			enum { CR_WRITE, CR_READ, CR_CLTS, CR_LMSW } op;
-			u16 lmsw;
+			bool decode;	/* insn.gpr, and of CR0 all of insn, have to be found out */
+			struct lodge_cr_insn insn;
+			u16 lmsw;	/* what LMSW loads, where !decode */
 		} cr;
 		struct {
 			u8 dr, gpr;

@@ -32,6 +32,15 @@ typedef int64_t s64;
 #define LODGE_OPERAND_DATA	32	/* of lodge_insn_compute(): the operand, and what was read */
 #define LODGE_REG_NONE		0xff
 
+/* What an instruction does to a control register. */
+enum lodge_cr_op { CR_WRITE, CR_READ, CR_CLTS, CR_LMSW, CR_SMSW };
+
+struct lodge_cr_insn {
+	enum lodge_cr_op op;
+	u8 gpr;
+	u8 size;		/* SMSW: bytes of it that are written */
+};
+
 enum lodge_insn_op {
 	OP_NONE,
 	OP_LOAD,		/* reg = mem */

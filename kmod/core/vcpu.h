@@ -58,6 +58,7 @@ struct lodge_vcpu {
 	u8 nmi_pending;			/* [v] 0..2 */
 	atomic_t nmi_queued;		/* [a] NMIs that REQ_NMI announces */
 	bool user_pic;			/* [c] userspace has the 8259s, or all of the irqchip */
+	bool cr0_native;		/* [v] CD and NW of CR0 reach the hardware, as all of it does */
 	bool nmi_masked;		/* [v] until IRET, where the vendor does not track it */
 	int ext_vector;			/* [v] KVM_INTERRUPT without in-kernel LAPIC (or ExtINT, split); -1 none */
 

@@ -146,7 +146,8 @@ static int load_pdptes(struct lodge_vcpu *v)
 	u64 e[4], bad = 0x1e6 | (v->cpuid.gpa_reserved & ~BIT_ULL(63)) | GENMASK_ULL(63, 52);
 	int i;
 
-	if (!lodge_pae(&v->st))
+	/* AMD's nested paging reads them with each walk, and does not check them before (APM volume 2, 15.25). */
+	if (!lodge_pae(&v->st) || !lodge_ops->pdptes)
 		return 0;
 	if (lodge_read_gpa(v, v->st.cr3 & 0xffffffe0, e, sizeof(e)))
 		return 1;

@@ -56,6 +56,26 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define lodge_emergency_unregister(fn) ((void)(fn))
 #endif
 
+/*
+ * Split locks of a guest: the kernel's policy (warn, or stop the program) where modules may call it (Kbuild looks).
+ * Elsewhere the detection is off while a guest runs, and no guest gets an #AC for one.
+ */
+#ifdef LODGE_HAVE_SPLIT_LOCK
+#include <asm/cpu.h>
+#define lodge_split_lock(rip) handle_guest_split_lock(rip)
+#define lodge_split_lock_off() false
+#else
+#define lodge_split_lock(rip) ((void)(rip), false)
+#define lodge_split_lock_off() boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT)
+#endif
+
+/* Bus locks that trap; where the kernel does not know the bit it does not set it either. */
+#ifdef X86_FEATURE_BUS_LOCK_DETECT
+#define lodge_bus_locks_trap() boot_cpu_has(X86_FEATURE_BUS_LOCK_DETECT)
+#else
+#define lodge_bus_locks_trap() false
+#endif
+
 /* A syscore's callbacks got an argument when it got a data pointer (Kbuild looks: stable kernels have it too). */
 #ifdef LODGE_HAVE_SYSCORE_DATA
 #define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\

@@ -532,6 +532,45 @@ int lodge_decode_strio(const u8 *bytes, unsigned int n, int bits, struct lodge_s
 }
 
 /**
+ * lodge_decode_cr0 - what an instruction does to CR0: MOV, CLTS, and LMSW and SMSW with a register
+ * @bytes: the instruction
+ * @n: how many bytes are known
+ * @bits: 16, 32 or 64: the size of the code
+ * @out: op, gpr and, of SMSW, size are set
+ *
+ * Context: any. For processors without decode assists, which tell MOV only.
+ * Return: 1 to 15, or a negative LODGE_DECODE_*.
+ */
+int lodge_decode_cr0(const u8 *bytes, unsigned int n, int bits, struct lodge_cr_insn *out)
+{
+	struct reader r = start(bytes, n, bits);
+	u8 opcode, modrm = 0;
+
+	if (prefixes(&r) != 0x0f)
+		fail(&r, LODGE_DECODE_UNKNOWN);
+	opcode = get8(&r);
+	if (opcode != 0x06)
+		modrm = get8(&r);
+	out->gpr = (modrm & 7) | (r.rex & 1) << 3;
+	out->size = 8;
+	if (r.lock)		/* CR8, on some */
+		fail(&r, LODGE_DECODE_UNKNOWN);
+	if (opcode == 0x06) {
+		out->op = CR_CLTS;
+	} else if (opcode == 0x20 || opcode == 0x22) {
+		out->op = opcode == 0x20 ? CR_READ : CR_WRITE;
+		if (modrm & 0x38 || r.rex & 4)
+			fail(&r, LODGE_DECODE_UNKNOWN);
+	} else if (opcode == 0x01 && (modrm & 0xe8) == 0xe0) {
+		out->op = modrm & 0x10 ? CR_LMSW : CR_SMSW;
+		out->size = r.rex & 8 ? 8 : operand_size(&r);
+	} else {
+		fail(&r, LODGE_DECODE_UNKNOWN);
+	}
+	return r.err ? r.err : (int)r.pos;
+}
+
+/**
  * lodge_decode_mov_cr - the general register and the length of MOV to or from CRn or DRn
  * @bytes: the instruction
  * @n: how many bytes are known

@@ -82,6 +82,7 @@ static inline u32 lodge_operand_room(u64 addr, u32 len)
 enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror);	/* fills run */
 int lodge_find_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
 bool lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
+int lodge_find_cr(struct lodge_vcpu *v);		/* the same; sets v->exit.cr.insn */
 int lodge_find_operand(struct lodge_vcpu *v, u8 opcode, u8 *gpr);	/* may sleep; sets v->exit.len */
 
 /* Length of the instruction that just exited, which must be of this kind; 0: *next is what to return. */

@@ -100,6 +100,17 @@ bool lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next
 	return true;
 }
 
+/* The bytes at RIP, outside the window: how many; 0: run the guest again; an errno. */
+static int fetch(struct lodge_vcpu *v, u8 *bytes)
+{
+	struct lodge_walk_fault f;
+	int n = lodge_fetch(v, bytes, LODGE_MAX_INSN, &f, false);
+
+	if (n == 0)
+		lodge_queue_walk_fault(v, &f);
+	return n;
+}
+
 /**
  * lodge_find_operand - length and operand of a MOV to or from CRn or DRn that the hardware does not name
  * @v: the vCPU, outside the window
@@ -110,20 +121,44 @@ bool lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next
  */
 int lodge_find_operand(struct lodge_vcpu *v, u8 opcode, u8 *gpr)
 {
-	struct lodge_walk_fault f;
-	u8 bytes[15];
-	int n;
+	u8 bytes[LODGE_MAX_INSN];
+	int n = fetch(v, bytes);
 
-	n = lodge_fetch(v, bytes, sizeof(bytes), &f, false);
-	if (n < 0)
-		return n;
-	if (n == 0) {
-		lodge_queue_walk_fault(v, &f);
-		return 1;
-	}
+	if (n <= 0)
+		return n ?: 1;
 	n = lodge_decode_mov_cr(bytes, n, lodge_code_bits(v), opcode, gpr);
 	if (n < 0)
 		return 1;	/* the guest changed its code: run what is there now */
 	v->exit.len = n;
+	return 0;
+}
+
+/**
+ * lodge_find_cr - what an exit for a control register is about, where the hardware does not say
+ * @v: the vCPU, outside the window
+ *
+ * LMSW and SMSW with memory are not decoded: CR0 is the guest's own from then on (v->cr0_native), and they run.
+ *
+ * Return: 0 with v->exit.len and .cr.insn set; 1: run the guest again; an errno.
+ */
+int lodge_find_cr(struct lodge_vcpu *v)
+{
+	struct lodge_cr_insn *insn = &v->exit.cr.insn;
+	u8 bytes[LODGE_MAX_INSN];
+	int n;
+
+	if (v->exit.cr.cr)
+		return lodge_find_operand(v, 0x22, &insn->gpr);
+	n = fetch(v, bytes);
+	if (n <= 0)
+		return n ?: 1;
+	n = lodge_decode_cr0(bytes, n, lodge_code_bits(v), insn);
+	if (n < 0) {
+		lodge_touch(v, LG_CR);
+		v->cr0_native = true;
+		return 1;
+	}
+	v->exit.len = n;
+	v->exit.cr.lmsw = v->regs[insn->gpr];
 	return 0;
 }

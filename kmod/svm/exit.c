@@ -141,7 +141,10 @@ static void decode_exception(struct svm_vcpu *sv, struct lodge_exit *x, u8 vecto
 		x->exc.payload = v->st.dr6;
 	} else if (vector == X86_TRAP_MC) {
 		/* An intercepted #MC has not reached the host's handler (APM volume 2, 15.12.15). */
-		lodge_host_machine_check();
+		if (svm_tlb_mmatch())
+			lodge_vm_kill(v->vm, "a TLB entry that is there twice (AMD erratum 383)");
+		else
+			lodge_host_machine_check();
 		x->kind = EXIT_RETRY;
 	}
 }
@@ -163,12 +166,17 @@ static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 
 	struct lodge_vcpu *v = &sv->v;
 
 	switch (code) {
+	case X_CR0_READ:
+	case X_CR0_WRITE:
+	case X_CR0_SEL_WRITE:
 	case X_CR4_WRITE:
 	case X_CR8_WRITE:
 		x->kind = EXIT_CR;
-		x->cr.cr = code - X_CR0_WRITE;
-		x->cr.op = CR_WRITE;
-		x->cr.gpr = svm_caps.decode && svm_caps.nrips ? x->info1 & 15 : 0xff;
+		x->cr.cr = code < X_CR4_WRITE || code == X_CR0_SEL_WRITE ? 0 : code - X_CR0_WRITE;
+		x->cr.insn.op = code == X_CR0_READ ? CR_READ : CR_WRITE;
+		/* Of others than MOV the processor names no register. */
+		x->cr.decode = !svm_caps.decode || !svm_caps.nrips || !(x->info1 & EXIT_MOV_CR);
+		x->cr.insn.gpr = x->info1 & 15;
 		break;
 	case X_DR0_READ ... X_DR15_WRITE:
 		if (unlikely(v->debug.control & KVM_GUESTDBG_USE_HW_BP)) {

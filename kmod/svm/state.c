@@ -128,7 +128,7 @@ void svm_state_load(struct lodge_vcpu *v, u32 groups)
 	if (groups & LG_RFLAGS)
 		st->rflags = b->rflags;
 	if (groups & LG_CR) {
-		st->cr0 = b->cr0;
+		st->cr0 = b->cr0 | to_svm(v)->cr0_hidden;
 		st->cr2 = b->cr2;
 		st->cr3 = b->cr3;
 		st->cr4 = b->cr4;
@@ -161,6 +161,26 @@ void svm_state_load(struct lodge_vcpu *v, u32 groups)
 	v->avail |= groups;
 }
 
+/*
+ * A guest that sets CD does not want to run without caches, nor does anybody else: firmware leaves it set for long. The
+ * bit is kept from the hardware, as VT-x does; its reads and writes exit as long as the guest has it set, and
+ * changes always.
+ */
+static void store_cr0(struct svm_vcpu *sv)
+{
+	struct svm_vmcb *b = sv->vmcb;
+	u64 cr0 = sv->v.st.cr0, hidden = sv->v.cr0_native ? 0 : cr0 & (X86_CR0_CD | X86_CR0_NW);
+
+	b->cr0 = cr0 & ~hidden;
+	if (hidden == sv->cr0_hidden && !sv->v.cr0_native)
+		return;
+	sv->cr0_hidden = hidden;
+	b->cr_icpt = (b->cr_icpt & ~(u32)(CR0_READ | CR0_WRITE)) | (hidden ? CR0_READ | CR0_WRITE : 0);
+	if (sv->v.cr0_native)
+		b->icpt1 &= ~(u32)ICPT1_CR0_SEL;
+	b->clean &= ~CLEAN_ICPT;
+}
+
 static noinline void store_rest(struct lodge_vcpu *v, u32 d)
 {
 	struct svm_vmcb *b = to_svm(v)->vmcb;
@@ -169,7 +189,7 @@ static noinline void store_rest(struct lodge_vcpu *v, u32 d)
 	if (d & LG_RFLAGS)
 		b->rflags = st->rflags;
 	if (d & LG_CR) {
-		b->cr0 = st->cr0;
+		store_cr0(to_svm(v));
 		b->cr2 = st->cr2;
 		b->cr3 = st->cr3;
 		b->cr4 = st->cr4;

@@ -12,13 +12,18 @@
  * The host's FS, GS, TR, LDTR and system-call MSRs are saved once per window by VMSAVE and loaded
  * after every exit; they do not change while interrupts are off.
  *
+ * DEBUGCTL is not switched by the hardware (it is with LBR virtualization, which is not used), so what the host has
+ * set there would act on the guest: traps for bus locks, steps by branches.
+ *
  * Per-CPU data is touched on its CPU with interrupts off. No locks.
  */
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/percpu.h>
+#include <linux/thread_info.h>
 #include <asm/cpufeature.h>
+#include <asm/mce.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
 
@@ -133,10 +138,48 @@ static void reduce_speculation(bool on)
 	lodge_wrmsr_safe(MSR_BP_CFG, on ? val | BP_CFG_SPEC_REDUCE : val & ~BP_CFG_SPEC_REDUCE);
 }
 
+/*
+ * Erratum 383 of family 10h: without this bit a guest whose translations change size can raise a machine check
+ * for a TLB entry that is there twice (revision guide 41322).
+ */
+static void check_tlb_matches(void)
+{
+	u64 val;
+
+	if (boot_cpu_has_bug(X86_BUG_AMD_TLB_MMATCH) && lodge_rdmsr_safe(MSR_AMD64_DC_CFG, &val))
+		lodge_wrmsr_safe(MSR_AMD64_DC_CFG, val | BIT_ULL(47));
+}
+
+/**
+ * svm_tlb_mmatch - is a machine check that erratum's, and so the guest's own doing?
+ *
+ * Then it is cleared, and the host need not die of it: the vCPU's VM does.
+ *
+ * Context: window, after an exit for #MC.
+ */
+bool svm_tlb_mmatch(void)
+{
+	u64 status, cr4 = __read_cr4();
+	int i;
+
+	if (!boot_cpu_has_bug(X86_BUG_AMD_TLB_MMATCH) || !lodge_rdmsr_safe(MSR_IA32_MC0_STATUS, &status) ||
+	    (status & ~MCI_STATUS_OVER) != 0xb600000000010015ull)
+		return false;
+	for (i = 0; i < 6; i++)
+		lodge_wrmsr_safe(MSR_IA32_MCx_STATUS(i), 0);
+	if (lodge_rdmsr_safe(MSR_IA32_MCG_STATUS, &status))
+		lodge_wrmsr_safe(MSR_IA32_MCG_STATUS, status & ~(u64)MCG_STATUS_MCIP);
+	/* Both entries go: the host's by CR4.PGE, all guests' with the next entry. */
+	asm volatile("mov %0, %%cr4\n\tmov %1, %%cr4" : : "r" (cr4 ^ X86_CR4_PGE), "r" (cr4) : "memory");
+	this_cpu_ptr(&svm_cpu)->asid_next = svm_caps.nasids;
+	return true;
+}
+
 static int svm_cpu_enable(void)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
 
+	check_tlb_matches();
 	reduce_speculation(true);
 	lodge_wrmsr(MSR_EFER, lodge_rdmsr(MSR_EFER) | EFER_SVME);
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, page_to_phys(sc->hsave));
@@ -218,6 +261,11 @@ static void svm_window_begin(struct lodge_vcpu *v)
 		svm_set_dr_exits(sv, false);
 	lodge_switch_put(v, SW_TSC_AUX, v->tsc_aux);
 	lodge_switch_put(v, SW_XSS, 0);	/* XSAVES cannot be intercepted: the guest's XSS is 0 */
+	if (unlikely(lodge_bus_locks_trap() || test_thread_flag(TIF_BLOCKSTEP))) {
+		sc->debugctl = lodge_rdmsr(MSR_IA32_DEBUGCTLMSR);
+		if (sc->debugctl)
+			lodge_wrmsr(MSR_IA32_DEBUGCTLMSR, 0);
+	}
 	if (!svm_caps.v_spec_ctrl)
 		lodge_spec_begin(v);
 }
@@ -227,6 +275,10 @@ static void svm_window_end(struct lodge_vcpu *v)
 	struct svm_vcpu *sv = to_svm(v);
 
 	lodge_switch_out();
+	if (unlikely(this_cpu_read(svm_cpu.debugctl))) {
+		lodge_wrmsr(MSR_IA32_DEBUGCTLMSR, this_cpu_read(svm_cpu.debugctl));
+		this_cpu_write(svm_cpu.debugctl, 0);
+	}
 	if (unlikely(v->dr_live))
 		svm_set_dr_exits(sv, true);
 	lodge_dr_leave(v, sv->vmcb->dr6);

@@ -20,6 +20,7 @@ struct svm_cpu {
 	struct page *host;		/* VMSAVE of the host's state, once a window */
 	u64 asid_gen;			/* bumped when the ASIDs ran out; 0: never enabled */
 	u32 asid_next;
+	u64 debugctl;			/* the host's, where it is not 0 and the guest runs */
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
@@ -33,6 +34,7 @@ struct svm_vcpu {
 	bool nmi_iret;			/* it has been intercepted; blocked until RIP moves */
 	bool nmi_step;			/* single-stepping over it */
 	bool step_tf;			/* the guest's own TF meanwhile */
+	u64 cr0_hidden;			/* CD and NW of the guest's CR0, which the hardware does not get */
 	u8 vtpr;			/* V_TPR as last synchronised */
 };
 
@@ -42,6 +44,8 @@ static inline struct svm_vcpu *to_svm(struct lodge_vcpu *v)
 }
 
 void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct lodge_spec *spec);
+
+bool svm_tlb_mmatch(void);
 
 /* vmcb.c */
 struct page *svm_page(gfp_t gfp);

@@ -2,7 +2,7 @@
 /*
  * The control half of the VMCB: what is intercepted, what is injected, which windows are open.
  *
- * Nothing is intercepted that the hardware gets right by itself: CR0 and CR3 writes (nested paging
+ * Nothing is intercepted that the hardware gets right by itself: most of CR0 and CR3 writes (nested paging
  * keeps them in the save area), INVLPG, task switches, CR8 (V_INTR_MASKING gives the guest its own TPR). CR4
  * writes are: a bit that the guest's CPUID does not promise raises #GP, though the processor knows it.
  *
@@ -169,7 +169,7 @@ void svm_vcpu_reset(struct lodge_vcpu *v)
 	struct svm_vcpu *sv = to_svm(v);
 	struct svm_vmcb *b = sv->vmcb;
 
-	b->icpt1 = ICPT1_INTR | ICPT1_NMI | ICPT1_SMI | ICPT1_INIT | ICPT1_RDPMC | ICPT1_CPUID |
+	b->icpt1 = ICPT1_INTR | ICPT1_NMI | ICPT1_SMI | ICPT1_INIT | ICPT1_CR0_SEL | ICPT1_RDPMC | ICPT1_CPUID |
 		   ICPT1_INVD | ICPT1_HLT | ICPT1_INVLPGA | ICPT1_IOIO | ICPT1_MSR | ICPT1_SHUTDOWN;
 	b->icpt2 = ICPT2_VMRUN | ICPT2_VMMCALL | ICPT2_VMLOAD | ICPT2_VMSAVE | ICPT2_STGI |
 		   ICPT2_CLGI | ICPT2_SKINIT | ICPT2_WBINVD | ICPT2_MONITOR | ICPT2_MWAIT |
@@ -190,6 +190,8 @@ void svm_vcpu_reset(struct lodge_vcpu *v)
 	b->clean = 0;
 	sv->nmi_iret = sv->nmi_step = false;
 	sv->vtpr = 0;
+	sv->cr0_hidden = 0;
+	v->cr0_native = false;
 	svm_set_nmi_blocked(v, false);
 	svm_set_intercepts(v);
 	svm_set_tsc_offset(v);

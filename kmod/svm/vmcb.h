@@ -86,6 +86,7 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define ICPT1_SMI		BIT(2)
 #define ICPT1_INIT		BIT(3)
 #define ICPT1_VINTR		BIT(4)
+#define ICPT1_CR0_SEL		BIT(5)	/* writes of CR0 that change more than TS and MP */
 #define ICPT1_RDPMC		BIT(15)
 #define ICPT1_CPUID		BIT(18)
 #define ICPT1_IRET		BIT(20)
@@ -117,7 +118,9 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define ICPT3_MCOMMIT		BIT(3)
 #define ICPT3_TLBSYNC		BIT(4)
 
-#define CR4_WRITE		BIT(20)	/* of cr_icpt */
+#define CR0_READ		BIT(0)	/* of cr_icpt */
+#define CR0_WRITE		BIT(16)
+#define CR4_WRITE		BIT(20)
 #define CR8_WRITE		BIT(24)
 
 #define SVM_TLB_KEEP		0
@@ -156,7 +159,10 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define CLEAN_LBR		BIT(10)
 #define CLEAN_ALL		(BIT(13) - 1)
 
+#define EXIT_MOV_CR		BIT_ULL(63)	/* of info1 */
+
 /* exit codes, APM volume 2, appendix C */
+#define X_CR0_READ		0x000
 #define X_CR0_WRITE		0x010
 #define X_CR4_WRITE		0x014
 #define X_CR8_WRITE		0x018
@@ -169,6 +175,7 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define X_SMI			0x062
 #define X_INIT			0x063
 #define X_VINTR			0x064
+#define X_CR0_SEL_WRITE		0x065
 #define X_RDPMC			0x06f
 #define X_CPUID			0x072
 #define X_IRET			0x074

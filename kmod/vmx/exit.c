@@ -102,6 +102,15 @@ static void db_exit(struct vmx_vcpu *vx, const struct lodge_exit *x, u32 info)
 	v->dirty |= LG_SHADOW;
 }
 
+/* The guest asked for alignment checks itself; otherwise an #AC is the host's, which looks for split locks. */
+static bool alignment_checked(struct lodge_vcpu *v)
+{
+	if (!boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT))
+		return true;
+	lodge_need(v, LG_CR | LG_SEG | LG_RFLAGS);
+	return v->st.cpl == 3 && v->st.cr0 & X86_CR0_AM && v->st.rflags & X86_EFLAGS_AC;
+}
+
 static void decode_exception(struct vmx_vcpu *vx, struct lodge_exit *x)
 {
 	u32 info = vmread(EXIT_INTR_INFO);
@@ -120,7 +129,7 @@ static void decode_exception(struct vmx_vcpu *vx, struct lodge_exit *x)
 	}
 	if (vector != X86_TRAP_DF)
 		nmi_unblocked(vx, info & INTR_NMI_UNBLOCK);
-	x->kind = EXIT_EXCEPTION;
+	x->kind = vector == X86_TRAP_AC && !alignment_checked(&vx->v) ? EXIT_SPLIT_LOCK : EXIT_EXCEPTION;
 	x->exc.vector = vector;
 	x->exc.has_error = !!(info & INTR_ERROR);
 	x->exc.error = x->exc.has_error ? vmread(EXIT_ERROR_CODE) : 0;
@@ -138,11 +147,12 @@ static void decode_cr(struct lodge_exit *x)
 
 	x->kind = EXIT_CR;
 	x->cr.cr = q & 15;
-	x->cr.op = q >> 4 & 3;
-	x->cr.gpr = q >> 8 & 15;
+	x->cr.decode = false;
+	x->cr.insn.op = q >> 4 & 3;
+	x->cr.insn.gpr = q >> 8 & 15;
 	x->cr.lmsw = q >> 16;
-	if (x->cr.op == CR_LMSW || x->cr.op == CR_CLTS)
-		x->cr.gpr = 0;
+	if (x->cr.insn.op == CR_LMSW || x->cr.insn.op == CR_CLTS)
+		x->cr.insn.gpr = 0;
 }
 
 static void decode_dr(struct vmx_vcpu *vx, struct lodge_exit *x)

@@ -14,6 +14,10 @@
  * and TSS are set to fixed values, DS, ES, FS, GS and LDTR are nulled, DEBUGCTL is cleared.
  * All of these are put right once, when the window ends.
  *
+ * Two MSRs would go on to work in the guest. PEBS writes records to the host's addresses: where the processor
+ * does not keep it to the mode that set it up it has to be off before the entry, for the list of the entry is too
+ * late (a record may be under way; KVM found this). Split-lock detection is off where nobody could tell the kernel.
+ *
  * Per-CPU data: its own CPU, IRQs off. v->loaded_cpu is written by that CPU; the vCPU's thread, the only
  * one that loads it, reads it. No locks.
  */
@@ -313,6 +317,15 @@ static noinline void write_cpu_fields(struct vmx_vcpu *vx)
 	vmwrite(H_SYSENTER_EIP, lodge_rdmsr(MSR_IA32_SYSENTER_EIP));
 }
 
+static u64 turn_off(u32 msr, u64 bits)
+{
+	u64 val = lodge_rdmsr(msr);
+
+	if (val & bits)
+		lodge_wrmsr(msr, val & ~bits);
+	return val & bits ? val : 0;
+}
+
 /**
  * vmx_host_save - take down what vmx_host_restore() puts back, fill in the VMCS's host area
  * @vx: the vCPU; window, VMCS current
@@ -336,6 +349,10 @@ void vmx_host_save(struct vmx_vcpu *vx)
 	}
 	h->kernel_gs = lodge_rdmsr(MSR_KERNEL_GS_BASE);
 	h->debugctl = lodge_rdmsr(MSR_IA32_DEBUGCTLMSR);
+	if (unlikely(vmx_caps.pebs))
+		h->pebs = turn_off(MSR_IA32_PEBS_ENABLE, ~0ull);
+	if (lodge_split_lock_off())
+		h->test_ctrl = turn_off(MSR_TEST_CTRL, MSR_TEST_CTRL_SPLIT_LOCK_DETECT);
 	if (vmx_caps.perf_ctrl)
 		vmwrite(H_PERF_GLOBAL_CTRL, lodge_rdmsr(MSR_CORE_PERF_GLOBAL_CTRL));
 	if (cr3 != vx->host_cr3) {
@@ -383,4 +400,8 @@ void vmx_host_restore(struct vmx_vcpu *vx)
 	lodge_wrmsr(MSR_KERNEL_GS_BASE, h->kernel_gs);
 	if (unlikely(h->debugctl))
 		lodge_wrmsr(MSR_IA32_DEBUGCTLMSR, h->debugctl);
+	if (unlikely(h->pebs))
+		lodge_wrmsr(MSR_IA32_PEBS_ENABLE, h->pebs);
+	if (unlikely(h->test_ctrl))
+		lodge_wrmsr(MSR_TEST_CTRL, h->test_ctrl);
 }

@@ -13,7 +13,7 @@ struct vmx_caps {
 	u32 pin, proc, proc2, exit, entry;	/* the controls every VMCS begins with */
 	u64 ept;				/* IA32_VMX_EPT_VPID_CAP */
 	u64 cr0_fixed, cr4_fixed;		/* bits that must be 1 in VMX operation */
-	bool vpid, ept_ad, tpr_shadow, ple, perf_ctrl, ins_info;
+	bool vpid, ept_ad, tpr_shadow, ple, perf_ctrl, pebs, ins_info;
 	bool flush_l1d, timer, pml;
 	u8 timer_shift;				/* the preemption timer's unit is so many bits of TSC */
 };
@@ -38,6 +38,7 @@ DECLARE_PER_CPU(struct vmx_cpu, vmx_cpu);
 struct vmx_host {
 	struct desc_ptr gdt, idt;	/* of this CPU */
 	u64 kernel_gs, debugctl, cr4;
+	u64 pebs, test_ctrl;		/* 0 where they need not be put back */
 	union {
 		struct {
 			u16 fs, gs, ds, es;

@@ -322,6 +322,41 @@ TEST(mov_cr, "the source and the length of MOV to a control register")
 		EQ(lodge_decode_mov_cr(r12, n, 64, 0x22, &gpr), TRUNCATED);
 }
 
+TEST(cr0, "what an instruction does to CR0")
+{
+	static const struct {
+		u8 bytes[6], n;
+		int bits, len;
+		struct lodge_cr_insn want;
+	} forms[] = {
+		{ { 0x0f, 0x22, 0xc3 }, 3, 64, 3, { CR_WRITE, 3, 8 } },
+		{ { 0x41, 0x0f, 0x20, 0xc4 }, 4, 64, 4, { CR_READ, 12, 8 } },
+		{ { 0x0f, 0x06 }, 2, 16, 2, { CR_CLTS, 0, 8 } },
+		{ { 0x0f, 0x01, 0xf2 }, 3, 16, 3, { CR_LMSW, 2, 2 } },
+		{ { 0x0f, 0x01, 0xe1 }, 3, 16, 3, { CR_SMSW, 1, 2 } },
+		{ { 0x66, 0x0f, 0x01, 0xe1 }, 4, 16, 4, { CR_SMSW, 1, 4 } },
+		{ { 0x0f, 0x01, 0xe6 }, 3, 64, 3, { CR_SMSW, 6, 4 } },
+		{ { 0x66, 0x0f, 0x01, 0xe6 }, 4, 64, 4, { CR_SMSW, 6, 2 } },
+		{ { 0x49, 0x0f, 0x01, 0xe6 }, 4, 64, 4, { CR_SMSW, 14, 8 } },
+		{ { 0x0f, 0x22, 0xe3 }, 3, 64, UNKNOWN },	/* CR4 */
+		{ { 0x0f, 0x01, 0x30 }, 3, 64, UNKNOWN },	/* with memory */
+		{ { 0x0f, 0x01, 0xd9 }, 3, 64, UNKNOWN },	/* VMMCALL */
+		{ { 0xf0, 0x0f, 0x22, 0xc0 }, 4, 32, UNKNOWN },	/* CR8 on AMD */
+		{ { 0x0f, 0x01 }, 2, 64, TRUNCATED },
+	};
+
+	for (unsigned int i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		struct lodge_cr_insn got = {};
+
+		EQ(lodge_decode_cr0(forms[i].bytes, forms[i].n, forms[i].bits, &got), forms[i].len);
+		if (forms[i].len < 0)
+			continue;
+		EQ(got.op, forms[i].want.op);
+		EQ(got.gpr, forms[i].want.gpr);
+		EQ(got.size, forms[i].want.size);
+	}
+}
+
 static struct lodge_strio strio;
 
 static int decode_strio(int bits, const u8 *bytes, unsigned int n)
