@@ -3,8 +3,10 @@
  * What the tiny images share: from the boot sector to 64-bit mode, and a few words on the serial port.
  *
  * A BIOS loads the first sector, that loads the 32 KiB behind it; low memory is mapped one to one, for users too, so
- * that the same tables do as nested ones. main then runs with interrupts off, prints, and jumps to end. What is
- * not expected to happen, an exception, is printed as "trap" and the address.
+ * that the same tables do as nested ones. main then runs with interrupts off, prints a line, and jumps to end. An
+ * exception without a handler is printed as "trap" and what is on the stack.
+ *
+ * HAS_SVM adds EFER.SVME and make_vmcb; HAS_MAIN32 has main32 called before paging is on, in 32-bit code.
  *
  * Memory: 7c00 this; 20000 page tables; 24000 IDT; 26000 VMCB, 27000 host state area; 28000 free pages;
  * stacks end at 90000 (this) and 80000 (a guest).
@@ -119,6 +121,8 @@ start64:
 	jnz	1b
 	movw	$0x20, %ax
 	ltr	%ax
+	movl	$text_started, %esi
+	call	print
 	jmp	main
 
 /* An interrupt gate: EAX is the handler, EDI the vector. Changes RAX, RDI. */
@@ -150,6 +154,8 @@ end:
 	rep outsb
 	hlt
 	jmp	.
+text_started:
+	.asciz	"started\n"
 text_trap:
 	.asciz	"trap "
 text_end:

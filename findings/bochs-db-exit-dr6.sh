@@ -10,8 +10,9 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh" || exit 2
 
-get_packages bookworm tools binutils
-get_packages bookworm bochs bochs=2.7+dfsg-4+deb12u1 bochs-term bochsbios vgabios
+get_packages bookworm tools "${ASSEMBLER[@]}"
+get_packages bookworm bochs bochs=2.7+dfsg-4+deb12u1 bochs-term=2.7+dfsg-4+deb12u1 \
+	"${BOCHS_FIRMWARE[@]}"
 make_disk HAS_SVM <<'ASM'
 main:
 	movl	$guest, %edx
