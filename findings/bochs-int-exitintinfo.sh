@@ -52,4 +52,5 @@ skip:
 return:
 	iretq
 ASM
-finding_says "INT 80H interrupted by a nested page fault" "$(run_bochs zambezi)" "exit 400 at 2ffff8 EXITINTINFO 80000306 "
+finding_says "INT 80H interrupted by a nested page fault" "$(run_bochs zambezi)" \
+	"exit 400 at 2ffff8 EXITINTINFO 80000306 "

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Software: Debian's linux-image-6.12.118+deb13-cloud-amd64 6.12.118-1, on QEMU.
-# Input: a process maps a memfd of 256 MiB, MAP_PRIVATE and writable, and forks: before it uses the mapping, after it has
-#   read every page, and after it has written one byte. The children do nothing.
+# Input: a process maps a memfd of 256 MiB, MAP_PRIVATE and writable, and forks: before it uses the mapping, after it
+#   has read every page, and after it has written one byte. The children do nothing.
 # Most expect: the last child has more page tables than the others by one, for the one page that is no longer the file's
 #   (fork(2): a private mapping is copied on write; what is the file's can be found again through the file).
 # Seen: 40 KiB of page tables in the first two, 552 in the third: one write, and each fork copies the entries of all

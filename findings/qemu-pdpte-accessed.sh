@@ -5,7 +5,8 @@
 # Input: 32-bit code switches on PAE paging with four PDPTEs, of which the first is present and has no other bit below
 #   12; it reads memory through it and switches paging off again.
 # Most expect: the PDPTE is as it was. Processors read the four at MOV to CR3 and never write them; bit 5, the accessed
-#   bit of the other levels, is reserved in them (Intel SDM, volume 3, 4.4.1, "PDPTE Registers").
+#   bit of the other levels, is reserved in them (Intel SDM, volume 3, 4.4.1, "PDPTE Registers";
+#   AMD64 Architecture Programmer's Manual, volume 2, 5.2.3, "PAE Paging").
 # Seen: bit 5 is set in memory. A hypervisor that checks the PDPTEs of such a guest finds a reserved bit set.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh" || exit 2
