@@ -8,6 +8,7 @@
 #   4.10, names no other), and whoever wrote the program made no thread.
 # Seen: the first KVM_RUN adds a thread to the process. It is in Threads: of /proc/PID/status, and unshare() refuses a
 #   process of several threads (unshare(2), EINVAL): a sandbox entered after the guest's first instruction fails.
+#   Debian's 6.1.0-57 does not do that.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh" || exit 2
 
