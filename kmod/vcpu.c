@@ -155,7 +155,7 @@ static int ioc_set_tsc_khz(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return -EINVAL;
 }
 
-/* There is no FlexPriority: the address is of no use. QEMU aborts when this fails. */
+/* There is no FlexPriority: the address is of no use. QEMU ends when this fails. */
 static int ioc_vapic_addr(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	return v->lapic ? 0 : -EINVAL;

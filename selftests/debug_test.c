@@ -178,7 +178,7 @@ static void step_main(void)
 {
 	u64 flags;
 
-	mmio_write32(0xd0000000, 0);	/* Bochs: a walk that a step begins with is an instruction */
+	mmio_write32(0xd0000000, 0);	/* so that the table walk is no step of its own on Bochs */
 	report(0, 0, 0, 0);
 	asm volatile(".globl step_0, step_1, step_2, step_3, step_4, step_5, step_6, step_7, step_8, step_9\n"
 		     "step_0: nop\n"

@@ -100,15 +100,15 @@ static void spinning_guest(void)
 	u32 a, b, c, d;
 
 	report(1, read_cr3(), 0, 0);
-	if (!host_is_qemu)		/* Bochs: docs/testing.md */
+	if (!host_is_qemu)		/* for the sake of Bochs */
 		spin_openly();
 	for (;;)
 		cpuid(0, 0, &a, &b, &c, &d);
 }
 
 /*
- * KVM_RUN with what SET_SREGS spoiled, then put right. QEMU's VMRUN saves the host's state over the guest's when it
- * refuses some of it early, and forgets that host interrupts are not the guest's to mask.
+ * KVM_RUN with what SET_SREGS spoiled, then put right. After a refusal QEMU's VMCB may not be the guest's any more:
+ * nothing of it may come to userspace, or into the next entry, which has to end by the host's interrupts still.
  */
 static void refused(struct vcpu *v, const struct kvm_sregs *bad)
 {
@@ -150,7 +150,7 @@ TEST(refused, "a state that the processor refuses: FAIL_ENTRY, registers as they
 	refused(v, &s);
 }
 
-TEST(refused_early, "the same of what QEMU's VMRUN looks at before it has read the VMCB")
+TEST(refused_early, "the same of a state that QEMU's VMRUN refuses in a way of its own")
 {
 	struct vcpu *v = vcpu_long(vm_new(), 0, spinning_guest);
 	struct kvm_sregs s;

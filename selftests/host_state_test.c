@@ -284,7 +284,7 @@ static void guest_main(void)
 /*
  * ---- making one ----
  *
- * QEMU crashes otherwise, with the stock KVM too: there no guest arms breakpoints (docs/testing.md).
+ * Some of it is left out on QEMU, which crashes, with the stock KVM too (docs/testing.md).
  */
 
 static u64 host_xmask(void)
@@ -448,8 +448,8 @@ static long host_turn(struct vcpu *v, u64 n, const struct segments *in)
 enum { LDT_RPL3 = 7 };	/* of a selector */
 
 /*
- * Four data segments with bases of their own in the LDT. On QEMU, where the emulated host crashes otherwise, the
- * one for DS has base 0.
+ * Four data segments with bases of their own in the LDT. One is a plain one on QEMU, where the emulated host
+ * crashes (docs/testing.md).
  */
 static void make_ldt(void)
 {

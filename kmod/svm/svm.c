@@ -310,8 +310,8 @@ static void tpr_out(struct svm_vcpu *sv)
 }
 
 /*
- * VMRUN refused the state (APM volume 2, 15.5.1). What is in the VMCB after that is not promised: QEMU (7.2)
- * saves the host's registers there and clears int_ctl, and V_INTR_MASKING must not be lost. So nothing is read back.
+ * VMRUN refused the state (APM volume 2, 15.5.1). What is in the VMCB after that is not promised, and with
+ * QEMU (7.2) is not the guest's. So nothing is read back, and V_INTR_MASKING above all is written again.
  * What userspace gave is in v->st (lodge_set_sregs() brings all of it there) and is written again.
  */
 static noinline void failed_entry(struct svm_vcpu *sv)

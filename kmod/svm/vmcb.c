@@ -236,9 +236,8 @@ static void set_virq(struct svm_vmcb *b, u64 bits)
 }
 
 /*
- * Writes of CR8 exit while a vector is held back by TPR. A virtual interrupt of that vector's priority
- * would do the same with fewer exits, but QEMU (7.2) aborts where that is done; for its sake they exit during
- * an interrupt window too. And without an in-kernel LAPIC they always do: userspace has to know.
+ * Writes of CR8 exit while a vector is held back by TPR; during an interrupt window too, without which QEMU (7.2)
+ * has aborted; and always without an in-kernel LAPIC: userspace has to know.
  */
 static void set_cr8(struct svm_vmcb *b, bool on)
 {

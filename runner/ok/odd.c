@@ -37,9 +37,8 @@ static void guest_note(struct frame *f)
 static void guest_begin(void)
 {
 	/*
-	 * What is touched here is not touched for the first time while the guest steps: on Bochs an instruction whose
-	 * nested page fault was handled traps before it is executed, on the stock KVM too; and on bochs-amd a
-	 * nested page fault in the delivery of ICEBP's trap is told with an older event: docs/testing.md.
+	 * All that is used later is used here once: on Bochs a trap may come before its instruction is executed, on the
+	 * stock KVM too, and on bochs-amd EXITINTINFO may name an older event (docs/testing.md).
 	 */
 	on_vector[DB] = on_vector[BP] = on_vector[UD] = guest_note;
 	after = 0;
@@ -128,10 +127,10 @@ TEST(int3, "INT3: a #BP behind it, in MOV SS's shadow too")
 	one(guest_ss_int3, BP, false);
 }
 
-/* Where it takes a nested page fault under TF, Bochs's host may end in a triple fault: docs/testing.md. */
+/* On Bochs the host may end in a triple fault: docs/testing.md. */
 TEST(step, "a step over NOP, CPUID and OUT: a #DB behind each")
 {
-	not_on_bochs_svm("the host may crash where a guest that steps has a nested page fault");
+	not_on_bochs_svm("the host may end in a triple fault");
 	one(guest_step, DB, false);
 	one(guest_step_cpuid, DB, false);
 	one(guest_step_out, DB, true);
@@ -139,7 +138,7 @@ TEST(step, "a step over NOP, CPUID and OUT: a #DB behind each")
 
 TEST(mov_ss, "a step over MOV SS and NOP, CPUID, OUT: one #DB, behind the second")
 {
-	not_on_bochs_svm("the host may crash where a guest that steps has a nested page fault");
+	not_on_bochs_svm("the host may end in a triple fault");
 	one(guest_ss_step, DB, false);
 	one(guest_ss_step_cpuid, DB, false);
 	one(guest_ss_step_out, DB, true);

@@ -7,11 +7,10 @@
  * and execution goes on at the landing address; anything else is reported to the test as a
  * failure, with its vector, error code and RIP.
  *
- * QEMU 7.2 sometimes delivers an injected interrupt twice, KVM's as well as Lodge's: VMRUN leaves
- * its vector behind as a pending exception, and where another thread kicks the emulated CPU before
- * the guest's next exit, the main loop delivers it again, inside its own handler, without a look at
- * RFLAGS.IF. No processor does that: on QEMU, an interrupt that finds IF clear is counted apart, and
- * nothing else happens; an exit, by CPUID, ends the danger before IRET sets IF. One that came too early is still noticed: it is missing afterwards.
+ * QEMU 7.2 sometimes delivers an injected interrupt twice, KVM's as well as Lodge's: again inside its
+ * own handler, without a look at RFLAGS.IF. No processor does that: on QEMU, an interrupt that finds
+ * IF clear is counted apart, and nothing else happens; an exit, by CPUID, ends the danger before IRET
+ * sets IF. One that came too early is still noticed: it is missing afterwards.
  */
 #include "guest.h"
 

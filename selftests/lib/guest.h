@@ -171,8 +171,8 @@ static inline void hlt(void)
 }
 
 /*
- * Before a loop that the host's interrupts have to break: on Bochs (2.7) the host's processor may lock up without
- * it (docs/testing.md).
+ * What a guest that the test ends from outside begins its loop with, for the sake of Bochs (2.7), whose host may
+ * lock up (docs/testing.md).
  */
 #define spin_openly() sti()
 

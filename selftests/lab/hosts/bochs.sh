@@ -73,7 +73,7 @@ host_table() {
 
 host_image() {
 	local disk=$work/disk.img words low=$mem initrd_at initrd_sector size
-	# A reset leaves the HPET in the PIT's place, for which the firmware then waits for ever.
+	# hpet=disable is for the firmware, which may hang otherwise.
 	words="console=ttyS0,115200 nokaslr mitigations=off tsc_early_khz=100000 tsc=reliable"
 	words+=" no_timer_check random.trust_cpu=on cryptomgr.notests=1 panic=-1 reboot=p hpet=disable quiet"
 	words+=" loglevel=5 log_buf_len=4M $append"
