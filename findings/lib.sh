@@ -67,6 +67,7 @@ get_packages() {
 	: >"$apt/status"
 	if [ ! -e "$apt/apt.conf" ]; then
 		for kind in '' -security; do
+			case $suite$kind in *-backports-security) continue ;; esac
 			uri=$(mirror "$kind")
 			[ -n "$uri" ] || { [ -n "$kind" ] || no_setup "apt has no mirror of Debian"; continue; }
 			printf 'deb [signed-by=%s arch=amd64] %s %s main\n' \
@@ -103,7 +104,7 @@ get_packages() {
 	rm -f "$apt"/cache/archives/*.deb
 	# A kernel is wanted alone: what it depends on is for installing it.
 	case $1 in
-	linux-image-*) (cd "$apt/cache/archives" && APT_CONFIG=$apt/apt.conf apt-get -qq download "$@") ;;
+	linux-image-*|linux-binary-*) (cd "$apt/cache/archives" && APT_CONFIG=$apt/apt.conf apt-get -qq download "$@") ;;
 	*) APT_CONFIG=$apt/apt.conf apt-get -qq -y --download-only --no-install-recommends install "$@" ;;
 	esac >"$apt/log" 2>&1 || { cat "$apt/log"; no_setup "$* could not be fetched"; }
 	for deb in "$apt"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$root"; done
@@ -207,11 +208,12 @@ make_init() {
 	(cd "$t/initramfs" && find . -mindepth 1 | run_in tools cpio -o -H newc --quiet) >"$t/initrd"
 }
 
-# run_linux OPTION...: boots the folder kernel with that initramfs; what its init wrote to /dev/ttyS0.
+# run_linux OPTION...: boots the folder kernel with that initramfs; what its init wrote to /dev/ttyS0. $linux_words
+# are the last on its command line.
 run_linux() {
-	run_qemu -serial "file:$finding_tmp/console" -kernel "$(echo "$finding_tmp"/kernel/boot/vmlinuz-*)" \
+	run_qemu -serial "file:$finding_tmp/console" -kernel "$(find "$finding_tmp/kernel/" -name "vmlinuz*" -type f)" \
 		-initrd "$finding_tmp/initrd" -append \
-		"console=ttyS1 quiet panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable random.trust_cpu=on" "$@"
+		"console=ttyS1 quiet panic=-1 ${linux_mitigations-mitigations=off} nokaslr no_timer_check tsc=reliable random.trust_cpu=on ${linux_words:-}" "$@"
 }
 
 # The last line that the image wrote, without carriage returns.

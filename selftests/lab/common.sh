@@ -343,3 +343,12 @@ lab_cpio() {
 	(cd "$1" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
 		cpio -0 -o -H newc --reproducible --owner=+0:+0 --quiet)
 }
+
+# lab_mitigations WORDS: the host's mitigations are off, for speed, unless the words of its user say otherwise. Not both:
+# Linux 7.3 stays with "off", older ones with the last word.
+lab_mitigations() {
+	case " $1 " in
+	*" mitigations="*) ;;
+	*) echo mitigations=off ;;
+	esac
+}

@@ -74,7 +74,7 @@ host_table() {
 host_image() {
 	local disk=$work/disk.img words low=$mem initrd_at initrd_sector size
 	# hpet=disable is for the firmware, which may hang otherwise.
-	words="console=ttyS0,115200 nokaslr mitigations=off tsc_early_khz=100000 tsc=reliable"
+	words="console=ttyS0,115200 nokaslr $(lab_mitigations "$append") tsc_early_khz=100000 tsc=reliable"
 	words+=" no_timer_check random.trust_cpu=on cryptomgr.notests=1 panic=-1 reboot=p hpet=disable quiet"
 	words+=" loglevel=5 log_buf_len=4M $append"
 	[ ${#words} -lt 2048 ] || die "--append is too long"

@@ -17,7 +17,7 @@ host_command() {
 	[ "$kernel" != 6.12-debug ] && [ -z "$sleep" ] || image=bzImage
 	run_port=file,id=run,path=$work/out
 	[ -z "$tty" ] || run_port=stdio,id=run,signal=off
-	words="console=ttyS0 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable quiet"
+	words="console=ttyS0 panic=-1 $(lab_mitigations "$append") nokaslr no_timer_check tsc=reliable quiet"
 	words+=" loglevel=5 log_buf_len=4M rcupdate.rcu_cpu_stall_timeout=60"
 	words+=" random.trust_cpu=on cryptomgr.notests $append"
 	command=(qemu-system-x86_64 -accel "tcg,thread=$thread" -cpu "${LODGE_LAB_CPU:-max}" 
