@@ -284,9 +284,27 @@ static enum lodge_next handle_cr(struct lodge_vcpu *v)
 	return NEXT_ENTER;
 }
 
+/* The other vendor's hypercall: a guest that was moved, or did not look, means this one. KVM writes it over. */
+static enum lodge_next handle_invalid(struct lodge_vcpu *v)
+{
+	enum lodge_next next;
+	int len = lodge_find_len(v, LODGE_SKIP_VMCALL, &next);
+
+	if (len) {
+		v->exit.len = len;
+		return handle_hypercall(v);
+	}
+	if (next == NEXT_ENTER && !v->pending_exc.type)
+		lodge_queue_exception(v, X86_TRAP_UD);
+	return next;
+}
+
 static enum lodge_next handle_exception(struct lodge_vcpu *v)
 {
 	u8 vector = v->exit.exc.vector;
+
+	if (vector == X86_TRAP_UD)
+		return handle_invalid(v);
 
 	if (vector == X86_TRAP_DB || vector == X86_TRAP_BP) {
 		u32 wanted = vector == X86_TRAP_BP ? KVM_GUESTDBG_USE_SW_BP :

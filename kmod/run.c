@@ -39,7 +39,9 @@ static bool runnable(struct lodge_vcpu *v)
 		return true;
 	if (v->mp_state != KVM_MP_STATE_HALTED)
 		return false;
-	if (READ_ONCE(v->pv.unhalt) || v->nmi_pending || test_bit(REQ_NMI, &v->requests) || v->pending_exc.type)
+	if (READ_ONCE(v->pv.unhalt) || v->pending_exc.type)
+		return true;
+	if ((v->nmi_pending || test_bit(REQ_NMI, &v->requests)) && !lodge_ops->nmi_blocked(v))
 		return true;
 	if (!lodge_irq_allowed(v))
 		return false;
@@ -71,7 +73,10 @@ static noinline int serve_slow(struct lodge_vcpu *v)
 {
 	lodge_take_request(v, REQ_KICK);
 	if (lodge_take_request(v, REQ_NMI)) {
-		v->nmi_pending = min(v->nmi_pending + atomic_xchg(&v->nmi_queued, 0), 2);
+		/* One may wait behind one that is handled: SDM 3, 6.7.1. */
+		int room = lodge_ops->nmi_blocked(v) || v->inject.type == EVENT_NMI ? 1 : 2;
+
+		v->nmi_pending = min(v->nmi_pending + atomic_xchg(&v->nmi_queued, 0), room);
 		lodge_set_request(v, REQ_EVENT);
 	}
 	if (lodge_take_request(v, REQ_APIC_EVENTS) && v->lapic)

@@ -104,7 +104,7 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (cap->flags)
 		return -EINVAL;
 	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
-		return cap->args[0] > 24 ? -EINVAL : lodge_split_irqchip(vm, cap->args[0]);
+		return cap->args[0] > LODGE_MAX_GSI ? -EINVAL : lodge_split_irqchip(vm, cap->args[0]);
 	if (cap->cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
 		return set_dirty_log_manual(vm, cap->args[0]);
 	return -EINVAL;

@@ -24,6 +24,13 @@
 #include "irqchip/irqchip.h"
 #include "pv/pv.h"
 
+/* Not a trap, nor an abort: SDM 3, table 6-1. A #DB is a trap, but for the breakpoints that arm themselves. */
+static bool is_fault(u8 vector)
+{
+	return vector != X86_TRAP_DB && vector != X86_TRAP_BP && vector != X86_TRAP_OF && vector != X86_TRAP_DF &&
+	       vector != X86_TRAP_MC;
+}
+
 /* The side effects of an exception happen when its delivery begins, not when it is queued. */
 static void begin_exception(struct lodge_vcpu *v)
 {
@@ -38,6 +45,11 @@ static void begin_exception(struct lodge_vcpu *v)
 		v->st.dr7 &= ~(u64)BIT(13);	/* GD */
 	}
 	v->pending_payload = 0;
+	/* The processor would push RF for a fault that it raises itself; for one that is injected it does not. */
+	if (v->inject.type == EVENT_EXCEPTION && is_fault(v->inject.vector)) {
+		lodge_touch(v, LG_RFLAGS);
+		v->st.rflags |= X86_EFLAGS_RF;
+	}
 	lodge_need(v, LG_CR);
 	if (!(v->st.cr0 & X86_CR0_PE))
 		v->inject.has_error = false;	/* real mode pushes none */

@@ -75,6 +75,8 @@ void lodge_vcpu_reset(struct lodge_vcpu *v, bool init)
 	v->nmi_pending = 0;
 	atomic_set(&v->nmi_queued, 0);
 	v->cr8 = 0;
+	v->pv.eoi_msr = 0;
+	v->pv.eoi_pending = false;
 	if (!init) {
 		lodge_fpu_reset(v);
 		v->misc_enable = MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;

@@ -164,6 +164,21 @@ void lodge_resample_notify(struct lodge_vm *vm, u32 gsi)
 	srcu_read_unlock(&vm->srcu, idx);
 }
 
+/** lodge_gsi_is_resampled - a GSI has an irqfd that wants to hear of EOIs; -1 is none. May sleep */
+bool lodge_gsi_is_resampled(struct lodge_vm *vm, int gsi)
+{
+	struct irqfd *f;
+	bool found = false;
+
+	if (!atomic_read(&vm->resample_irqfds))
+		return false;
+	spin_lock_irq(&vm->irqfds_lock);
+	list_for_each_entry(f, &vm->irqfds, node)
+		found |= f->resample && gsi >= 0 && f->gsi == gsi;
+	spin_unlock_irq(&vm->irqfds_lock);
+	return found;
+}
+
 /* On the list, unless this VM has the eventfd already. */
 static int activate(struct irqfd *f)
 {
@@ -232,6 +247,11 @@ static int assign(struct lodge_vm *vm, const struct kvm_irqfd *a)
 	if (ret)
 		goto err_resample;
 	fput(file);
+	if (a->flags & KVM_IRQFD_FLAG_RESAMPLE) {
+		mutex_lock(&vm->slots_lock);
+		lodge_routes_notify(vm);
+		mutex_unlock(&vm->slots_lock);
+	}
 	return 0;
 
 err_resample:

@@ -138,14 +138,21 @@ static enum hrtimer_restart pause_over(struct hrtimer *t)
 	return HRTIMER_NORESTART;
 }
 
-static bool wants_eoi(const struct lodge_ioapic *io, int pin, u8 vector)
+static bool wants_eoi(const struct lodge_ioapic *io, int pin, u8 vector, bool level)
 {
-	return (io->rte[pin] & RTE_VECTOR) == vector &&
-	       (io->rte[pin] & RTE_LEVEL || io->notify & BIT(pin));
+	if ((io->rte[pin] & RTE_VECTOR) != vector)
+		return false;
+	return io->rte[pin] & RTE_LEVEL ? level : !level && io->notify & BIT(pin);
 }
 
-/** lodge_ioapic_eoi - a LAPIC is done with a vector that lodge_eoi_is_told(); any context */
-void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector)
+/**
+ * lodge_ioapic_eoi - a LAPIC is done with a vector that lodge_eoi_is_told()
+ * @vm: the VM; any context
+ * @vector: which
+ * @level: it was sent as a level, by this or another pin that shares the number: an edge, a message say, does not
+ *         end a pin's level
+ */
+void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector, bool level)
 {
 	struct lodge_ioapic *io = vm->ioapic;
 	unsigned long flags, pins = 0;
@@ -153,7 +160,7 @@ void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector)
 
 	raw_spin_lock_irqsave(&io->lock, flags);
 	for (pin = 0; pin < PINS; pin++)
-		if (wants_eoi(io, pin, vector))
+		if (wants_eoi(io, pin, vector, level))
 			pins |= BIT(pin);
 	raw_spin_unlock_irqrestore(&io->lock, flags);
 
@@ -179,7 +186,7 @@ static void publish_vectors(struct lodge_ioapic *io)
 	int i;
 
 	for (i = 0; i < PINS; i++)
-		if (wants_eoi(io, i, io->rte[i] & RTE_VECTOR))
+		if (io->rte[i] & RTE_LEVEL || io->notify & BIT(i))
 			__set_bit(io->rte[i] & RTE_VECTOR, set);
 	for (i = 0; i < ARRAY_SIZE(set); i++)
 		WRITE_ONCE(io->vm->told_eois[i], set[i]);

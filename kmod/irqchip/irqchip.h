@@ -92,7 +92,7 @@ void lodge_pic_state(struct lodge_vm *vm, int chip, struct kvm_pic_state *s, boo
 int lodge_ioapic_create(struct lodge_vm *vm);			/* slots_lock held */
 void lodge_ioapic_stop(struct lodge_vm *vm);			/* its timer; before the vCPUs go */
 int lodge_ioapic_set_irq(struct lodge_vm *vm, int pin, int source, int level);	/* any context */
-void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector);		/* any context */
+void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector, bool level);	/* any context */
 void lodge_ioapic_notify_pins(struct lodge_vm *vm, u32 pins);	/* edge pins whose EOI is wanted */
 void lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set);
 /* Somebody beside the LAPIC has to hear of the vector's EOI. Lockless. */
@@ -130,5 +130,6 @@ void lodge_eventfd_init(struct lodge_vm *vm);
 void lodge_eventfd_destroy(struct lodge_vm *vm);
 int lodge_eventfd_module_init(void);
 void lodge_eventfd_module_exit(void);
+bool lodge_gsi_is_resampled(struct lodge_vm *vm, int gsi);
 void lodge_resample_notify(struct lodge_vm *vm, u32 gsi);	/* any context */
 #endif

@@ -148,12 +148,14 @@ void lodge_lapic_ack(struct lodge_vcpu *v, int vector)
 	l->isr_count++;
 }
 
-/* A level-triggered vector: its pin may be raised again. */
-static void eoi_told(struct lodge_vcpu *v, u8 vector)
+/* Somebody may want to hear of it; whether it was a level that has ended is what TMR says, not the number. */
+static noinline void eoi_told(struct lodge_vcpu *v, u8 vector)
 {
+	bool level = test_bit(vector & 31, lapic_word(v->lapic, APIC_TMR, vector));
+
 	if (v->vm->irqchip == IRQCHIP_FULL) {
-		lodge_ioapic_eoi(v->vm, vector);
-	} else {
+		lodge_ioapic_eoi(v->vm, vector, level);
+	} else if (level) {
 		v->lapic->user_eoi = vector;
 		lodge_set_request(v, REQ_IOAPIC_EOI);
 	}
@@ -355,8 +357,8 @@ static int page_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int
 	if (len != 4 || addr & 15)
 		return 0;
 	memcpy(&val, data, 4);
-	if (unlikely(off >= sizeof(l->regs) || !xapic_write(l, off, val)))
-		lapic_error(l, ESR_BAD_REGISTER);
+	if (unlikely(off >= sizeof(l->regs) || (!xapic_write(l, off, val) && !(READABLE_XAPIC & R(off)))))
+		lapic_error(l, ESR_BAD_REGISTER);	/* not for those that can be read only */
 	return 0;
 }
 
@@ -372,6 +374,18 @@ static int page_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int 
 		val = reg_read(l, off) >> in * 8;
 		memcpy(data, &val, len);
 	}
+	return 0;
+}
+
+/* In x2APIC mode, and with the APIC off, nothing answers there: as on a bus, not as a device of userspace's. */
+static int hole_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *data)
+{
+	return 0;
+}
+
+static int hole_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, void *data)
+{
+	memset(data, 0xff, len);
 	return 0;
 }
 
@@ -432,16 +446,18 @@ int lodge_x2apic_msr(struct lodge_vcpu *v, u32 msr, u64 *data, bool write, bool 
 
 /* -- life and modes -- */
 
-/* The page is where the base says, and there in xAPIC mode only. */
+/* The page is where the base says, and holds registers in xAPIC mode only. */
 static void set_base(struct lodge_vcpu *v, u64 base)
 {
 	const u64 modes = MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE;
+	bool there = (base & modes) == MSR_IA32_APICBASE_ENABLE;
 
 	WRITE_ONCE(v->apic_base, base);
 	if (!v->lapic)
 		return;
 	v->lapic->page.base = base & BASE_ADDR;
-	v->lapic->page.len = (base & modes) == MSR_IA32_APICBASE_ENABLE ? PAGE_SIZE : 0;
+	v->lapic->page.read = there ? page_read : hole_read;
+	v->lapic->page.write = there ? page_write : hole_write;
 }
 
 /**
@@ -487,7 +503,8 @@ static void clear_pending(struct lodge_lapic *l)
 		lapic_put(l, APIC_TMR + i * 16, 0);
 	}
 	l->isr_top = l->isr_count = 0;
-	WRITE_ONCE(l->irr_any, false);
+	/* Who set a bit meanwhile has set this before it was cleared, perhaps: whoever looks finds out. */
+	WRITE_ONCE(l->irr_any, true);
 }
 
 /**
@@ -545,7 +562,7 @@ int lodge_lapic_create(struct lodge_vcpu *v)
 	if (!l)
 		return -ENOMEM;
 	l->v = v;
-	l->page = (struct lodge_iodev) { .fast = true, .read = page_read, .write = page_write };
+	l->page = (struct lodge_iodev) { .fast = true, .len = PAGE_SIZE, .read = page_read, .write = page_write };
 	lapic_timer_init(l);
 	v->lapic = l;
 	v->local = &l->page;

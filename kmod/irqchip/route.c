@@ -227,7 +227,7 @@ static void split_vectors(struct lodge_vm *vm, const struct lodge_routes *r)
  * lodge_routes_notify - tell who looks out for EOIs what the routes say now
  * @vm: the VM, slots_lock held
  *
- * Only the PIT wants to hear of edges.
+ * Of edges the PIT wants to hear, and who has an irqfd that resamples: the guest decides how the pin is used.
  */
 void lodge_routes_notify(struct lodge_vm *vm)
 {
@@ -243,7 +243,8 @@ void lodge_routes_notify(struct lodge_vm *vm)
 		return;
 	}
 	for (i = 0; i < CHIP_PINS; i++)
-		if (vm->pit && r->gsi[KVM_IRQCHIP_IOAPIC][i] == 0)
+		if ((vm->pit && r->gsi[KVM_IRQCHIP_IOAPIC][i] == 0) ||
+		    lodge_gsi_is_resampled(vm, r->gsi[KVM_IRQCHIP_IOAPIC][i]))
 			pins |= BIT(i);
 	lodge_ioapic_notify_pins(vm, pins);
 }

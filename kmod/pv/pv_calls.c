@@ -25,10 +25,11 @@
 #define LODGE_EPERM	1
 #define EOI_OFFERED	1
 
-/* Bit n of the map is the LAPIC with id min + n; how many took it. */
+/* Bit n of the map is the LAPIC with id min + n; how many took it. Its words are as wide as the guest's. */
 static u64 send_ipi(struct lodge_vcpu *v, u64 low, u64 high, u64 min, u64 icr)
 {
-	DECLARE_BITMAP(map, 128) = { low, high };
+	bool wide = lodge_code_bits(v) == 64;
+	DECLARE_BITMAP(map, 128) = { wide ? low : (u32)low | high << 32, wide ? high : 0 };
 	struct lodge_msg m = {
 		.vector = icr & 0xff, .mode = icr >> 8 & 7, .x2apic_dest = true, .assert = true,
 	};

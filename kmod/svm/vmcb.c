@@ -103,7 +103,7 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 	struct svm_vcpu *sv = to_svm(v);
 	struct svm_vmcb *b = sv->vmcb;
 
-	b->exc_icpt = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+	b->exc_icpt = BIT(X86_TRAP_DB) | BIT(X86_TRAP_UD) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
 	if (v->debug.control & KVM_GUESTDBG_USE_SW_BP)
 		b->exc_icpt |= BIT(X86_TRAP_BP);
 	svm_set_dr_exits(sv, !v->dr_live);

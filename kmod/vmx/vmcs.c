@@ -82,7 +82,7 @@ void vmx_maps_destroy(void)
 void vmx_set_intercepts(struct lodge_vcpu *v)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
-	u32 exc = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+	u32 exc = BIT(X86_TRAP_DB) | BIT(X86_TRAP_UD) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
 	unsigned long flags;
 
 	if (v->debug.control & KVM_GUESTDBG_USE_SW_BP)
