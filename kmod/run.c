@@ -17,6 +17,7 @@
 #include <asm/debugreg.h>
 #include <asm/kvm_para.h>
 #include <asm/trapnr.h>
+#include <asm/tsc.h>
 
 #include "core/trace.h"
 #include "cpu/cpu.h"
@@ -161,6 +162,8 @@ static int window(struct lodge_vcpu *v)
 	cpu = smp_processor_id();
 	if (v->cpu != cpu) {
 		v->moved = true;	/* until a window begins: this one may not */
+		if (unlikely(check_tsc_unstable()))
+			lodge_set_request(v, REQ_CLOCK);
 		WRITE_ONCE(v->cpu, cpu);
 	}
 	smp_store_mb(v->mode, MODE_WINDOW);	/* pairs with lodge_kick() */

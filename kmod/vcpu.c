@@ -144,15 +144,7 @@ static int ioc_signal_mask(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 static int ioc_get_tsc_khz(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	return v->vm->tsc_khz;
-}
-
-/* Without TSC scaling there is one frequency: asking for it changes nothing. */
-static int ioc_set_tsc_khz(struct lodge_vcpu *v, void *buf, unsigned long arg)
-{
-	if (!arg || (u32)arg == v->vm->tsc_khz)
-		return 0;
-	return -EINVAL;
+	return v->tsc_khz;
 }
 
 /* There is no FlexPriority: the address is of no use. QEMU ends when this fails. */
@@ -191,7 +183,7 @@ static const struct lodge_ioctl vcpu_ioctls[] = {
 	{ KVM_SET_SIGNAL_MASK, IOC_VAL, .fn.vcpu = ioc_signal_mask },
 	{ KVM_TRANSLATE, 0, .fn.vcpu = lodge_ioc_translate },
 	{ KVM_GET_TSC_KHZ, IOC_VAL, .fn.vcpu = ioc_get_tsc_khz },
-	{ KVM_SET_TSC_KHZ, IOC_VAL, .fn.vcpu = ioc_set_tsc_khz },
+	{ KVM_SET_TSC_KHZ, IOC_VAL, .fn.vcpu = lodge_ioc_set_tsc_khz },
 	{ KVM_KVMCLOCK_CTRL, IOC_VAL, .fn.vcpu = lodge_ioc_clock_ctrl },
 	{ KVM_SET_VAPIC_ADDR, 0, .fn.vcpu = ioc_vapic_addr },
 	{ KVM_X86_SETUP_MCE, 0, .fn.vcpu = lodge_setup_mce },
@@ -270,6 +262,7 @@ static struct lodge_vcpu *vcpu_alloc(struct lodge_vm *vm, u32 id)
 	v->ext_vector = -1;
 	v->uid = atomic64_inc_return(&next_uid);
 	v->sleeps = lodge_slept.times;
+	v->tsc_khz = vm->tsc_khz;
 	v->user_pic = vm->irqchip != IRQCHIP_FULL;
 	v->mp_state = vm->irqchip == IRQCHIP_NONE || id == vm->boot_id ?
 		KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;

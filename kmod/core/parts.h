@@ -91,10 +91,8 @@ struct lodge_mmio {			/* mmio.c: an emulated access under way [v] */
 
 struct lodge_pv {			/* all [v] but where it says otherwise */
 	u64 clock_msr;			/* MSR_KVM_SYSTEM_TIME as written */
-	u64 wall_msr;
 	u64 steal_msr, eoi_msr;
 	u64 steal_last;
-	u32 clock_version;
 	bool clock_stopped;		/* the next update of the clock says so */
 	bool eoi_pending;		/* the guest may end the vector in service silently */
 	bool unhalt;			/* [a] KVM_HC_KICK_CPU: the next HLT does not halt */

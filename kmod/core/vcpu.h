@@ -83,6 +83,7 @@ struct lodge_vcpu {
 	u8 cr8;				/* [v] without an in-kernel LAPIC */
 	u32 mp_state;			/* [v] KVM_MP_STATE_*; written by others only through requests */
 	u64 tsc_offset;			/* [v] guest TSC = lodge_tsc() + this */
+	u32 tsc_khz;			/* [v] what userspace believes it to be: close to vm->tsc_khz */
 	u64 tsc_adjust, tsc_aux, misc_enable, apic_base;	/* [v] apic_base: irqchip/lapic.c's when there is one */
 	u64 ucode_rev, arch_cap, hwcr, osvw[2];	/* [v] */
 	struct lodge_mtrr mtrr;

@@ -62,7 +62,10 @@ struct lodge_vm {
 	u32 clock_mul;			/* [c] the TSC's frequency, as pvclock wants it */
 	s8 clock_shift;
 	bool tsc_set;			/* [clock_lock] userspace has set a TSC */
-	u64 clock_base_tsc, clock_base_ns;	/* [clock_lock] one pair for all vCPUs: stable bit */
+	/* [clock_lock] one pair for all vCPUs, and the host's boot time and the sleep of it that was counted then */
+	u64 clock_base_tsc, clock_base_ns, clock_base_boot, clock_base_slept;
+	bool tscs_differ;		/* [clock_lock] the vCPUs' TSCs are not one: no stable bit */
+	u64 wall_msr;			/* [a] MSR_KVM_WALL_CLOCK as written last */
 	u64 tsc_last_offset;		/* [clock_lock] of the last TSC that was set */
 	u32 tsc_khz;			/* [c] */
 	struct lodge_vm_stat stat;

@@ -243,12 +243,8 @@ SET(tsc)
 
 SET(tsc_adjust)
 {
-	if (!host) {
-		v->tsc_offset += val - v->tsc_adjust;
-		lodge_ops->set_tsc_offset(v);
-		if (v->lapic)
-			lodge_lapic_tsc_changed(v);
-	}
+	if (!host)
+		lodge_tsc_adjust(v, val);
 	v->tsc_adjust = val;
 	return 0;
 }

@@ -2,13 +2,14 @@
 /*
  * KVM's paravirtual interface: its MSRs, kvmclock, and the TSC; pv_calls.c has the rest.
  *
- * The VM has one pair (host TSC, nanoseconds). Every vCPU's page is computed from it and the vCPU's own
+ * The VM has one pair (lodge_tsc(), nanoseconds). Every vCPU's page is computed from it and the vCPU's own
  * TSC offset, so all of them show the same time, and the flag that says so (PVCLOCK_TSC_STABLE_BIT) lets a guest
- * read the clock without comparing CPUs. The pair is taken when the VM is made, with 0, and each time that userspace
+ * read the clock without comparing CPUs: as long as their TSCs are one, for it reads the first page with any of them.
+ * The pair is taken when the VM is made, with 0, and each time that userspace
  * sets the clock; nothing else changes it. An update of a page (REQ_CLOCK) writes the same pair out again. In between
- * the clock is the host's TSC at the frequency that the VM began with. On a host whose TSC is not stable the
- * flag is not given, and that is all that is different: the pair stays, and the clock is as good as that TSC.
- * A host that sleeps adds what its TSC did not count (host/sleep.c).
+ * the clock is the host's TSC at the frequency that the VM began with; a host that sleeps adds what its TSC did not
+ * count (host/sleep.c). On a host whose TSC is not stable there is no flag, the clock is the host's boot time, and
+ * each update takes a pair of its own; a vCPU that moves to another CPU has one.
  *
  * Pages are written through the slots, which may sleep: an MSR write only sets REQ_CLOCK.
  *
@@ -60,23 +61,36 @@ static u64 scale(u64 tsc, s8 shift, u32 mul)
 	return mul_u64_u32_shr(tsc, mul, 32);
 }
 
-/* Sleep before the pair was taken is not the clock's. [clock_lock] */
-static void set_base_ns(struct lodge_vm *vm, u64 ns)
+/* The pair anew. [clock_lock], or nobody sees the VM yet. */
+static void set_base(struct lodge_vm *vm, u64 ns)
 {
-	vm->clock_base_ns = ns - lodge_slept.ns;
+	vm->clock_base_tsc = lodge_tsc_ordered();
+	vm->clock_base_ns = ns;
+	vm->clock_base_boot = ktime_get_boottime_ns();
+	vm->clock_base_slept = lodge_slept.ns;
 }
 
-static u64 base_ns(const struct lodge_vm *vm)
+/* A pair that is true now: the VM's own, or where the host's TSC is of no use for it one of this CPU. [clock_lock] */
+static u64 pair(const struct lodge_vm *vm, u64 *tsc)
 {
-	return vm->clock_base_ns + lodge_slept.ns;
+	if (check_tsc_unstable()) {
+		*tsc = lodge_tsc_ordered();
+		return vm->clock_base_ns + ktime_get_boottime_ns() - vm->clock_base_boot;
+	}
+	*tsc = vm->clock_base_tsc;
+	return vm->clock_base_ns + lodge_slept.ns - vm->clock_base_slept;
+}
+
+static bool stable(const struct lodge_vm *vm)
+{
+	return !check_tsc_unstable() && !READ_ONCE(vm->tscs_differ);
 }
 
 /** lodge_pv_clock_init - a new VM's clock and TSC start at 0 */
 void lodge_pv_clock_init(struct lodge_vm *vm)
 {
-	vm->clock_base_tsc = lodge_tsc_ordered();
+	set_base(vm, 0);
 	vm->tsc_last_offset = -vm->clock_base_tsc;
-	set_base_ns(vm, 0);
 	time_scale(vm->tsc_khz, &vm->clock_shift, &vm->clock_mul);
 }
 
@@ -84,26 +98,31 @@ void lodge_pv_clock_init(struct lodge_vm *vm)
 static u64 clock_now(struct lodge_vm *vm, u64 *tsc)
 {
 	unsigned long flags;
-	u64 ns;
+	u64 ns, base;
 
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	ns = pair(vm, &base);
 	*tsc = lodge_tsc_ordered();
-	ns = base_ns(vm) + scale(*tsc - vm->clock_base_tsc, vm->clock_shift, vm->clock_mul);
+	ns += scale(*tsc - base, vm->clock_shift, vm->clock_mul);
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	return ns;
+}
+
+/* The odd version that announces new contents of a page: behind what is there, be it the guest's own junk. */
+static u32 next_version(u32 version)
+{
+	return (version | 1) + (version & 1 ? 2 : 0);
 }
 
 static void write_wall_clock(struct lodge_vcpu *v, gpa_t gpa)
 {
 	struct pvclock_wall_clock w;
 	u64 tsc, boot;
-	u32 version;
 
-	if (lodge_read_gpa(v, gpa, &version, sizeof(version)))
+	if (!gpa || lodge_read_gpa(v, gpa, &w.version, sizeof(w.version)))
 		return;
-	version = (version | 1) + (version & 1 ? 2 : 0);
+	w.version = next_version(w.version);
 	boot = ktime_get_real_ns() - clock_now(v->vm, &tsc);
-	w.version = version;
 	w.sec = div_u64_rem(boot, NSEC_PER_SEC, &w.nsec);
 	lodge_write_gpa(v, gpa, &w.version, sizeof(w.version));
 	lodge_write_gpa(v, gpa, &w, sizeof(w));
@@ -121,21 +140,23 @@ void lodge_pv_clock_update(struct lodge_vcpu *v)
 {
 	gpa_t gpa = v->pv.clock_msr & ~(u64)KVM_MSR_ENABLED;
 	struct lodge_vm *vm = v->vm;
-	struct pvclock_vcpu_time_info t = {};
+	struct pvclock_vcpu_time_info t = {}, old;
 	unsigned long flags;
+	u64 tsc;
 
-	if (!(v->pv.clock_msr & KVM_MSR_ENABLED))
+	if (!(v->pv.clock_msr & KVM_MSR_ENABLED) || lodge_read_gpa(v, gpa, &old, sizeof(old)))
 		return;
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	t.tsc_timestamp = vm->clock_base_tsc + v->tsc_offset;
-	t.system_time = base_ns(vm);
+	t.system_time = pair(vm, &tsc);
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	t.tsc_timestamp = tsc + v->tsc_offset;
 	t.tsc_to_system_mul = vm->clock_mul;
 	t.tsc_shift = vm->clock_shift;
-	t.flags = (check_tsc_unstable() ? 0 : PVCLOCK_TSC_STABLE_BIT) |
-		  (v->pv.clock_stopped ? PVCLOCK_GUEST_STOPPED : 0);
+	t.flags = (stable(vm) ? PVCLOCK_TSC_STABLE_BIT : 0) |
+		  (v->pv.clock_stopped ? PVCLOCK_GUEST_STOPPED : 0) |
+		  (old.flags & PVCLOCK_GUEST_STOPPED);	/* the guest takes it out when it has seen it */
 	v->pv.clock_stopped = false;
-	t.version = v->pv.clock_version | 1;
+	t.version = next_version(old.version);
 	if (lodge_write_gpa(v, gpa, &t.version, sizeof(t.version)))
 		return;
 	/* The guest sees an odd version before any of the new values ... */
@@ -143,7 +164,7 @@ void lodge_pv_clock_update(struct lodge_vcpu *v)
 	lodge_write_gpa(v, gpa, &t, sizeof(t));
 	/* ... and all of them before the even one. */
 	smp_wmb();
-	v->pv.clock_version = ++t.version;
+	t.version++;
 	lodge_write_gpa(v, gpa, &t.version, sizeof(t.version));
 }
 
@@ -164,7 +185,7 @@ int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val)
 		return 0;
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_WALL_CLOCK_NEW:
-		*val = v->pv.wall_msr;
+		*val = READ_ONCE(v->vm->wall_msr);
 		return 0;
 	case MSR_KVM_STEAL_TIME:
 		*val = v->pv.steal_msr;
@@ -194,7 +215,7 @@ int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val)
 		return 0;
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_WALL_CLOCK_NEW:
-		v->pv.wall_msr = val;
+		WRITE_ONCE(v->vm->wall_msr, val);
 		write_wall_clock(v, val);
 		return 0;
 	case MSR_KVM_STEAL_TIME:
@@ -232,8 +253,7 @@ int lodge_get_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
 	c->clock = clock_now(vm, &tsc);
 	c->host_tsc = tsc - lodge_slept.tsc;
 	c->realtime = ktime_get_real_ns();
-	c->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC |
-		   (check_tsc_unstable() ? 0 : KVM_CLOCK_TSC_STABLE);
+	c->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC | (stable(vm) ? KVM_CLOCK_TSC_STABLE : 0);
 	return 0;
 }
 
@@ -251,8 +271,7 @@ int lodge_set_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (c->flags & KVM_CLOCK_REALTIME && now > c->realtime)
 		ns += now - c->realtime;
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	vm->clock_base_tsc = lodge_tsc_ordered();
-	set_base_ns(vm, ns);
+	set_base(vm, ns);
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	lodge_for_each_vcpu(i, v, vm)
 		lodge_request(v, REQ_CLOCK);
@@ -263,11 +282,58 @@ int lodge_set_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
 
 static void set_offset(struct lodge_vcpu *v, u64 offset)
 {
+	struct lodge_vm *vm = v->vm;
+	struct lodge_vcpu *o;
+	unsigned long flags;
+	bool differ, changed;
+	int i;
+
+	/* The flag is one for all: who changes it has every page written anew. A vCPU that is being made counts. */
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
 	v->tsc_offset = offset;
+	differ = lodge_nvcpus(vm) && lodge_vcpu_get(vm, 0)->tsc_offset != offset;
+	lodge_for_each_vcpu(i, o, vm)
+		differ |= o->tsc_offset != offset;
+	changed = differ != vm->tscs_differ;
+	WRITE_ONCE(vm->tscs_differ, differ);
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+
 	lodge_ops->set_tsc_offset(v);
 	if (v->lapic)
 		lodge_lapic_tsc_changed(v);
 	lodge_set_request(v, REQ_CLOCK);
+	lodge_for_each_vcpu(i, o, vm)
+		if (changed && o != v)
+			lodge_request(o, REQ_CLOCK);
+}
+
+/**
+ * lodge_tsc_adjust - the guest writes IA32_TSC_ADJUST: its TSC moves by the difference (SDM 3, 18.17.3)
+ * @v: the vCPU
+ * @val: the new value
+ */
+void lodge_tsc_adjust(struct lodge_vcpu *v, u64 val)
+{
+	set_offset(v, v->tsc_offset + val - v->tsc_adjust);
+	v->tsc_adjust = val;
+}
+
+/**
+ * lodge_ioc_set_tsc_khz - KVM_SET_TSC_KHZ
+ *
+ * Without TSC scaling there is one frequency. What differs by as little as two measurements of it is taken (250 ppm,
+ * as KVM does), and changes nothing but what KVM_GET_TSC_KHZ says; 0 is the host's.
+ *
+ * Return: 0 or -EINVAL.
+ */
+int lodge_ioc_set_tsc_khz(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	u32 khz = arg, real = v->vm->tsc_khz, far = khz > real ? khz - real : real - khz;
+
+	if (khz && far > div_u64(real * 250ull, 1000000))
+		return -EINVAL;
+	v->tsc_khz = khz ?: real;
+	return 0;
 }
 
 /*

@@ -12,7 +12,8 @@ int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val);
 void lodge_pv_clock_update(struct lodge_vcpu *v);	/* REQ_CLOCK: may sleep */
 void lodge_pv_clock_init(struct lodge_vm *vm);
 lodge_vm_ioctl lodge_get_clock, lodge_set_clock;
-lodge_vcpu_ioctl lodge_ioc_clock_ctrl;
+lodge_vcpu_ioctl lodge_ioc_clock_ctrl, lodge_ioc_set_tsc_khz;
+void lodge_tsc_adjust(struct lodge_vcpu *v, u64 val);	/* the guest writes TSC_ADJUST */
 void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */
 
 /* pv_calls.c */
