@@ -306,7 +306,6 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 	ret = take_in(v);
 	if (ret)
 		goto out;
-	v->run->exit_reason = KVM_EXIT_UNKNOWN;
 	v->ran = true;
 	if (unlikely(v->debug.control))
 		lodge_debug_begin(v);
@@ -323,6 +322,12 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 			goto published;
 		}
 	}
+	/* What was on its way is completed, nothing else happens: the exit that it had stands. */
+	if (unlikely(lodge_immediate_exit(v->run))) {
+		ret = -EINTR;
+		goto published;
+	}
+	v->run->exit_reason = KVM_EXIT_UNKNOWN;
 	ret = run_loop(v);
 published:
 	if (unlikely(v->debug.control))

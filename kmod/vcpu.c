@@ -44,6 +44,8 @@ void lodge_vcpu_destroy(struct lodge_vcpu *v)
 		__free_page(v->run_page);
 	if (v->pio_page)
 		__free_page(v->pio_page);
+	if (v->scratch)
+		__free_page(v->scratch);
 	kvfree(v);	/* the vendor's struct begins with it */
 }
 
@@ -106,7 +108,8 @@ static int ioc_interrupt(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		return -EINVAL;
 	if (v->vm->irqchip == IRQCHIP_FULL)
 		return -ENXIO;
-	if (v->ext_vector >= 0)
+	/* Without LAPICs here userspace may change its mind before it is taken. */
+	if (v->lapic && v->ext_vector >= 0)
 		return -EEXIST;
 	v->ext_vector = irq->irq;
 	lodge_set_request(v, REQ_EVENT);
@@ -213,7 +216,7 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -ENOTTY;
 	if (mutex_lock_killable(&v->mutex))
 		return -EINTR;
-	ret = row ? lodge_ioctl_table(row, v, arg, true) : ioc_run(v, NULL, arg);
+	ret = row ? lodge_ioctl_table(row, v, arg, page_address(v->scratch)) : ioc_run(v, NULL, arg);
 	mutex_unlock(&v->mutex);
 	return ret;
 }
@@ -234,7 +237,8 @@ static int vcpu_init(struct lodge_vcpu *v)
 
 	v->run_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	v->pio_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!v->run_page || !v->pio_page)
+	v->scratch = alloc_page(GFP_KERNEL_ACCOUNT);
+	if (!v->run_page || !v->pio_page || !v->scratch)
 		return ret;
 	v->run = page_address(v->run_page);
 	v->pio_data = page_address(v->pio_page);

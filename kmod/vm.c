@@ -156,7 +156,7 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -EIO;
 	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++)
 		if (vm_ioctls[i].cmd == cmd)
-			return lodge_ioctl_table(&vm_ioctls[i], vm, arg, false);
+			return lodge_ioctl_table(&vm_ioctls[i], vm, arg, NULL);
 	return -ENOTTY;
 }
 

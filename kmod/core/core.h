@@ -59,5 +59,5 @@ struct lodge_ioctl {
 		lodge_vcpu_ioctl *vcpu;
 	} fn;
 };
-long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, bool vcpu);
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, void *page);
 #endif

@@ -5,7 +5,10 @@
  * A row names the command (its size is in the number), and what calls it. The argument is copied
  * in once, the function sees only the copy, and the copy goes back out: nothing in userspace is read twice.
  *
- * No locks.
+ * The copy of a fixed structure of a vCPU lies on the stack or in a page that the vCPU has for that: whoever is at its
+ * memory limit can still read and set it.
+ *
+ * No locks; a vCPU's mutex guards its page.
  */
 #include <linux/ioctl.h>
 #include <linux/mm.h>
@@ -14,18 +17,18 @@
 
 #include "core/core.h"
 
-#define ON_STACK 128
+#define ON_STACK 528		/* struct kvm_irqchip and all that is smaller */
 
 /**
  * lodge_ioctl_table - run one row: copy in, call, copy out
  * @row: the row
  * @obj: struct lodge_vm or lodge_vcpu
  * @arg: the ioctl's argument
- * @vcpu: which of the two
+ * @page: of the vCPU, or NULL: it is a VM
  *
  * Return: what the row's function returns, -EFAULT or -ENOMEM.
  */
-long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, bool vcpu)
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, void *page)
 {
 	u8 small[ON_STACK] __aligned(8);
 	void *buf = small;
@@ -34,21 +37,20 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long a
 	long ret;
 
 	if (size > ON_STACK) {
-		buf = kvzalloc(size, GFP_KERNEL_ACCOUNT);
+		buf = page && size <= PAGE_SIZE ? page : kvmalloc(size, GFP_KERNEL_ACCOUNT);
 		if (!buf)
 			return -ENOMEM;
-	} else {
-		memset(small, 0, size);
 	}
+	memset(buf, 0, size);
 	ret = -EFAULT;
 	if (size && dir & _IOC_WRITE && copy_from_user(buf, (void __user *)arg, size))
 		goto out;
-	ret = vcpu ? row->fn.vcpu(obj, buf, arg) : row->fn.vm(obj, buf, arg);
+	ret = page ? row->fn.vcpu(obj, buf, arg) : row->fn.vm(obj, buf, arg);
 	if (ret >= 0 && size && dir & _IOC_READ && !(row->flags & IOC_TAIL) &&
 	    copy_to_user((void __user *)arg, buf, size))
 		ret = -EFAULT;
 out:
-	if (buf != small)
+	if (buf != small && buf != page)
 		kvfree(buf);
 	return ret;
 }

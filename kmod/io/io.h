@@ -26,6 +26,7 @@ struct lodge_iodev {
 	/* 0: done; -EOPNOTSUPP: not mine, look further. len is 1, 2, 4 or 8. v may be NULL. */
 	int (*read)(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, void *val);
 	int (*write)(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val);
+	void *owner;
 	void (*destroy)(struct lodge_iodev *d);	/* when the VM goes; may be NULL */
 };
 int lodge_bus_add(struct lodge_vm *vm, int bus, struct lodge_iodev *d);	/* slots_lock held; -ENOSPC, -ENOMEM */

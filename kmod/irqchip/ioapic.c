@@ -40,7 +40,8 @@
 struct lodge_ioapic {
 	raw_spinlock_t lock;
 	struct lodge_vm *vm;
-	struct lodge_iodev dev;
+	struct lodge_iodev dev[2];	/* one of them on the bus: [slots_lock] which */
+	int at;
 	u32 select, id;
 	u32 line;			/* pins that are up */
 	u32 sent;			/* edge pins whose rise has been sent */
@@ -253,7 +254,7 @@ static void write_window(struct lodge_ioapic *io, u32 val)
 
 static int ioapic_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, void *val)
 {
-	struct lodge_ioapic *io = container_of(d, struct lodge_ioapic, dev);
+	struct lodge_ioapic *io = d->owner;
 	unsigned long flags;
 	u32 reg = addr & 0xff, data = 0;
 
@@ -271,7 +272,7 @@ static int ioapic_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, in
 static int ioapic_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len,
 			const void *val)
 {
-	struct lodge_ioapic *io = container_of(d, struct lodge_ioapic, dev);
+	struct lodge_ioapic *io = d->owner;
 	u32 reg = addr & 0xff, data = 0;
 	unsigned long flags;
 
@@ -282,6 +283,31 @@ static int ioapic_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, i
 	else if (reg == 0x10)
 		write_window(io, data);
 	raw_spin_unlock_irqrestore(&io->lock, flags);
+	return 0;
+}
+
+static struct lodge_iodev at_base(struct lodge_ioapic *io, u64 base)
+{
+	return (struct lodge_iodev) {
+		.base = base, .len = IOAPIC_SIZE, .fast = true,
+		.read = ioapic_read, .write = ioapic_write, .owner = io,
+	};
+}
+
+/* KVM_SET_IRQCHIP says where the registers are. slots_lock held. 0 or -ENOMEM: they are where they were. */
+static int move(struct lodge_ioapic *io, u64 base)
+{
+	struct lodge_iodev *old = &io->dev[io->at], *new = &io->dev[!io->at];
+	int ret;
+
+	if (base == old->base)
+		return 0;
+	*new = at_base(io, base);
+	ret = lodge_bus_add(io->vm, BUS_MMIO, new);
+	if (ret)
+		return ret;
+	lodge_bus_del(io->vm, BUS_MMIO, old);
+	io->at = !io->at;
 	return 0;
 }
 
@@ -302,11 +328,8 @@ int lodge_ioapic_create(struct lodge_vm *vm)
 	io->vm = vm;
 	for (i = 0; i < PINS; i++)
 		io->rte[i] = RTE_MASKED;
-	io->dev = (struct lodge_iodev) {
-		.base = IOAPIC_BASE, .len = IOAPIC_SIZE, .fast = true,
-		.read = ioapic_read, .write = ioapic_write,
-	};
-	ret = lodge_bus_add(vm, BUS_MMIO, &io->dev);
+	io->dev[0] = at_base(io, IOAPIC_BASE);
+	ret = lodge_bus_add(vm, BUS_MMIO, &io->dev[0]);
 	if (ret) {
 		kfree(io);
 		return ret;
@@ -327,7 +350,7 @@ static void get_state(const struct lodge_ioapic *io, struct kvm_ioapic_state *s)
 	int i;
 
 	*s = (struct kvm_ioapic_state) {
-		.base_address = IOAPIC_BASE, .ioregsel = io->select, .id = io->id,
+		.base_address = io->dev[io->at].base, .ioregsel = io->select, .id = io->id,
 		.irr = io->line & ~io->sent,	/* an edge that was sent is not pending */
 	};
 	for (i = 0; i < PINS; i++)
@@ -349,16 +372,27 @@ static void set_state(struct lodge_ioapic *io, const struct kvm_ioapic_state *s)
 			set_line(io, i, true);	/* what was pending rises again */
 }
 
-/** lodge_ioapic_state - KVM_GET_IRQCHIP and KVM_SET_IRQCHIP of the IOAPIC */
-void lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set)
+/**
+ * lodge_ioapic_state - KVM_GET_IRQCHIP and KVM_SET_IRQCHIP of the IOAPIC
+ * @vm: the VM, slots_lock held
+ * @s: the state
+ * @set: it is set
+ *
+ * Return: 0; -ENOMEM or -ENOSPC where it cannot answer at another address: nothing has changed.
+ */
+int lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set)
 {
 	struct lodge_ioapic *io = vm->ioapic;
+	int ret = set ? move(io, s->base_address) : 0;
 	unsigned long flags;
 
+	if (ret)
+		return ret;
 	raw_spin_lock_irqsave(&io->lock, flags);
 	if (set)
 		set_state(io, s);
 	else
 		get_state(io, s);
 	raw_spin_unlock_irqrestore(&io->lock, flags);
+	return 0;
 }

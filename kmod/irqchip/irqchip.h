@@ -94,7 +94,7 @@ void lodge_ioapic_stop(struct lodge_vm *vm);			/* its timer; before the vCPUs go
 int lodge_ioapic_set_irq(struct lodge_vm *vm, int pin, int source, int level);	/* any context */
 void lodge_ioapic_eoi(struct lodge_vm *vm, u8 vector, bool level);	/* any context */
 void lodge_ioapic_notify_pins(struct lodge_vm *vm, u32 pins);	/* edge pins whose EOI is wanted */
-void lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set);
+int lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set);
 /* Somebody beside the LAPIC has to hear of the vector's EOI. Lockless. */
 static inline bool lodge_eoi_is_told(struct lodge_vm *vm, u8 vector)
 {

@@ -404,7 +404,7 @@ static int chip_state(struct lodge_vm *vm, struct kvm_irqchip *c, bool set)
 	if (vm->irqchip == IRQCHIP_FULL) {
 		ret = c->chip_id >= KVM_NR_IRQCHIPS ? -EINVAL : 0;
 		if (!ret && c->chip_id == KVM_IRQCHIP_IOAPIC)
-			lodge_ioapic_state(vm, &c->chip.ioapic, set);
+			ret = lodge_ioapic_state(vm, &c->chip.ioapic, set);
 		else if (!ret)
 			lodge_pic_state(vm, c->chip_id & 1, &c->chip.pic, set);
 	}

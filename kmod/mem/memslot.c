@@ -21,6 +21,7 @@
  *
  * Changes: vm->slots_lock. Readers: vm->srcu, or the window.
  */
+#include <linux/compat.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/uaccess.h>
@@ -380,6 +381,12 @@ static int get_dirty_log(struct lodge_vm *vm, struct lodge_memslot *s, void __us
 	return ret;
 }
 
+/* A program of 32 bits writes the half of the union that its pointers have; the other is junk. */
+static void __user *user_bits(void __user *p)
+{
+	return in_compat_syscall() ? compat_ptr((unsigned long)p) : p;
+}
+
 static int clear_dirty_log(struct lodge_vm *vm, struct lodge_memslot *s,
 			   const struct kvm_clear_dirty_log *log)
 {
@@ -392,7 +399,7 @@ static int clear_dirty_log(struct lodge_vm *vm, struct lodge_memslot *s,
 		return -EINVAL;
 	if (!words)
 		return 0;
-	bits = vmemdup_user(log->dirty_bitmap, words * sizeof(long));
+	bits = vmemdup_user(user_bits(log->dirty_bitmap), words * sizeof(long));
 	if (IS_ERR(bits))
 		return PTR_ERR(bits);
 	take_dirty(vm, s, log->first_page / 64, words, bits);
@@ -422,7 +429,7 @@ int lodge_ioc_get_dirty_log(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (lodge_ops->pte_ops->log)
 		lodge_kick_all_sync(vm);
 	if (s && s->dirty)
-		ret = get_dirty_log(vm, s, log->dirty_bitmap);
+		ret = get_dirty_log(vm, s, user_bits(log->dirty_bitmap));
 	mutex_unlock(&vm->slots_lock);
 	return ret;
 }
