@@ -1,0 +1,1061 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every MSR with every kind of value, and every CPUID bit with what it unlocks.
+ *
+ * The sweep writes each single bit, nothing, everything, and addresses that are none, to every MSR of the index
+ * list and to those that are switched, promised by CPUID or dangerous: by the guest's own WRMSR and by
+ * KVM_SET_MSRS, in a guest with the CPUID that is offered and in one that was promised everything. A value that is
+ * accepted has to be in force at once, in the same window and in the next: SYSCALL, SWAPGS and RDTSCP tell.
+ * One that is refused has changed nothing. After each the host has its own registers, whatever the guest has.
+ *
+ * The walk takes a CPUID bit, and what it stands for in CR4, EFER, XCR0 or an MSR: what is offered is accepted, from
+ * the guest and from its VMM; what is not, or was taken away, or made up, is refused.
+ *
+ * The guest's memory is mapped so that no address with a single bit is: SYSCALL to any of them is a page fault there.
+ */
+#include "vm.h"
+
+enum {
+	TSC = 0x10, APIC_BASE = 0x1b, SPEC_CTRL = 0x48, PRED_CMD = 0x49, ARCH_CAPABILITIES = 0x10a, FLUSH_CMD = 0x10b,
+	SYSENTER_CS = 0x174, SYSENTER_ESP, SYSENTER_EIP, PAT = 0x277, MTRR_DEF_TYPE = 0x2ff, TSC_DEADLINE = 0x6e0,
+	DEBUGCTL = 0x1d9, XSS = 0xda0, EFER = 0xc0000080, STAR, LSTAR, CSTAR, SFMASK, FS_BASE = 0xc0000100, GS_BASE,
+	KERNEL_GS_BASE, TSC_AUX, HWCR = 0xc0010015, VM_CR = 0xc0010114, VM_HSAVE_PA = 0xc0010117,
+	VIRT_SPEC_CTRL = 0xc001011f, OSVW_LENGTH = 0xc0010140, OSVW_STATUS,
+	EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11, EFER_LONG = EFER_LME | EFER_LMA,
+	EFER_FFXSR = 1 << 14, EFER_AUTOIBRS = 1 << 21,
+};
+
+#define WIDE 0xff49f0cb4f600000ull	/* an address of 57 bits */
+#define NOWHERE 0x123456780000ull	/* where SYSCALL goes when LSTAR is not in question */
+
+static bool device_offers(u32 leaf, u32 index, int reg, int bit)
+{
+	static struct kvm_cpuid2 *c;
+	struct kvm_cpuid_entry2 *e;
+
+	if (!c)
+		c = supported_cpuid();
+	e = find_cpuid(c, leaf, index);
+	return e && (&e->eax)[reg] >> bit & 1;
+}
+
+enum { EAX, EBX, ECX, EDX };
+
+/* An entry of CPUID, made where there is none. */
+static struct kvm_cpuid_entry2 *cpuid_entry(struct kvm_cpuid2 *c, u32 leaf, u32 index)
+{
+	struct kvm_cpuid_entry2 *e = find_cpuid(c, leaf, index), *first;
+
+	if (e)
+		return e;
+	first = find_cpuid(c, leaf & 0x80000000, 0);
+	if (first->eax < leaf)
+		first->eax = leaf;
+	if (index && find_cpuid(c, leaf, 0)->eax < index)
+		find_cpuid(c, leaf, 0)->eax = index;
+	e = &c->entries[c->nent++];
+	*e = (struct kvm_cpuid_entry2) {
+		.function = leaf, .index = index, .flags = leaf == 7 ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+	};
+	return e;
+}
+
+static void promise_everything(struct kvm_cpuid2 *c)
+{
+	static const struct {
+		u32 leaf, index;
+		u8 regs;
+	} all[] = {
+		{ 1, 0, 1 << ECX | 1 << EDX }, { 7, 0, 1 << EBX | 1 << ECX | 1 << EDX }, { 7, 2, 1 << EDX },
+		{ 0x80000001, 0, 1 << ECX | 1 << EDX }, { 0x80000008, 0, 1 << EBX }, { 0x80000021, 0, 1 << EAX | 1 << ECX },
+		{ 0xd, 1, 1 << EAX },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		for (int r = EAX; r <= EDX; r++)
+			if (all[i].regs >> r & 1)
+				(&cpuid_entry(c, all[i].leaf, all[i].index)->eax)[r] = ~0u;
+}
+
+/* Four pages of tables, and only what the guest needs: its descriptors, a vCPU's stack, the program without its head. */
+static void own_tables(struct vm *vm)
+{
+	enum { TABLES = 0x900000 };
+	u64 *pml4 = (u64 *)(vm->mem + TABLES), *pdpt = pml4 + 512, *pd = pdpt + 512, *pt = pd + 512;
+
+	pml4[0] = (TABLES + 0x1000) | 3;
+	pdpt[0] = (TABLES + 0x2000) | 3;
+	for (u64 i = 0; i < 4; i++) {
+		pd[i] = (TABLES + 0x3000 + i * 0x1000) | 3;
+		for (u64 page = i << 9; page < (i + 1) << 9; page++) {
+			u64 gpa = page << 12;
+
+			if ((gpa >= GDT_GPA && gpa <= TSS_GPA) || (gpa > STACKS && gpa < SCRATCH) ||
+			    (gpa > 0x400000 && gpa < HIGH_SCRATCH))
+				pt[page] = gpa | 3;
+		}
+	}
+}
+
+static void use_own_tables(struct vcpu *v, u64 efer)
+{
+	struct kvm_sregs s = get_sregs(v);
+
+	s.cr3 = 0x900000;
+	s.efer = efer;
+	set_sregs(v, &s);
+}
+
+/* ---- the guest ---- */
+
+/* What the guest's registers should hold; the guest and the VMM write it as they write them. */
+static struct expected {
+	u64 star, lstar, sfmask, gs, kernel_gs, aux;
+	bool sce, has_aux;
+} expected;
+
+static void wrote(struct expected *e, u32 index, u64 val)
+{
+	switch (index) {
+	case EFER:
+		e->sce = val & EFER_SCE;
+		break;
+	case STAR:
+		e->star = val;
+		break;
+	case LSTAR:
+		e->lstar = val;
+		break;
+	case SFMASK:
+		e->sfmask = (u32)val;
+		break;
+	case GS_BASE:
+		e->gs = val;
+		break;
+	case KERNEL_GS_BASE:
+		e->kernel_gs = val;
+		break;
+	case TSC_AUX:
+		e->aux = (u32)val;
+		break;
+	}
+}
+
+/* Reads into what the guest goes on with when it faults. */
+static volatile bool in_syscall;
+static struct frame landed;
+extern char the_syscall[];
+
+static void on_fault(struct frame *f)
+{
+	if (f->rip == (u64)the_syscall) {
+		landed = *f;
+		f->rip += 2;
+	} else if (in_syscall) {
+		landed = *f;
+		f->rip = f->cx;
+		f->flags = f->r11;
+		f->cs = 8;
+		f->ss = 0x10;
+	} else if (trap_landing) {
+		trap_vector = f->vector;
+		f->rip = trap_landing;
+		trap_landing = 0;
+	} else {
+		report(REPORT_TRAP, f->vector, f->error, f->rip);
+	}
+	in_syscall = false;
+}
+
+/* An instruction that may fault: the vector, or -1. */
+#define TRY(text, ...) ({								\
+	trap_vector = -1;								\
+	asm volatile("movq $772f, trap_landing(%%rip)\n" text "\n772:" : __VA_ARGS__);	\
+	trap_landing = 0;								\
+	trap_vector;									\
+})
+
+static bool try_wrmsr(u32 index, u64 val)
+{
+	s64 vector = TRY("wrmsr", : "c"(index), "a"((u32)val), "d"((u32)(val >> 32)) : "memory");
+
+	GUEST_TRUE(vector == -1 || vector == 13);
+	return vector == -1;
+}
+
+static bool try_rdmsr(u32 index, u64 *val)
+{
+	u32 lo = 0, hi = 0;
+	s64 vector = TRY("rdmsr", "+a"(lo), "+d"(hi) : "c"(index) : "memory");
+
+	GUEST_TRUE(vector == -1 || vector == 13);
+	*val = (u64)hi << 32 | lo;
+	return vector == -1;
+}
+
+#define SYSCALL_FLAGS "0x240ed7"	/* ID AC OF DF IF SF ZF AF PF CF */
+
+static void check_syscall(void)
+{
+	enum { ARITHMETIC = 0xcd5, RF = 0x10000 };
+	u64 unknown = host_is_qemu ? RF | ARITHMETIC : RF;	/* QEMU (7.2) clears those whatever SFMASK says */
+	u64 selector = expected.star >> 32 & 0xffff;
+
+	in_syscall = true;
+	asm volatile("pushfq\n\t"
+		     "pushq $" SYSCALL_FLAGS "\n\t"
+		     "popfq\n"
+		     ".globl the_syscall\nthe_syscall:\n\t"
+		     "syscall\n\t"
+		     "popfq"
+		     : : : "rcx", "r11", "memory", "cc");
+	if (!expected.sce) {
+		GUEST_IS(landed.vector, 6);
+		return;
+	}
+	GUEST_IS(landed.rip, expected.lstar);
+	GUEST_IS(landed.cs & ~3, selector & ~3);
+	GUEST_IS(landed.ss & ~3, (selector + 8) & 0xfffc);
+	GUEST_IS(landed.flags & ~unknown, (landed.r11 & ~unknown & ~expected.sfmask) | 2);
+}
+
+static void in_force(void)
+{
+	if (expected.has_aux) {
+		u32 aux;
+
+		asm volatile("rdtscp" : "=c"(aux) : : "eax", "edx");
+		GUEST_IS(aux, expected.aux);
+	}
+	asm volatile("swapgs");
+	GUEST_IS(rdmsr(GS_BASE), expected.kernel_gs);
+	GUEST_IS(rdmsr(KERNEL_GS_BASE), expected.gs);
+	asm volatile("swapgs");
+	check_syscall();
+}
+
+enum { MAX_VALUES = 160, ACCEPTED = 1, FINISHED = 2 };
+static struct job {
+	u32 index, n, at;
+	bool by_vmm, moves;	/* moves: reads as another value each time */
+	u64 values[MAX_VALUES];
+} job;
+
+static void write_values(void)
+{
+	u64 before, now;
+	bool readable = try_rdmsr(job.index, &before);
+
+	for (job.at = 0; job.at < job.n; job.at++) {
+		u64 val = job.values[job.at];
+
+		if (!try_wrmsr(job.index, val)) {
+			GUEST_IS(try_rdmsr(job.index, &now), readable);
+			if (!job.moves)
+				GUEST_IS(now, before);
+			continue;
+		}
+		wrote(&expected, job.index, val);
+		in_force();
+		readable = try_rdmsr(job.index, &before);
+		report(ACCEPTED, job.at, before, readable);
+		in_force();
+	}
+	report(FINISHED, 0, 0, 0);
+}
+
+static void sweep_guest(void)
+{
+	u64 now;
+
+	for (;;) {
+		if (!job.by_vmm) {
+			write_values();
+			continue;
+		}
+		in_force();
+		if (!try_rdmsr(job.index, &now))
+			report(ACCEPTED, 0, 0, false);
+		else
+			report(ACCEPTED, 0, now, true);
+	}
+}
+
+/* ---- what is right ---- */
+
+enum want { NO, YES, MAY };
+
+enum rule {
+	ANYTHING,		/* whatever the hypervisor makes of it */
+	ALL,			/* every value */
+	NEVER,			/* none */
+	MASK,			/* these bits */
+	ADDRESS,		/* canonical ones */
+	TYPES,			/* PAT */
+	MTRR, EFER_BITS, SPEC,
+};
+
+static const struct row {
+	u32 first, last;
+	enum rule rule;
+	u64 mask;			/* MASK: what may be written; ALL: what is kept for certain, 0: all of it */
+	u8 flags;
+#define MOVES		1	/* reads as another value each time */
+#define LOW32		2	/* KVM: the high half may be refused, or not */
+#define READS_OTHER	4	/* what is read is not what was written */
+#define VMM_ANYTHING	8	/* userspace may set what the guest may not */
+#define KVM_ANYTHING	16	/* KVM has its own idea */
+#define AMD_ANYTHING	32	/* does not exit there, and is not checked: no 64-bit code of AMD's uses it */
+} rows[] = {
+	{ TSC, TSC, ALL, .flags = MOVES },
+	{ APIC_BASE, APIC_BASE, ANYTHING },
+	{ 0x3a, 0x3a, NEVER, .flags = KVM_ANYTHING },
+	{ 0x3b, 0x3b, ALL },
+	{ SPEC_CTRL, SPEC_CTRL, SPEC, .flags = VMM_ANYTHING },
+	{ PRED_CMD, PRED_CMD, MASK, 1, READS_OTHER | VMM_ANYTHING },
+	{ 0x8b, 0x8b, ANYTHING, .flags = READS_OTHER },
+	{ 0xc8, 0xc8, NEVER, .flags = KVM_ANYTHING },
+	{ 0xe1, 0xe1, NEVER, .flags = KVM_ANYTHING },
+	{ ARCH_CAPABILITIES, ARCH_CAPABILITIES, NEVER, .flags = VMM_ANYTHING },
+	{ FLUSH_CMD, FLUSH_CMD, MASK, 1, READS_OTHER | VMM_ANYTHING },
+	{ 0x122, 0x122, NEVER, .flags = KVM_ANYTHING },
+	{ 0x140, 0x140, ANYTHING },
+	{ SYSENTER_CS, SYSENTER_CS, ALL, 0xffff, LOW32 },
+	{ SYSENTER_ESP, SYSENTER_EIP, ADDRESS, .flags = KVM_ANYTHING | READS_OTHER | AMD_ANYTHING },
+	{ 0x1a0, 0x1a0, ANYTHING, .flags = READS_OTHER },
+	{ DEBUGCTL, DEBUGCTL, ANYTHING, .flags = READS_OTHER },
+	{ 0x1fc, 0x1fc, NEVER, .flags = KVM_ANYTHING },
+	{ 0x200, 0x201, ANYTHING },
+	{ PAT, PAT, TYPES },
+	{ MTRR_DEF_TYPE, MTRR_DEF_TYPE, MTRR },
+	{ 0x480, 0x480, NEVER, .flags = KVM_ANYTHING },
+	{ 0x48b, 0x48b, NEVER, .flags = KVM_ANYTHING },
+	{ 0x491, 0x491, NEVER, .flags = KVM_ANYTHING },
+	{ 0x6a0, 0x6a8, NEVER, .flags = KVM_ANYTHING },
+	{ TSC_DEADLINE, TSC_DEADLINE, ANYTHING, .flags = MOVES },
+	{ XSS, XSS, NEVER, .flags = KVM_ANYTHING },
+	{ EFER, EFER, EFER_BITS },
+	{ STAR, STAR, ALL },
+	{ LSTAR, CSTAR, ADDRESS },
+	{ SFMASK, SFMASK, ALL, 0xffffffff, LOW32 },
+	{ FS_BASE, KERNEL_GS_BASE, ADDRESS },
+	{ TSC_AUX, TSC_AUX, MASK, 0xffffffff, LOW32 },
+	{ 0xc0010010, 0xc0010010, ANYTHING, .flags = READS_OTHER },
+	{ HWCR, HWCR, MASK, 1 << 24 | 0x58, KVM_ANYTHING | READS_OTHER },
+	{ VM_CR, VM_CR, NEVER, .flags = KVM_ANYTHING | READS_OTHER },
+	{ VM_HSAVE_PA, VM_HSAVE_PA, NEVER, .flags = KVM_ANYTHING | READS_OTHER },
+	{ VIRT_SPEC_CTRL, VIRT_SPEC_CTRL, NEVER, .flags = KVM_ANYTHING },
+	{ OSVW_LENGTH, OSVW_STATUS, NEVER, .flags = VMM_ANYTHING },
+	{ 0xc001102e, 0xc001102e, NEVER, .flags = KVM_ANYTHING },
+};
+
+static const struct row *row_of(u32 index)
+{
+	static const struct row other = { .rule = ANYTHING, .flags = READS_OTHER };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (index >= rows[i].first && index <= rows[i].last)
+			return &rows[i];
+	return &other;
+}
+
+static bool offers_spec(u64 val)
+{
+	static const struct {
+		u64 bits;
+		u32 leaf, index;
+		u8 reg, bit;
+	} all[] = {
+		{ 1, 7, 0, EDX, 26 }, { 1, 0x80000008, 0, EBX, 14 }, { 2, 7, 0, EDX, 27 }, { 2, 0x80000008, 0, EBX, 15 },
+		{ 4, 7, 0, EDX, 31 }, { 4, 0x80000008, 0, EBX, 24 }, { 1 << 7, 7, 2, EDX, 0 },
+		{ 1 << 7, 0x80000008, 0, EBX, 28 }, { 3 << 3, 7, 2, EDX, 1 }, { 3 << 5, 7, 2, EDX, 2 },
+		{ 1 << 10, 7, 2, EDX, 4 },
+	};
+	u64 mask = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (device_offers(all[i].leaf, all[i].index, all[i].reg, all[i].bit))
+			mask |= all[i].bits;
+	return mask && !(val & ~mask);
+}
+
+/* The MSR is there for a guest with the CPUID that is offered. */
+static bool offers_msr(u32 index)
+{
+	switch (index) {
+	case PRED_CMD:
+		return device_offers(7, 0, EDX, 26) || device_offers(0x80000008, 0, EBX, 12);
+	case FLUSH_CMD:
+		return device_offers(7, 0, EDX, 28);
+	case TSC_AUX:
+		return device_offers(0x80000001, 0, EDX, 27) || device_offers(7, 0, ECX, 22);
+	}
+	return true;
+}
+
+static enum want want_efer(u64 val, bool by_vmm)
+{
+	u64 mask = EFER_SCE | EFER_LONG | EFER_NXE;
+
+	if (device_offers(0x80000001, 0, EDX, 25))
+		mask |= EFER_FFXSR;
+	if (device_offers(0x80000021, 0, EAX, 8))
+		mask |= EFER_AUTOIBRS;
+	if (val & ~mask)	/* KVM: SVME, LMSLE, TCE, and userspace what the host has */
+		return device_is_kvm() && !(val & ~mask & ~0x20b000ull) ? MAY : NO;
+	return by_vmm || val & EFER_LME ? YES : NO;
+}
+
+static bool types_valid(u64 val, int n, u8 most)
+{
+	for (; n--; val >>= 8)
+		if ((val & 0xff) > most || (val & 0xff) == 2 || (val & 0xff) == 3)
+			return false;
+	return true;
+}
+
+static enum want want_address(u64 val)
+{
+	bool narrow = (u64)((s64)(val << 16) >> 16) == val, wide = (u64)((s64)(val << 7) >> 7) == val;
+
+	if (narrow || !wide || !device_offers(7, 0, ECX, 16))
+		return narrow ? YES : NO;
+	return device_is_kvm() ? MAY : YES;	/* KVM: some versions by the guest's CR4.LA57 */
+}
+
+/* Is the value to be accepted? What a guest was promised beyond what is offered changes nothing. */
+static enum want wanted(u32 index, u64 val, bool by_vmm, bool lying)
+{
+	const struct row *r = row_of(index);
+	bool kvm = device_is_kvm();
+
+	if (!by_vmm && r->flags & AMD_ANYTHING && host_is_amd())
+		return MAY;
+	if ((kvm && r->flags & KVM_ANYTHING) || (by_vmm && r->flags & VMM_ANYTHING) || r->rule == ANYTHING)
+		return MAY;
+	if (kvm && lying && (r->rule == SPEC || r->rule == MASK))
+		return MAY;		/* it asks the processor */
+	if (kvm && r->flags & LOW32 && val >> 32)
+		return MAY;
+	switch (r->rule) {
+	case ALL:
+		return YES;
+	case MASK:
+		return offers_msr(index) && !(val & ~r->mask) ? YES : NO;
+	case ADDRESS:
+		return want_address(val);
+	case TYPES:
+		return types_valid(val, 8, 7) ? YES : NO;
+	case MTRR:
+		return !(val & ~0xcffull) && types_valid(val & 0xff, 1, 6) ? YES : NO;
+	case EFER_BITS:
+		return want_efer(val, by_vmm);
+	case SPEC:
+		return offers_spec(val) ? YES : kvm ? MAY : NO;
+	default:
+		return NO;
+	}
+}
+
+static bool reads_right(u32 index, u64 val, u64 now)
+{
+	const struct row *r = row_of(index);
+
+	if (r->flags & (MOVES | READS_OTHER))
+		return true;
+	if (r->rule == SPEC && device_is_kvm() && !offers_spec(val))
+		return true;
+	if (r->rule == ALL && r->mask)
+		return !((val ^ now) & r->mask);
+	if (r->flags & LOW32)
+		return (u32)val == (u32)now;
+	if (index == EFER)
+		return !((val ^ now) & ~(u64)EFER_LMA);
+	return val == now;
+}
+
+/* ---- the sweep ---- */
+
+static struct sweep {
+	struct vm *vm;
+	struct vcpu *v;
+	bool lying, by_vmm;
+	u32 accepted, refused;
+	u32 list[600], n;
+} sweep;
+
+static const struct {
+	u32 index;
+	const char *name;
+} host_msrs[] = {
+	{ STAR, "STAR" }, { LSTAR, "LSTAR" }, { CSTAR, "CSTAR" }, { SFMASK, "SFMASK" }, { TSC_AUX, "TSC_AUX" },
+	{ SPEC_CTRL, "SPEC_CTRL" },
+	/* the rest only after the last value of each MSR */
+	{ DEBUGCTL, "DEBUGCTL" }, { XSS, "XSS" }, { PAT, "PAT" }, { EFER, "EFER" }, { SYSENTER_CS, "SYSENTER_CS" },
+	{ SYSENTER_ESP, "SYSENTER_ESP" }, { SYSENTER_EIP, "SYSENTER_EIP" }, { FS_BASE, "FS_BASE" },
+	{ GS_BASE, "GS_BASE" }, { KERNEL_GS_BASE, "KERNEL_GS_BASE" },
+};
+enum { HOST_OFTEN = 6 };
+static u64 host_before[ARRAY_SIZE(host_msrs)];
+static bool host_has[ARRAY_SIZE(host_msrs)];
+
+static void remember_host(void)
+{
+	u64 val;
+
+	stay_here();
+	if (!host_msr(LSTAR, &val))
+		test_skip("the host's MSRs cannot be read");
+	for (size_t i = 0; i < ARRAY_SIZE(host_msrs); i++)
+		host_has[i] = host_msr(host_msrs[i].index, &host_before[i]);
+}
+
+static void host_same(u32 index, u64 val, size_t n)
+{
+	u64 now;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!host_has[i])
+			continue;
+		TRUE(host_msr(host_msrs[i].index, &now));
+		if (now != host_before[i])
+			FAIL("MSR 0x%x = 0x%llx in the guest: the host's %s was 0x%llx, is 0x%llx", index,
+			     (unsigned long long)val, host_msrs[i].name, (unsigned long long)host_before[i],
+			     (unsigned long long)now);
+	}
+}
+
+/* KVM_GET_MSRS, where the MSR can be read. */
+static bool vmm_reads(u32 index, u64 *val)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} m = { .head.nmsrs = 1, .entry.index = index };
+
+	if (OK(ioctl(sweep.v->fd, KVM_GET_MSRS, &m)) != 1)
+		return false;
+	*val = m.entry.data;
+	return true;
+}
+
+/* To the guest's next report: its number and values. What goes wrong is said with the MSR that it was about. */
+static u32 next_report(struct words *w)
+{
+	struct kvm_run *run = sweep.v->run;
+	struct job *j = &GUEST(sweep.vm, job);
+	struct kvm_regs r;
+	int err = vcpu_run(sweep.v);
+
+	r = get_regs(sweep.v);
+	*w = (struct words) { r.rdi, r.rsi, r.rbx };
+	if (!err && run->exit_reason == KVM_EXIT_IO && run->io.port == REPORT_PORT && (u32)r.rax < REPORT_DONE)
+		return r.rax;
+	note("MSR 0x%x, value 0x%llx, by %s", j->index, (unsigned long long)j->values[j->at],
+	     sweep.by_vmm ? "KVM_SET_MSRS" : "the guest");
+	if (!err && (u32)r.rax == REPORT_ABORT)
+		FAIL("in the guest, line %llu: not so: %s (0x%llx, 0x%llx)", r.rdi, (const char *)r.rbx, r.rsi, r.r8);
+	if (!err && (u32)r.rax == REPORT_TRAP)
+		FAIL("in the guest: vector %llu, error code 0x%llx, at 0x%llx", r.rdi, r.rsi, r.rbx);
+	dump_vcpu(sweep.v);
+	FAIL("KVM_RUN: %s", strerror(-err));
+}
+
+static void judge(u32 index, u64 val, bool accepted)
+{
+	enum want w = wanted(index, val, sweep.by_vmm, sweep.lying);
+
+	count_check();
+	if (w == (accepted ? NO : YES))
+		FAIL("MSR 0x%x = 0x%llx by %s is %s", index, (unsigned long long)val,
+		     sweep.by_vmm ? "KVM_SET_MSRS" : "the guest", accepted ? "accepted" : "refused");
+	sweep.accepted += accepted;
+	sweep.refused += !accepted;
+}
+
+static void reads(u32 index, u64 val, u64 now, const char *who)
+{
+	if (!reads_right(index, val, now))
+		FAIL("MSR 0x%x = 0x%llx: %s reads 0x%llx", index, (unsigned long long)val, who, (unsigned long long)now);
+}
+
+/* With SVM addresses are written without an exit, and QEMU (7.2) takes any, and makes others of some at the next. */
+static bool qemu_takes(u32 index, u64 val)
+{
+	return host_is_qemu && !sweep.by_vmm && row_of(index)->rule == ADDRESS && want_address(val) == NO;
+}
+
+static void add_value(struct job *j, u64 val)
+{
+	if (!qemu_takes(j->index, val))
+		j->values[j->n++] = val;
+}
+
+static void values_for(u32 index)
+{
+	static const u64 others[] = {
+		~0ull, 0, 0x0000800000000000, 0xffff7fffffffffff, 0x00007fffffffffff, 0xffff800000000000, WIDE,
+		0xfe49f0cb4f600000, 0x0007040600070406, 0x0023001000000000, 0x47700, NOWHERE,
+	};
+	struct job *j = &GUEST(sweep.vm, job);
+
+	j->index = index;
+	j->moves = row_of(index)->flags & MOVES;
+	j->n = 0;
+	for (int bit = 0; bit < 64; bit++)
+		add_value(j, 1ull << bit);
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		add_value(j, others[i]);
+	for (int bit = 0; bit < 64 && index == EFER; bit++)
+		add_value(j, (EFER_LONG | EFER_NXE | EFER_SCE) ^ 1ull << bit);
+}
+
+static void sweep_by_guest(u32 index)
+{
+	struct job *j = &GUEST(sweep.vm, job);
+	bool accepted[MAX_VALUES] = { false };
+	struct words w;
+	u64 now;
+
+	while (next_report(&w) != FINISHED) {
+		u64 val = j->values[w.a];
+
+		accepted[w.a] = true;
+		host_same(index, val, HOST_OFTEN);
+		if (!w.c)
+			continue;
+		reads(index, val, w.b, "the guest");
+		if (vmm_reads(index, &now))
+			reads(index, w.b, now, "KVM_GET_MSRS");
+	}
+	for (u32 i = 0; i < j->n; i++)
+		judge(index, j->values[i], accepted[i]);
+}
+
+/* EFER without long mode, while there is paging, is not to be run with: no processor can be in that state. */
+static bool runs_with(u32 index, u64 val)
+{
+	return index != EFER || ((val & EFER_LONG) == EFER_LONG && want_efer(val, true) == YES);
+}
+
+static void sweep_by_vmm(u32 index)
+{
+	struct job *j = &GUEST(sweep.vm, job);
+	u64 before = 0, now;
+	struct words w;
+
+	for (j->at = 0; j->at < j->n; j->at++) {
+		u64 val = j->values[j->at];
+		bool readable = vmm_reads(index, &before), accepted = set_msr(sweep.v, index, val);
+
+		judge(index, val, accepted);
+		EQ(vmm_reads(index, &now), readable);
+		if (readable && accepted)
+			reads(index, val, now, "KVM_GET_MSRS");
+		else if (readable && !j->moves)
+			EQ(now, before);
+		if (!accepted)
+			continue;
+		if (!runs_with(index, val)) {
+			set_msr(sweep.v, index, before);
+			continue;
+		}
+		wrote(&GUEST(sweep.vm, expected), index, val);
+		EQ(next_report(&w), ACCEPTED);
+		if (w.c)
+			reads(index, val, w.b, "the guest");
+		host_same(index, val, HOST_OFTEN);
+	}
+}
+
+static void sweep_one(u32 index)
+{
+	u64 before = 0;
+	bool readable = vmm_reads(index, &before);
+
+	values_for(index);
+	if (sweep.by_vmm)
+		sweep_by_vmm(index);
+	else
+		sweep_by_guest(index);
+	host_same(index, before, ARRAY_SIZE(host_msrs));
+	if (readable && set_msr(sweep.v, index, before))
+		wrote(&GUEST(sweep.vm, expected), index, before);
+}
+
+static void add_msr(u32 index)
+{
+	if (index - 0x40000000 < 0x200)		/* KVM's Hyper-V */
+		return;
+	for (u32 i = 0; i < sweep.n; i++)
+		if (sweep.list[i] == index)
+			return;
+	if (sweep.n < ARRAY_SIZE(sweep.list))
+		sweep.list[sweep.n++] = index;
+}
+
+static void list_msrs(void)
+{
+	struct kvm_msr_list *list = calloc(1, sizeof(*list) + 600 * sizeof(u32));
+
+	list->nmsrs = 600;
+	OK(ioctl(sys_fd(), KVM_GET_MSR_INDEX_LIST, list));
+	for (u32 i = 0; i < list->nmsrs; i++)
+		add_msr(list->indices[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		for (u32 index = rows[i].first; index <= rows[i].last; index++)
+			add_msr(index);
+	free(list);
+}
+
+static void sweep_all(bool lying, bool by_vmm)
+{
+	struct kvm_cpuid2 *c = supported_cpuid();
+	struct expected *e;
+
+	time_limit(60);
+	sweep.lying = lying;
+	sweep.by_vmm = by_vmm;
+	sweep.vm = lying ? vm_new() : vm_new_irqchip();
+	own_tables(sweep.vm);
+	sweep.v = vcpu_bare(sweep.vm, 0);
+	remember_host();
+	if (lying)
+		promise_everything(c);
+	OK(ioctl(sweep.v->fd, KVM_SET_CPUID2, c));
+	vcpu_set_long(sweep.v, sweep_guest, 0);
+	use_own_tables(sweep.v, EFER_LONG | EFER_SCE);
+	for (int vector = 6; vector <= 14; vector++)
+		if (vector == 6 || vector >= 13)
+			GUEST(sweep.vm, on_vector[vector]) = on_fault;
+	OK(set_msr(sweep.v, STAR, 8ull << 32) && set_msr(sweep.v, LSTAR, NOWHERE));
+	e = &GUEST(sweep.vm, expected);
+	*e = (struct expected) {
+		.star = 8ull << 32, .lstar = NOWHERE, .sce = true,
+		.has_aux = device_offers(0x80000001, 0, EDX, 27),
+	};
+	GUEST(sweep.vm, job.by_vmm) = by_vmm;
+	list_msrs();
+	for (u32 i = 0; i < sweep.n; i++)
+		sweep_one(sweep.list[i]);
+	note("%u MSRs, %u values accepted, %u refused", sweep.n, sweep.accepted, sweep.refused);
+	TRUE(sweep.accepted && sweep.refused);
+}
+
+TEST(sweep_guest, "every MSR, every kind of value, by the guest: #GP or in force at once; the host keeps its own")
+{
+	sweep_all(false, false);
+}
+
+TEST(sweep_vmm, "the same by KVM_SET_MSRS")
+{
+	sweep_all(false, true);
+}
+
+TEST(sweep_guest_promised, "by a guest that was promised everything: what the host does not offer is refused")
+{
+	sweep_all(true, false);
+}
+
+TEST(sweep_vmm_promised, "and by its VMM")
+{
+	sweep_all(true, true);
+}
+
+/* ---- what CPUID unlocks ---- */
+
+enum where { IN_CR4, IN_EFER, IN_XCR0, IN_MSR, READ_MSR };
+
+static const struct unlock {
+	const char *name;
+	u32 leaf, index;
+	u8 reg, bit;
+	enum where where;
+	u8 flags;
+#define ONE_WAY		1	/* there without the bit too */
+#define LODGE_NEVER	2	/* Lodge offers it to nobody */
+#define KVM_LOOSE	4	/* KVM does not look at the bit */
+	u32 msr;
+	u64 bits;
+} unlocks[] = {
+	{ "MCE", 1, 0, EDX, 7, IN_CR4, ONE_WAY, 0, 1 << 6 },
+	{ "PCID", 1, 0, ECX, 17, IN_CR4, 0, 0, 1 << 17 },
+	{ "XSAVE", 1, 0, ECX, 26, IN_CR4, 0, 0, 1 << 18 },
+	{ "FSGSBASE", 7, 0, EBX, 0, IN_CR4, 0, 0, 1 << 16 },
+	{ "SMEP", 7, 0, EBX, 7, IN_CR4, 0, 0, 1 << 20 },
+	{ "SMAP", 7, 0, EBX, 20, IN_CR4, 0, 0, 1 << 21 },
+	{ "UMIP", 7, 0, ECX, 2, IN_CR4, 0, 0, 1 << 11 },
+	{ "PKU", 7, 0, ECX, 3, IN_CR4, 0, 0, 1 << 22 },
+	{ "LA57", 7, 0, ECX, 16, IN_CR4, 0, 0, 1 << 12 },
+	{ "VMX", 1, 0, ECX, 5, IN_CR4, LODGE_NEVER, 0, 1 << 13 },
+	{ "SMX", 1, 0, ECX, 6, IN_CR4, LODGE_NEVER, 0, 1 << 14 },
+	{ "CET", 7, 0, ECX, 7, IN_CR4, LODGE_NEVER, 0, 1 << 23 },
+	{ "PKS", 7, 0, ECX, 31, IN_CR4, LODGE_NEVER, 0, 1 << 24 },
+	{ "UINTR", 7, 0, EDX, 5, IN_CR4, LODGE_NEVER, 0, 1 << 25 },
+	{ "LAM", 7, 1, EAX, 26, IN_CR4, LODGE_NEVER, 0, 1 << 28 },
+	{ "FRED", 7, 1, EAX, 17, IN_CR4, LODGE_NEVER, 0, 1ull << 32 },
+	{ "SYSCALL", 0x80000001, 0, EDX, 11, IN_EFER, ONE_WAY, 0, 1 },
+	{ "NX", 0x80000001, 0, EDX, 20, IN_EFER, 0, 0, 1 << 11 },
+	{ "SVM", 0x80000001, 0, ECX, 2, IN_EFER, LODGE_NEVER, 0, 1 << 12 },
+	{ "LMSLE", 0x80000001, 0, ECX, 2, IN_EFER, LODGE_NEVER, 0, 1 << 13 },
+	{ "FFXSR", 0x80000001, 0, EDX, 25, IN_EFER, 0, 0, 1 << 14 },
+	{ "TCE", 0x80000001, 0, ECX, 17, IN_EFER, LODGE_NEVER, 0, 1 << 15 },
+	{ "AutoIBRS", 0x80000021, 0, EAX, 8, IN_EFER, 0, 0, 1 << 21 },
+	{ "AVX's state", 0xd, 0, EAX, 2, IN_XCR0, 0, 0, 7 },
+	{ "AVX-512's state", 0xd, 0, EAX, 5, IN_XCR0, 0, 0, 0xe7 },
+	{ "PKRU's state", 0xd, 0, EAX, 9, IN_XCR0, 0, 0, 0x203 },
+	{ "MPX's state", 0xd, 0, EAX, 3, IN_XCR0, LODGE_NEVER, 0, 0x1b },
+	{ "AMX's state", 0xd, 0, EAX, 17, IN_XCR0, LODGE_NEVER, 0, 0x60003 },
+	{ "x2APIC", 1, 0, ECX, 21, IN_MSR, 0, APIC_BASE, 0xfee00c00 },
+	{ "PAT", 1, 0, EDX, 16, IN_MSR, ONE_WAY, PAT, 0x0007040600070406 },
+	{ "SEP", 1, 0, EDX, 11, IN_MSR, ONE_WAY, SYSENTER_EIP, NOWHERE },
+	{ "TSC_ADJUST", 7, 0, EBX, 1, IN_MSR, ONE_WAY, 0x3b, 5 },
+	{ "MTRR", 1, 0, EDX, 12, READ_MSR, ONE_WAY, 0xfe, 0 },
+	{ "MTRR's default", 1, 0, EDX, 12, IN_MSR, ONE_WAY, MTRR_DEF_TYPE, 0xc06 },
+	{ "MCA", 1, 0, EDX, 14, READ_MSR, ONE_WAY, 0x179, 0 },
+	{ "TSC_DEADLINE", 1, 0, ECX, 24, READ_MSR, KVM_LOOSE, TSC_DEADLINE, 0 },
+	{ "RDTSCP", 0x80000001, 0, EDX, 27, IN_MSR, 0, TSC_AUX, 5 },
+	{ "RDPID", 7, 0, ECX, 22, IN_MSR, 0, TSC_AUX, 5 },
+	{ "XSAVES", 0xd, 1, EAX, 3, IN_MSR, LODGE_NEVER, XSS, 0 },
+	{ "OSVW", 0x80000001, 0, ECX, 9, READ_MSR, 0, OSVW_LENGTH, 0 },
+	{ "ARCH_CAPABILITIES", 7, 0, EDX, 29, READ_MSR, 0, ARCH_CAPABILITIES, 0 },
+	{ "IBRS of Intel", 7, 0, EDX, 26, IN_MSR, 0, SPEC_CTRL, 1 << 0 },
+	{ "STIBP of Intel", 7, 0, EDX, 27, IN_MSR, 0, SPEC_CTRL, 1 << 1 },
+	{ "SSBD of Intel", 7, 0, EDX, 31, IN_MSR, 0, SPEC_CTRL, 1 << 2 },
+	{ "PSFD of Intel", 7, 2, EDX, 0, IN_MSR, 0, SPEC_CTRL, 1 << 7 },
+	{ "IPRED_CTRL", 7, 2, EDX, 1, IN_MSR, 0, SPEC_CTRL, 3 << 3 },
+	{ "RRSBA_CTRL", 7, 2, EDX, 2, IN_MSR, 0, SPEC_CTRL, 3 << 5 },
+	{ "BHI_CTRL", 7, 2, EDX, 4, IN_MSR, 0, SPEC_CTRL, 1 << 10 },
+	{ "IBRS", 0x80000008, 0, EBX, 14, IN_MSR, 0, SPEC_CTRL, 1 << 0 },
+	{ "STIBP", 0x80000008, 0, EBX, 15, IN_MSR, 0, SPEC_CTRL, 1 << 1 },
+	{ "SSBD", 0x80000008, 0, EBX, 24, IN_MSR, 0, SPEC_CTRL, 1 << 2 },
+	{ "PSFD", 0x80000008, 0, EBX, 28, IN_MSR, 0, SPEC_CTRL, 1 << 7 },
+	{ "IBPB of Intel", 7, 0, EDX, 26, IN_MSR, 0, PRED_CMD, 1 },
+	{ "IBPB", 0x80000008, 0, EBX, 12, IN_MSR, 0, PRED_CMD, 1 },
+	{ "FLUSH_L1D", 7, 0, EDX, 28, IN_MSR, 0, FLUSH_CMD, 1 },
+	{ "VIRT_SSBD", 0x80000008, 0, EBX, 25, IN_MSR, 0, VIRT_SPEC_CTRL, 1 << 2 },
+};
+
+static struct step {
+	enum where where;
+	u32 msr;
+	u64 bits;
+} step;
+
+/* Reports the vector, or -1. What was changed is put back: the guest goes on to the report. */
+static void walk_guest(void)
+{
+	u64 cr4 = read_cr4(), efer = rdmsr(EFER), val;
+	s64 vector = -1;
+
+	switch (step.where) {
+	case IN_CR4:
+		vector = TRY("mov %0, %%cr4", : "r"(cr4 | step.bits) : "memory");
+		write_cr4(cr4);
+		break;
+	case IN_EFER:
+		val = efer | step.bits;
+		vector = TRY("wrmsr", : "c"(EFER), "a"((u32)val), "d"((u32)(val >> 32)) : "memory");
+		wrmsr(EFER, efer);
+		break;
+	case IN_XCR0:
+		write_cr4(cr4 | 1 << 18);
+		vector = TRY("xsetbv", : "c"(0), "a"((u32)step.bits), "d"((u32)(step.bits >> 32)) : "memory");
+		break;
+	case IN_MSR:
+		vector = TRY("wrmsr", : "c"(step.msr), "a"((u32)step.bits), "d"((u32)(step.bits >> 32)) : "memory");
+		break;
+	case READ_MSR:
+		vector = try_rdmsr(step.msr, &val) ? -1 : 13;
+		break;
+	}
+	report(1, vector, 0, 0);
+	done();
+}
+
+/* CR4.LA57 cannot be changed in long mode. A refusal is a triple fault here: there is no IDT. */
+PAYLOAD32(la57_code,
+	  "mov %cr4, %eax\n or $0x1000, %eax\n mov %eax, %cr4\n"
+	  "mov $1, %eax\n mov $0x3a0, %edx\n out %eax, %dx\n");
+
+static bool guest_accepts_la57(struct vcpu *v)
+{
+	struct kvm_sregs s = get_sregs(v);
+	struct kvm_regs r = { .rip = LOW_CODE, .rflags = 2 };
+
+	LOAD(v->vm, LOW_CODE, la57_code);
+	s.cr0 = 0x11;
+	s.cr4 = 0;
+	s.efer = 0;
+	s.cs.l = 0;
+	s.cs.db = 1;
+	s.cs.selector = 0x18;
+	s.idt.limit = 0;
+	set_sregs(v, &s);
+	set_regs(v, &r);
+	TRUE(!vcpu_run(v));
+	if (v->run->exit_reason == KVM_EXIT_IO)
+		return true;
+	EQ(v->run->exit_reason, KVM_EXIT_SHUTDOWN);
+	return false;
+}
+
+static bool guest_accepts(struct vcpu *v, const struct unlock *u)
+{
+	struct words w;
+
+	if (u->where == IN_CR4 && u->bits == 1 << 12)
+		return guest_accepts_la57(v);
+	GUEST(v->vm, step) = (struct step) { u->where, u->msr, u->bits };
+	w = REPORT(v, 1);
+	if ((s64)w.a != -1)
+		EQ(w.a, 13);
+	return (s64)w.a == -1;
+}
+
+static bool vmm_accepts(struct vcpu *v, const struct unlock *u)
+{
+	struct kvm_xcrs x = { .nr_xcrs = 1, .xcrs[0].value = u->bits };
+	struct kvm_sregs was = get_sregs(v), s = was;
+	u64 val;
+	bool ok;
+
+	switch (u->where) {
+	case IN_XCR0:
+		return !ioctl(v->fd, KVM_SET_XCRS, &x);
+	case IN_MSR:
+		return set_msr(v, u->msr, u->bits);
+	case READ_MSR:
+		sweep.v = v;
+		return vmm_reads(u->msr, &val);
+	case IN_CR4:
+		s.cr4 |= u->bits;
+		break;
+	case IN_EFER:
+		s.efer |= u->bits;
+		break;
+	}
+	ok = !ioctl(v->fd, KVM_SET_SREGS, &s);
+	if (ok)
+		set_sregs(v, &was);
+	return ok;
+}
+
+/* Two bits may unlock the same: those of both vendors. */
+static bool same_thing(const struct unlock *a, const struct unlock *b)
+{
+	return a->where == b->where && a->msr == b->msr && a->bits == b->bits;
+}
+
+static bool offered(const struct unlock *u)
+{
+	return device_offers(u->leaf, u->index, u->reg, u->bit);
+}
+
+static void set_bit(struct kvm_cpuid2 *c, const struct unlock *u, bool on)
+{
+	u32 *reg;
+
+	if (!on && !find_cpuid(c, u->leaf, u->index))
+		return;
+	reg = &cpuid_entry(c, u->leaf, u->index)->eax + u->reg;
+	*reg = on ? *reg | 1u << u->bit : *reg & ~(1u << u->bit);
+}
+
+static struct vcpu *vcpu_with(struct vm *vm, struct kvm_cpuid2 *c)
+{
+	struct kvm_mp_state runnable = { KVM_MP_STATE_RUNNABLE };
+	static u32 id;
+	struct vcpu *v = vcpu_bare(vm, ++id);
+
+	vcpu_set_long(v, walk_guest, 0);
+	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
+	OK(ioctl(v->fd, KVM_SET_MP_STATE, &runnable));
+	use_own_tables(v, EFER_LONG);
+	return v;
+}
+
+static struct vm *walk_vm(void)
+{
+	struct vm *vm = vm_new_irqchip();
+
+	own_tables(vm);
+	GUEST(vm, on_vector[6]) = GUEST(vm, on_vector[13]) = GUEST(vm, on_vector[14]) = on_fault;
+	time_limit(60);
+	return vm;
+}
+
+TEST(offered_accepted, "every CPUID bit that is offered unlocks what it stands for: for the guest, and for its VMM")
+{
+	struct kvm_cpuid2 *c = supported_cpuid();
+	struct vm *vm = walk_vm();
+	struct vcpu *v;
+
+	for (size_t i = 0; i < ARRAY_SIZE(unlocks); i++) {
+		const struct unlock *u = &unlocks[i];
+
+		if (!offered(u))
+			continue;
+		if (u->flags & LODGE_NEVER && !device_is_kvm())
+			FAIL("%s is offered", u->name);
+		if (u->flags & LODGE_NEVER)
+			continue;
+		v = vcpu_with(vm, c);
+		if (!vmm_accepts(v, u))
+			FAIL("%s is offered, and refused to the VMM", u->name);
+		if (!guest_accepts(v, u))
+			FAIL("%s is offered, and #GP for the guest", u->name);
+		vcpu_free(v);
+	}
+}
+
+/* @made_up: those that are not offered, promised all the same; else those that are, taken away. */
+static void refused(bool made_up)
+{
+	struct vm *vm = walk_vm();
+	bool kvm = device_is_kvm();
+	u32 n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(unlocks); i++) {
+		const struct unlock *u = &unlocks[i];
+		struct kvm_cpuid2 *c = supported_cpuid();
+		bool any = false, to_vmm;
+		struct vcpu *v;
+
+		for (size_t j = 0; j < ARRAY_SIZE(unlocks); j++) {
+			if (!same_thing(u, &unlocks[j]))
+				continue;
+			any |= offered(&unlocks[j]);
+			set_bit(c, &unlocks[j], false);
+		}
+		if (any == made_up || u->flags & ONE_WAY || (kvm && u->flags & (LODGE_NEVER | KVM_LOOSE)))
+			continue;
+		if (made_up)
+			set_bit(c, u, true);
+		v = vcpu_with(vm, c);
+		/* Of MSRs a VMM may set what the guest may not; KVM asks nobody about EFER. */
+		to_vmm = u->where == IN_CR4 || u->where == IN_XCR0 || u->msr == APIC_BASE || (u->where == IN_EFER && !kvm);
+		if (to_vmm && vmm_accepts(v, u))
+			FAIL("%s is %s, and accepted from the VMM", u->name, made_up ? "made up" : "taken away");
+		if (u->where == IN_XCR0 && host_is_qemu)	/* it executes XSETBV itself, and asks nobody */
+			continue;
+		if (kvm && made_up && u->where >= IN_MSR)	/* it asks the processor */
+			continue;
+		if (guest_accepts(v, u))
+			FAIL("%s is %s, and accepted from the guest", u->name, made_up ? "made up" : "taken away");
+		vcpu_free(v);
+		n++;
+	}
+	note("%u of %zu rows", n, ARRAY_SIZE(unlocks));
+	TRUE(n);
+}
+
+TEST(taken_away_refused, "a bit that the guest has not got unlocks nothing: #GP for the guest, and refused to the VMM")
+{
+	refused(false);
+}
+
+TEST(made_up_refused, "nor does one that the host does not offer, whatever CPUID the VMM makes up")
+{
+	refused(true);
+}
