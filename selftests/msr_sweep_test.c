@@ -51,11 +51,14 @@ static struct kvm_cpuid_entry2 *cpuid_entry(struct kvm_cpuid2 *c, u32 leaf, u32 
 	first = find_cpuid(c, leaf & 0x80000000, 0);
 	if (first->eax < leaf)
 		first->eax = leaf;
-	if (index && find_cpuid(c, leaf, 0)->eax < index)
-		find_cpuid(c, leaf, 0)->eax = index;
+	if (index) {
+		e = cpuid_entry(c, leaf, 0);
+		if (e->eax < index)
+			e->eax = index;
+	}
 	e = &c->entries[c->nent++];
 	*e = (struct kvm_cpuid_entry2) {
-		.function = leaf, .index = index, .flags = leaf == 7 ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+		.function = leaf, .index = index, .flags = leaf == 7 || leaf == 0xd ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
 	};
 	return e;
 }
@@ -345,7 +348,7 @@ static const struct row {
 	{ VM_CR, VM_CR, NEVER, .flags = KVM_ANYTHING | READS_OTHER },
 	{ VM_HSAVE_PA, VM_HSAVE_PA, NEVER, .flags = KVM_ANYTHING | READS_OTHER },
 	{ VIRT_SPEC_CTRL, VIRT_SPEC_CTRL, NEVER, .flags = KVM_ANYTHING },
-	{ OSVW_LENGTH, OSVW_STATUS, NEVER, .flags = VMM_ANYTHING },
+	{ OSVW_LENGTH, OSVW_STATUS, NEVER, .flags = VMM_ANYTHING | KVM_ANYTHING },
 	{ 0xc001102e, 0xc001102e, NEVER, .flags = KVM_ANYTHING },
 };
 
@@ -401,7 +404,7 @@ static enum want want_efer(u64 val, bool by_vmm)
 		mask |= EFER_FFXSR;
 	if (device_offers(0x80000021, 0, EAX, 8))
 		mask |= EFER_AUTOIBRS;
-	if (val & ~mask)	/* KVM: SVME, LMSLE, TCE, and userspace what the host has */
+	if (val & ~mask)	/* KVM: SVME, LMSLE, TCE, AutoIBRS */
 		return device_is_kvm() && !(val & ~mask & ~0x20b000ull) ? MAY : NO;
 	return by_vmm || val & EFER_LME ? YES : NO;
 }
@@ -587,8 +590,11 @@ static bool qemu_takes(u32 index, u64 val)
 
 static void add_value(struct job *j, u64 val)
 {
-	if (!qemu_takes(j->index, val))
-		j->values[j->n++] = val;
+	if (qemu_takes(j->index, val))
+		return;
+	if (j->index == EFER && want_efer(val, false) == MAY)	/* KVM; QEMU's VMRUN does not take LMSLE */
+		return;
+	j->values[j->n++] = val;
 }
 
 static void values_for(u32 index)
@@ -635,7 +641,7 @@ static void sweep_by_guest(u32 index)
 /* EFER without long mode, while there is paging, is not to be run with: no processor can be in that state. */
 static bool runs_with(u32 index, u64 val)
 {
-	return index != EFER || ((val & EFER_LONG) == EFER_LONG && want_efer(val, true) == YES);
+	return index != EFER || (val & EFER_LONG) == EFER_LONG;
 }
 
 static void sweep_by_vmm(u32 index)
@@ -859,7 +865,9 @@ static void walk_guest(void)
 		wrmsr(EFER, efer);
 		break;
 	case IN_XCR0:
-		write_cr4(cr4 | 1 << 18);
+		vector = TRY("mov %0, %%cr4", : "r"(cr4 | 1 << 18) : "memory");
+		if (vector != -1)	/* not even XSAVE is offered */
+			break;
 		vector = TRY("xsetbv", : "c"(0), "a"((u32)step.bits), "d"((u32)(step.bits >> 32)) : "memory");
 		break;
 	case IN_MSR:
@@ -962,27 +970,36 @@ static void set_bit(struct kvm_cpuid2 *c, const struct unlock *u, bool on)
 	*reg = on ? *reg | 1u << u->bit : *reg & ~(1u << u->bit);
 }
 
-static struct vcpu *vcpu_with(struct vm *vm, struct kvm_cpuid2 *c)
-{
-	struct kvm_mp_state runnable = { KVM_MP_STATE_RUNNABLE };
-	static u32 id;
-	struct vcpu *v = vcpu_bare(vm, ++id);
-
-	vcpu_set_long(v, walk_guest, 0);
-	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
-	OK(ioctl(v->fd, KVM_SET_MP_STATE, &runnable));
-	use_own_tables(v, EFER_LONG);
-	return v;
-}
+/* vCPU 0 never runs: it shows what long mode looks like, also to those that have not got all of it. */
+static struct vcpu *model;
 
 static struct vm *walk_vm(void)
 {
 	struct vm *vm = vm_new_irqchip();
 
+	time_limit(60);
 	own_tables(vm);
 	GUEST(vm, on_vector[6]) = GUEST(vm, on_vector[13]) = GUEST(vm, on_vector[14]) = on_fault;
-	time_limit(60);
+	model = vcpu_new(vm, 0);
+	vcpu_set_long(model, walk_guest, 0);
+	use_own_tables(model, EFER_LONG);
 	return vm;
+}
+
+static struct vcpu *vcpu_with(struct vm *vm, struct kvm_cpuid2 *c)
+{
+	struct kvm_mp_state runnable = { KVM_MP_STATE_RUNNABLE };
+	struct kvm_sregs s = get_sregs(model);
+	struct kvm_regs r = get_regs(model);
+	static u32 id;
+	struct vcpu *v = vcpu_bare(vm, ++id);
+
+	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
+	OK(ioctl(v->fd, KVM_SET_MP_STATE, &runnable));
+	s.apic_base = get_sregs(v).apic_base;
+	set_sregs(v, &s);
+	set_regs(v, &r);
+	return v;
 }
 
 TEST(offered_accepted, "every CPUID bit that is offered unlocks what it stands for: for the guest, and for its VMM")
@@ -1039,7 +1056,7 @@ static void refused(bool made_up)
 			FAIL("%s is %s, and accepted from the VMM", u->name, made_up ? "made up" : "taken away");
 		if (u->where == IN_XCR0 && host_is_qemu)	/* it executes XSETBV itself, and asks nobody */
 			continue;
-		if (kvm && made_up && u->where >= IN_MSR)	/* it asks the processor */
+		if (kvm && (made_up || u->msr == SPEC_CTRL) && u->where >= IN_MSR)	/* it asks the processor */
 			continue;
 		if (guest_accepts(v, u))
 			FAIL("%s is %s, and accepted from the guest", u->name, made_up ? "made up" : "taken away");
