@@ -6,7 +6,8 @@
  * list and to those that are switched, promised by CPUID or dangerous: by the guest's own WRMSR and by
  * KVM_SET_MSRS, in a guest with the CPUID that is offered and in one that was promised everything. A value that is
  * accepted has to be in force at once, in the same window and in the next: SYSCALL, SWAPGS and RDTSCP tell.
- * One that is refused has changed nothing. After each the host has its own registers, whatever the guest has.
+ * One that is refused has changed nothing. After each the host has its own registers, whatever the guest has. Every
+ * other number is read once: there is nothing else.
  *
  * The walk takes a CPUID bit, and what it stands for in CR4, EFER, XCR0 or an MSR: what is offered is accepted, from
  * the guest and from its VMM; what is not, or was taken away, or made up, is refused.
@@ -714,7 +715,7 @@ static void list_msrs(void)
 	free(list);
 }
 
-static void sweep_all(bool lying, bool by_vmm)
+static void sweep_begin(void (*guest)(void), bool lying, bool by_vmm)
 {
 	struct kvm_cpuid2 *c = supported_cpuid();
 	struct expected *e;
@@ -729,7 +730,7 @@ static void sweep_all(bool lying, bool by_vmm)
 	if (lying)
 		promise_everything(c);
 	OK(ioctl(sweep.v->fd, KVM_SET_CPUID2, c));
-	vcpu_set_long(sweep.v, sweep_guest, 0);
+	vcpu_set_long(sweep.v, guest, 0);
 	use_own_tables(sweep.v, EFER_LONG | EFER_SCE);
 	for (int vector = 6; vector <= 14; vector++)
 		if (vector == 6 || vector >= 13)
@@ -741,6 +742,11 @@ static void sweep_all(bool lying, bool by_vmm)
 		.has_aux = device_offers(0x80000001, 0, EDX, 27),
 	};
 	GUEST(sweep.vm, job.by_vmm) = by_vmm;
+}
+
+static void sweep_all(bool lying, bool by_vmm)
+{
+	sweep_begin(sweep_guest, lying, by_vmm);
 	list_msrs();
 	for (u32 i = 0; i < sweep.n; i++)
 		sweep_one(sweep.list[i]);
@@ -766,6 +772,60 @@ TEST(sweep_guest_promised, "by a guest that was promised everything: what the ho
 TEST(sweep_vmm_promised, "and by its VMM")
 {
 	sweep_all(true, true);
+}
+
+/* ---- all the numbers ---- */
+
+static const struct {
+	u32 first, last;
+} ranges[] = {		/* those of the processors' bitmaps, where a bit decides about an exit, and their edges */
+	{ 0, 0x7ff }, { 0x900, 0x2001 }, { 0x40000000, 0x40000101 }, { 0x4b564cff, 0x4b564d0f },
+	{ 0xbfffffff, 0xc0002001 }, { 0xc000ffff, 0xc0012001 }, { 0xfffffffe, 0xffffffff },
+};
+
+/* What can be read is reported, and what cannot but takes a value: that is for commands alone. */
+static void numbers_guest(void)
+{
+	u64 val;
+
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		for (u64 n = ranges[i].first; n <= ranges[i].last; n++) {
+			job.index = n;
+			if (try_rdmsr(n, &val))
+				report(ACCEPTED, n, val, true);
+			else if (try_wrmsr(n, ~0ull))
+				report(ACCEPTED, n, ~0ull, false);
+		}
+	}
+	report(FINISHED, 0, 0, 0);
+}
+
+TEST(numbers, "every number there is in the processors' bitmaps: a guest reads what its VMM reads, and nothing else is there")
+{
+	struct words w;
+	u32 n = 0;
+	u64 now;
+
+	sweep_begin(numbers_guest, true, false);
+	while (next_report(&w) != FINISHED) {
+		u32 index = w.a;
+
+		if (!w.c && !device_is_kvm())
+			FAIL("MSR 0x%x cannot be read, and takes every bit", index);
+		if (!w.c)
+			continue;
+		if (!vmm_reads(index, &now)) {
+			if (device_is_kvm())	/* SEV-ES's GHCB */
+				continue;
+			FAIL("MSR 0x%x: the guest reads 0x%llx, its VMM nothing", index, (unsigned long long)w.b);
+		}
+		if (now != w.b && !(row_of(index)->flags & MOVES))
+			FAIL("MSR 0x%x: the guest reads 0x%llx, its VMM 0x%llx", index, (unsigned long long)w.b,
+			     (unsigned long long)now);
+		n++;
+	}
+	note("%u MSRs can be read", n);
+	host_same(0, 0, ARRAY_SIZE(host_msrs));
 }
 
 /* ---- what CPUID unlocks ---- */
