@@ -315,13 +315,13 @@ static const struct row {
 	{ APIC_BASE, APIC_BASE, ANYTHING },
 	{ 0x3a, 0x3a, NEVER, .flags = KVM_ANYTHING },
 	{ 0x3b, 0x3b, ALL },
-	{ SPEC_CTRL, SPEC_CTRL, SPEC, .flags = VMM_ANYTHING },
-	{ PRED_CMD, PRED_CMD, MASK, 1, READS_OTHER | VMM_ANYTHING },
+	{ SPEC_CTRL, SPEC_CTRL, SPEC },
+	{ PRED_CMD, PRED_CMD, MASK, 1, READS_OTHER },
 	{ 0x8b, 0x8b, ANYTHING, .flags = READS_OTHER },
 	{ 0xc8, 0xc8, NEVER, .flags = KVM_ANYTHING },
 	{ 0xe1, 0xe1, NEVER, .flags = KVM_ANYTHING },
 	{ ARCH_CAPABILITIES, ARCH_CAPABILITIES, NEVER, .flags = VMM_ANYTHING },
-	{ FLUSH_CMD, FLUSH_CMD, MASK, 1, READS_OTHER | VMM_ANYTHING },
+	{ FLUSH_CMD, FLUSH_CMD, MASK, 1, READS_OTHER },
 	{ 0x122, 0x122, NEVER, .flags = KVM_ANYTHING },
 	{ 0x140, 0x140, ANYTHING },
 	{ SYSENTER_CS, SYSENTER_CS, ALL, 0xffff, LOW32 },
@@ -445,7 +445,7 @@ static enum want wanted(u32 index, u64 val, bool by_vmm, bool lying)
 	case ALL:
 		return YES;
 	case MASK:
-		return offers_msr(index) && !(val & ~r->mask) ? YES : NO;
+		return val & ~r->mask ? NO : offers_msr(index) ? YES : by_vmm ? MAY : NO;
 	case ADDRESS:
 		return want_address(val);
 	case TYPES:
@@ -455,7 +455,7 @@ static enum want wanted(u32 index, u64 val, bool by_vmm, bool lying)
 	case EFER_BITS:
 		return want_efer(val, by_vmm);
 	case SPEC:
-		return offers_spec(val) ? YES : kvm ? MAY : NO;
+		return offers_spec(val) ? YES : kvm || (by_vmm && !val) ? MAY : NO;
 	default:
 		return NO;
 	}
