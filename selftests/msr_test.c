@@ -9,15 +9,7 @@
 #include <sys/time.h>
 #include <x86intrin.h>
 
-#include "vm.h"
-
-enum {
-	TSC_AUX = 0xc0000103, EFER = 0xc0000080, STAR = 0xc0000081, LSTAR = 0xc0000082, CSTAR = 0xc0000083,
-	SFMASK = 0xc0000084, KERNEL_GS_BASE = 0xc0000102, SPEC_CTRL = 0x48, FS_BASE = 0xc0000100, GS_BASE = 0xc0000101,
-	SYSENTER_ESP = 0x175, SYSENTER_EIP = 0x176,
-};
-
-#define WIDE 0xff49f0cb4f600000ull	/* an address of 57 bits */
+#include "msr.h"
 
 static u32 rdtscp_aux(void)
 {
