@@ -62,6 +62,7 @@ static void __init all_controls(void)
 {
 	bool exact = lodge_rdmsr(MSR_IA32_VMX_BASIC) & BIT_ULL(55);	/* the TRUE_ MSRs exist */
 	u32 like;
+	u64 val;
 
 	vmx_caps.pin = controls(exact ? MSR_IA32_VMX_TRUE_PINBASED_CTLS : MSR_IA32_VMX_PINBASED_CTLS,
 				PIN_EXTINT | PIN_NMI | PIN_VNMI, PIN_TIMER, "pin-based");
@@ -84,7 +85,8 @@ static void __init all_controls(void)
 	vmx_caps.proc &= ~(u32)(PROC_CR3_LOAD | PROC_CR3_STORE | PROC_INVLPG);
 	vmx_caps.perf_ctrl = vmx_caps.exit & EXIT_LOAD_PERF && vmx_caps.entry & ENTRY_LOAD_PERF &&
 			     perf_ctrl_works();
-	vmx_caps.pebs = boot_cpu_has(X86_FEATURE_PEBS) && !pebs_isolated();
+	vmx_caps.pebs = boot_cpu_has(X86_FEATURE_PEBS) && !pebs_isolated() &&
+			lodge_rdmsr_safe(MSR_IA32_PEBS_ENABLE, &val);
 	if (!vmx_caps.perf_ctrl) {
 		vmx_caps.exit &= ~(u32)EXIT_LOAD_PERF;
 		vmx_caps.entry &= ~(u32)ENTRY_LOAD_PERF;

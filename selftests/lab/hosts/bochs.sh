@@ -123,15 +123,15 @@ bochs_3() {
 }
 
 # What a kernel, or a hypervisor, takes for granted on Intel, and Bochs lacks: PLATFORM_ID, the microcode's revision, the
-# machine check's state, with no banks, MISC_ENABLE, with fast strings, and DEBUGCTL. A line is the number, a type
-# (none), and, each in two halves, the value at reset, the bits that are reserved, and those that cannot be written.
+# machine check's state, with no banks, MISC_ENABLE, with fast strings, without BTS and PEBS, and DEBUGCTL. A line is the
+# number, a type (none), and, each in two halves, the value at reset, the reserved bits, those that cannot be written.
 host_msrs() {
 	cat <<-EOT
 	0x017 0 0x00000000 0x00000000 0x00000000 0x00000000 0xffffffff 0xffffffff
 	0x08b 0 0x00000001 0x00000000 0x00000000 0x00000000 0xffffffff 0xffffffff
 	0x179 0 0x00000000 0x00000000 0x00000000 0x00000000 0xffffffff 0xffffffff
 	0x17a 0 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000
-	0x1a0 0 0x00000000 0x00000001 0x00000000 0x00000000 0x00000000 0x00000000
+	0x1a0 0 0x00000000 0x00001801 0x00000000 0x00000000 0x00000000 0x00000000
 	0x1d9 0 0x00000000 0x00000000 0xffffffff 0xffff003c 0x00000000 0x00000000
 	EOT
 }
