@@ -4,22 +4,12 @@
  * between. And values that a guest or its VMM chooses: CPUID bits and what they unlock go together, and
  * nothing that the host's processor lacks gets into it, whatever CPUID a VMM makes up.
  */
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/time.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
-#include "vm.h"
-
-enum {
-	TSC_AUX = 0xc0000103, EFER = 0xc0000080, STAR = 0xc0000081, LSTAR = 0xc0000082, CSTAR = 0xc0000083,
-	SFMASK = 0xc0000084, KERNEL_GS_BASE = 0xc0000102, SPEC_CTRL = 0x48, FS_BASE = 0xc0000100, GS_BASE = 0xc0000101,
-	SYSENTER_ESP = 0x175, SYSENTER_EIP = 0x176,
-};
-
-#define WIDE 0xff49f0cb4f600000ull	/* an address of 57 bits */
+#include "msr.h"
 
 static u32 rdtscp_aux(void)
 {
@@ -27,32 +17,6 @@ static u32 rdtscp_aux(void)
 
 	asm volatile("rdtscp" : "=c"(aux) : : "eax", "edx");
 	return aux;
-}
-
-static bool host_msr(u32 index, u64 *val)
-{
-	char name[64];
-	int fd;
-
-	snprintf(name, sizeof(name), "/dev/cpu/%d/msr", sched_getcpu());
-	fd = open(name, O_RDONLY);
-	if (fd < 0)
-		return false;
-	if (pread(fd, val, 8, index) != 8) {
-		close(fd);
-		return false;
-	}
-	close(fd);
-	return true;
-}
-
-static void stay_here(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(sched_getcpu(), &set);
-	OK(sched_setaffinity(0, sizeof(set), &set));
 }
 
 static void need_rdtscp(void)
@@ -260,88 +224,6 @@ TEST(spec_ctrl, "SPEC_CTRL: the guest's first write counts, it is saved and rest
 	EQ(now, before);
 }
 
-/* ---- offered, accepted; not offered, refused ---- */
-
-static const struct unlock {
-	const char *name;
-	u32 leaf, index;
-	u8 reg, bit;		/* EAX EBX ECX EDX */
-	enum { IN_CR4, IN_EFER, IN_MSR } where;
-	u32 msr;
-	u64 bits;
-} unlocks[] = {
-	{ "PCID", 1, 0, 2, 17, IN_CR4, 0, 1 << 17 },
-	{ "XSAVE", 1, 0, 2, 26, IN_CR4, 0, 1 << 18 },
-	{ "FSGSBASE", 7, 0, 1, 0, IN_CR4, 0, 1 << 16 },
-	{ "SMEP", 7, 0, 1, 7, IN_CR4, 0, 1 << 20 },
-	{ "SMAP", 7, 0, 1, 20, IN_CR4, 0, 1 << 21 },
-	{ "UMIP", 7, 0, 2, 2, IN_CR4, 0, 1 << 11 },
-	{ "PKU", 7, 0, 2, 3, IN_CR4, 0, 1 << 22 },
-	{ "LA57", 7, 0, 2, 16, IN_CR4, 0, 1 << 12 },
-	{ "FFXSR", 0x80000001, 0, 3, 25, IN_EFER, 0, 1 << 14 },
-	{ "AutoIBRS", 0x80000021, 0, 0, 8, IN_EFER, 0, 1 << 21 },
-	{ "OSVW", 0x80000001, 0, 2, 9, IN_MSR, 0xc0010140, 3 },
-	{ "TSC_AUX", 0x80000001, 0, 3, 27, IN_MSR, TSC_AUX, 5 },
-	{ "PSFD", 0x80000008, 0, 1, 28, IN_MSR, SPEC_CTRL, 1 << 7 },
-	{ "SSBD", 0x80000008, 0, 1, 24, IN_MSR, SPEC_CTRL, 1 << 2 },
-	{ "Intel SSBD", 7, 0, 3, 31, IN_MSR, SPEC_CTRL, 1 << 2 },
-	{ "Intel STIBP", 7, 0, 3, 27, IN_MSR, SPEC_CTRL, 1 << 1 },
-	{ "BHI_CTRL", 7, 2, 3, 4, IN_MSR, SPEC_CTRL, 1 << 10 },
-	{ "VIRT_SSBD", 0x80000008, 0, 1, 25, IN_MSR, 0xc001011f, 1 << 2 },
-};
-
-static u32 *register_of(struct kvm_cpuid2 *c, const struct unlock *u)
-{
-	struct kvm_cpuid_entry2 *e = find_cpuid(c, u->leaf, u->index);
-
-	return e ? &e->eax + u->reg : NULL;
-}
-
-/* What userspace may set in a vCPU with this CPUID. */
-static bool accepted(struct kvm_cpuid2 *c, const struct unlock *u)
-{
-	struct vcpu *v = vcpu_bare(vm_bare(), 0);
-	struct kvm_sregs s;
-	bool ok;
-
-	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
-	if (u->where == IN_MSR) {
-		ok = set_msr(v, u->msr, u->bits) == 1;
-	} else {		/* long mode, as far as KVM_SET_SREGS looks */
-		s = get_sregs(v);
-		s.cr0 = 0x80000011;
-		s.cr4 = 0x20;
-		s.efer = 0x500;
-		s.cs.l = 1;
-		if (u->where == IN_CR4)
-			s.cr4 |= u->bits;
-		else
-			s.efer |= u->bits;
-		ok = !ioctl(v->fd, KVM_SET_SREGS, &s);
-	}
-	vm_free(v->vm);
-	return ok;
-}
-
-TEST(offered_accepted, "every CPUID bit that is offered unlocks what it stands for; without it, or with a made-up one, it is refused")
-{
-	for (size_t i = 0; i < ARRAY_SIZE(unlocks); i++) {
-		const struct unlock *u = &unlocks[i];
-		struct kvm_cpuid2 *c = supported_cpuid();
-		u32 *reg = register_of(c, u);
-		bool offered = reg && *reg >> u->bit & 1;
-
-		if (offered && !accepted(c, u))
-			FAIL("%s is offered, and refused", u->name);
-		if (!reg || u->where == IN_MSR)
-			continue;
-		*reg ^= 1u << u->bit;
-		if (accepted(c, u))
-			FAIL("%s is %s, and accepted", u->name, offered ? "taken away" : "made up");
-		*reg ^= 1u << u->bit;
-	}
-}
-
 /* ---- a VMM that lies ---- */
 
 static void wide_guest(void)
@@ -392,78 +274,4 @@ TEST(made_up_width, "a width of linear addresses that the host lacks is refused 
 		OK(ioctl(v->fd, KVM_SET_CPUID2, c));
 	else
 		ERR(ioctl(v->fd, KVM_SET_CPUID2, c), EINVAL);
-}
-
-/* ---- a sweep ---- */
-
-static volatile u32 sweep_index;
-static volatile u64 sweep_value;
-static volatile bool sweep_faulted;
-
-static void skip_wrmsr(struct frame *f)
-{
-	sweep_faulted = true;
-	f->rip += 2;
-}
-
-static void sweep_guest(void)
-{
-	for (;;) {
-		wrmsr(sweep_index, sweep_value);
-		rdmsr(sweep_index);
-		report(1, sweep_faulted, 0, 0);
-	}
-}
-
-TEST(sweep, "many values in many MSRs, by a guest that was promised everything: it gets #GP or not, the host notices nothing")
-{
-	static const u32 msrs[] = {
-		0x10, 0x1b, 0x3a, 0x3b, 0x48, 0x49, 0xc8, 0xe1, 0x10a, 0x10b, 0x122, 0x174, 0x175, 0x176, 0x1a0,
-		0x1d9, 0x1fc, 0x277, 0x2ff, 0x480, 0x48b, 0x491, 0x6a0, 0x6a2, 0x6a4, 0x6a8, 0xda0, EFER, STAR, LSTAR,
-		CSTAR, SFMASK, FS_BASE, GS_BASE, KERNEL_GS_BASE, TSC_AUX, 0xc0010010, 0xc0010015, 0xc0010114,
-		0xc0010117, 0xc001011f, 0xc0010140, 0xc0010141, 0xc001102e,
-	};
-	static const u64 values[] = { ~0ull, WIDE, 0x8000000000000000, 0x0000800000000000, 0x7fffffffffff, 0 };
-	static const u32 host[] = { STAR, LSTAR, CSTAR, SFMASK, TSC_AUX, SPEC_CTRL, 0x1d9 };
-	u64 before[ARRAY_SIZE(host)], now;
-	struct kvm_cpuid2 *c = supported_cpuid();
-	struct vm *vm = vm_new();
-	struct vcpu *v = vcpu_bare(vm, 0);
-
-	stay_here();
-	for (u32 i = 0; i < c->nent; i++)
-		if (c->entries[i].function == 7 || c->entries[i].function == 0x80000001 ||
-		    c->entries[i].function == 0x80000021)
-			c->entries[i].ebx = c->entries[i].ecx = c->entries[i].edx = ~0u;
-	OK(ioctl(v->fd, KVM_SET_CPUID2, c));
-	vcpu_set_long(v, sweep_guest, 0);
-	GUEST(vm, on_vector[13]) = skip_wrmsr;
-	for (size_t i = 0; i < ARRAY_SIZE(host); i++)
-		if (!host_msr(host[i], &before[i]))
-			before[i] = 0;
-	for (size_t m = 0; m < ARRAY_SIZE(msrs); m++) {
-		struct kvm_sregs s = get_sregs(v);
-		u64 fs = s.fs.base, gs = s.gs.base;
-
-		for (size_t i = 0; i < ARRAY_SIZE(values) + 64; i++) {
-			u64 val = i < 64 ? 1ull << i : values[i - 64];
-
-			GUEST(vm, sweep_index) = msrs[m];
-			GUEST(vm, sweep_value) = val;
-			if (msrs[m] != EFER)	/* userspace may take the guest out of long mode */
-				set_msr(v, msrs[m], val);
-			if (i < 64 && (i ^ m) & 3)	/* of the single bits the guest writes some: it takes longer */
-				continue;
-			REPORT(v, 1);
-		}
-		/* What the guest itself needs. */
-		s.fs.base = fs;
-		s.gs.base = gs;
-		set_sregs(v, &s);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(host); i++) {
-		if (!host_msr(host[i], &now))
-			now = 0;
-		EQ(now, before[i]);
-	}
 }

@@ -33,16 +33,20 @@ static u32 __init controls(u32 msr, u32 want, u32 like, const char *what)
 	return ((want | like) & (u32)(cap >> 32)) | (u32)cap;
 }
 
-/* Errata AAK155, AAP115, AAT100, BC86, AAY89, BD102, BA97: an entry or exit may leave the MSR as it was. */
-static bool __init perf_ctrl_broken(void)
+/*
+ * Errata AAK155, AAP115, AAT100, BC86, AAY89, BD102, BA97: an entry or exit may leave the MSR as it was. And an emulated
+ * processor may have the controls without the MSR: reading it in a window would be the end.
+ */
+static bool __init perf_ctrl_works(void)
 {
 	static const u8 models[] = { 26, 30, 37, 44, 46 };	/* Nehalem, Westmere */
+	u64 val;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(models); i++)
 		if (boot_cpu_data.x86 == 6 && boot_cpu_data.x86_model == models[i])
-			return true;
-	return false;
+			return false;
+	return lodge_rdmsr_safe(MSR_CORE_PERF_GLOBAL_CTRL, &val);
 }
 
 /* Precise events are counted in the mode only that set them up: PERF_CAPABILITIES.PEBS_BASELINE came with that. */
@@ -58,6 +62,7 @@ static void __init all_controls(void)
 {
 	bool exact = lodge_rdmsr(MSR_IA32_VMX_BASIC) & BIT_ULL(55);	/* the TRUE_ MSRs exist */
 	u32 like;
+	u64 val;
 
 	vmx_caps.pin = controls(exact ? MSR_IA32_VMX_TRUE_PINBASED_CTLS : MSR_IA32_VMX_PINBASED_CTLS,
 				PIN_EXTINT | PIN_NMI | PIN_VNMI, PIN_TIMER, "pin-based");
@@ -79,8 +84,9 @@ static void __init all_controls(void)
 	/* Without the exact MSRs CR3 accesses and INVLPG exit by default; with EPT they need not. */
 	vmx_caps.proc &= ~(u32)(PROC_CR3_LOAD | PROC_CR3_STORE | PROC_INVLPG);
 	vmx_caps.perf_ctrl = vmx_caps.exit & EXIT_LOAD_PERF && vmx_caps.entry & ENTRY_LOAD_PERF &&
-			     !perf_ctrl_broken();
-	vmx_caps.pebs = boot_cpu_has(X86_FEATURE_PEBS) && !pebs_isolated();
+			     perf_ctrl_works();
+	vmx_caps.pebs = boot_cpu_has(X86_FEATURE_PEBS) && !pebs_isolated() &&
+			lodge_rdmsr_safe(MSR_IA32_PEBS_ENABLE, &val);
 	if (!vmx_caps.perf_ctrl) {
 		vmx_caps.exit &= ~(u32)EXIT_LOAD_PERF;
 		vmx_caps.entry &= ~(u32)ENTRY_LOAD_PERF;

@@ -243,6 +243,32 @@ extern volatile int64_t trap_vector;
 	GUEST_IS(trap_vector, want);							\
 } while (0)
 
+/* An instruction that may fault: the vector, or -1. */
+#define TRY(text, ...) ({								\
+	trap_vector = -1;								\
+	asm volatile("movq $772f, trap_landing(%%rip)\n" text "\n772:" : __VA_ARGS__);	\
+	trap_landing = 0;								\
+	trap_vector;									\
+})
+
+static inline bool try_wrmsr(uint32_t index, uint64_t val)
+{
+	int64_t vector = TRY("wrmsr", : "c"(index), "a"((uint32_t)val), "d"((uint32_t)(val >> 32)) : "memory");
+
+	GUEST_TRUE(vector == -1 || vector == 13);
+	return vector == -1;
+}
+
+static inline bool try_rdmsr(uint32_t index, uint64_t *val)
+{
+	uint32_t lo = 0, hi = 0;
+	int64_t vector = TRY("rdmsr", "+a"(lo), "+d"(hi) : "c"(index) : "memory");
+
+	GUEST_TRUE(vector == -1 || vector == 13);
+	*val = (uint64_t)hi << 32 | lo;
+	return vector == -1;
+}
+
 /* The local APIC, by MMIO and by MSR. */
 enum {
 	LAPIC_GPA = 0xfee00000,

@@ -7,6 +7,7 @@
  * themselves.
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -223,6 +224,30 @@ void install_kick(int sig)
 	struct sigaction sa = { .sa_handler = ignore };
 
 	OK(sigaction(sig, &sa, NULL));
+}
+
+void stay_here(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	OK(sched_setaffinity(0, sizeof(set), &set));
+}
+
+bool host_msr(u32 index, u64 *val)
+{
+	static int fd = -1, cpu = -1;
+	char name[64];
+
+	if (cpu != sched_getcpu()) {
+		if (fd >= 0)
+			close(fd);
+		cpu = sched_getcpu();
+		snprintf(name, sizeof(name), "/dev/cpu/%d/msr", cpu);
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+	}
+	return fd >= 0 && pread(fd, val, 8, index) == 8;
 }
 
 u64 meminfo(const char *key)

@@ -127,6 +127,10 @@ struct words run_to_report(struct vcpu *v, u32 number, const char *file, int lin
 /* Signals a thread in KVM_RUN again and again, until it has come out. */
 void install_kick(int sig);
 
+/* The thread stays on the CPU where it is; an MSR of that CPU, where the host has it and lets it be read. */
+void stay_here(void);
+bool host_msr(u32 index, u64 *val);
+
 /* Microseconds of CLOCK_MONOTONIC. */
 u64 now_us(void);
 

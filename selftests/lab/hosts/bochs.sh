@@ -122,13 +122,34 @@ bochs_3() {
 		"$dir/usr/bin/bochs-bin")
 }
 
+# What a kernel, or a hypervisor, takes for granted on Intel, and Bochs lacks: PLATFORM_ID, the microcode's revision, the
+# machine check's state, with no banks, MISC_ENABLE, with fast strings, without BTS and PEBS, and DEBUGCTL. A line is the
+# number, a type (none), and, each in two halves, the value at reset, the reserved bits, those that cannot be written.
+host_msrs() {
+	cat <<-EOT
+	0x017 0 0x00000000 0x00000000 0x00000000 0x00000000 0xffffffff 0xffffffff
+	0x08b 0 0x00000001 0x00000000 0x00000000 0x00000000 0xffffffff 0xffffffff
+	0x179 0 0x00000000 0x00000000 0x00000000 0x00000000 0xffffffff 0xffffffff
+	0x17a 0 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000
+	0x1a0 0 0x00000000 0x00001801 0x00000000 0x00000000 0x00000000 0x00000000
+	0x1d9 0 0x00000000 0x00000000 0xffffffff 0xffff003c 0x00000000 0x00000000
+	EOT
+}
+
 host_command() {
-	local run_port="mode=file, dev=$work/out" panic=fatal i
+	local run_port="mode=file, dev=$work/out" panic=fatal bad_msrs=ignore_bad_msrs=1 i
 	[ -z "$tty" ] || run_port="mode=term, dev=$(tty)"
 	case ${LODGE_LAB_BOCHS:-${HOST_BOCHS:-2.7}} in
 	2.7) ;;
 	3.0) bochs_3 ;;
 	*) die "LODGE_LAB_BOCHS is 2.7 or 3.0" ;;
+	esac
+	case ${LODGE_LAB_BOCHS_BAD_MSRS:-1} in
+	1) ;;
+	0)
+		host_msrs >"$work/msrs"
+		bad_msrs="ignore_bad_msrs=0, msrs=\"$work/msrs\"" ;;
+	*) die "LODGE_LAB_BOCHS_BAD_MSRS is 0 or 1" ;;
 	esac
 	host_image
 	for ((i = 0; i < smp; i++)); do panic+=${HOST_CPU_PANIC:+", cpu$i=$HOST_CPU_PANIC"}; done
@@ -137,7 +158,7 @@ host_command() {
 	display_library: rfb, options="timeout=0"
 	romimage: file=$BOCHS_BIOS
 	vgaromimage: file=/usr/share/vgabios/vgabios.bin
-	cpu: model=${LODGE_LAB_CPU:-$HOST_MODEL}, count=$smp, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+	cpu: model=${LODGE_LAB_CPU:-$HOST_MODEL}, count=$smp, ips=100000000, reset_on_triple_fault=0, $bad_msrs
 	memory: guest=$mem, host=$((mem < 2048 ? mem : 2048))
 	ata0-master: type=disk, path=$work/disk.img, mode=flat
 	boot: disk
