@@ -69,13 +69,6 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define lodge_split_lock_off() boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT)
 #endif
 
-/* Bus locks that trap; where the kernel does not know the bit it does not set it either. */
-#ifdef X86_FEATURE_BUS_LOCK_DETECT
-#define lodge_bus_locks_trap() boot_cpu_has(X86_FEATURE_BUS_LOCK_DETECT)
-#else
-#define lodge_bus_locks_trap() false
-#endif
-
 /* A syscore's callbacks got an argument when it got a data pointer (Kbuild looks: stable kernels have it too). */
 #ifdef LODGE_HAVE_SYSCORE_DATA
 #define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\
@@ -125,6 +118,9 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define LODGE_FEATURE_BP_SPEC_REDUCE X86_FEATURE_SRSO_BP_SPEC_REDUCE
 #else
 #define LODGE_FEATURE_BP_SPEC_REDUCE LODGE_NO_FEATURE
+#endif
+#ifndef X86_FEATURE_BUS_LOCK_DETECT
+#define X86_FEATURE_BUS_LOCK_DETECT LODGE_NO_FEATURE
 #endif
 #ifndef X86_FEATURE_VERW_CLEAR
 #define X86_FEATURE_VERW_CLEAR LODGE_NO_FEATURE

@@ -261,7 +261,7 @@ static void svm_window_begin(struct lodge_vcpu *v)
 		svm_set_dr_exits(sv, false);
 	lodge_switch_put(v, SW_TSC_AUX, v->tsc_aux);
 	lodge_switch_put(v, SW_XSS, 0);	/* XSAVES cannot be intercepted: the guest's XSS is 0 */
-	if (unlikely(lodge_bus_locks_trap() || test_thread_flag(TIF_BLOCKSTEP))) {
+	if (unlikely(lodge_kernel_has(X86_FEATURE_BUS_LOCK_DETECT) || test_thread_flag(TIF_BLOCKSTEP))) {
 		sc->debugctl = lodge_rdmsr(MSR_IA32_DEBUGCTLMSR);
 		if (sc->debugctl)
 			lodge_wrmsr(MSR_IA32_DEBUGCTLMSR, 0);
