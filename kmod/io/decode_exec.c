@@ -105,7 +105,13 @@ u64 lodge_insn_store(const struct lodge_insn *i, const u64 *regs)
 	return get_operand(i, regs);
 }
 
-static u64 effective_address(const struct lodge_insn *i, const u64 *regs, u64 next_rip)
+/**
+ * lodge_insn_address - the offset of what its ModRM byte names, in its segment
+ * @i: the instruction
+ * @regs: 16 general registers
+ * @next_rip: RIP after the instruction
+ */
+u64 lodge_insn_address(const struct lodge_insn *i, const u64 *regs, u64 next_rip)
 {
 	u64 ea = i->disp;
 
@@ -161,7 +167,7 @@ void lodge_insn_operands(const struct lodge_insn *i, const u64 *regs, u64 next_r
 		string_operands(i, regs, src, dst);
 		return;
 	}
-	m.ea = effective_address(i, regs, next_rip);
+	m.ea = lodge_insn_address(i, regs, next_rip);
 	if (i->flags & LODGE_INSN_READS)
 		*src = m;
 	if (i->flags & LODGE_INSN_WRITES)

@@ -7,8 +7,8 @@
  * LAPIC, fast in-kernel devices, or fills in v->run for userspace.
  *
  * Slow: everything else that decode.c knows (strings, read-modify-write, SSE moves, operands that
- * cross a page). Operands are cut into fragments (operand.c), and each fragment is memory, an in-kernel device or an exit to
- * userspace. All reads come first, then the instruction is computed, then all writes. State lies
+ * cross a page). Operands are cut into fragments (operand.c), and each fragment is memory, an in-kernel device or
+ * an exit to userspace (access.c). All reads come first, then the instruction is computed, then all writes. State lies
  * in v->mmio, so an exit to userspace in the middle goes on where it was at the next KVM_RUN;
  * registers and RIP change only at the end. A repeated string instruction is done one element a
  * time: the guest runs it again for the next one, and interrupts come in between.
@@ -22,21 +22,6 @@
 #include "core/trace.h"
 #include "io/io.h"
 
-static int complete_mmio(struct lodge_vcpu *v);
-
-static void to_user(struct lodge_vcpu *v, gpa_t gpa, u8 len, const void *data)
-{
-	struct kvm_run *run = v->run;
-
-	run->exit_reason = KVM_EXIT_MMIO;
-	run->mmio.phys_addr = gpa;
-	run->mmio.len = len;
-	run->mmio.is_write = !!data;
-	if (data)
-		memcpy(run->mmio.data, data, len);
-	v->stat.mmio_exits++;
-}
-
 /* The bytes at RIP: from the hardware where it gives them, else fetched. As lodge_fetch(). */
 static int insn_bytes(struct lodge_vcpu *v, u8 *buf, struct lodge_walk_fault *f, bool atomic)
 {
@@ -49,22 +34,22 @@ static int insn_bytes(struct lodge_vcpu *v, u8 *buf, struct lodge_walk_fault *f,
 	return lodge_fetch(v, buf, 15, f, atomic);
 }
 
-static u64 rip_after(struct lodge_vcpu *v, u8 len)
+static u64 rip_after(struct lodge_vcpu *v, u8 len, int bits)
 {
 	u64 rip = v->st.rip + len;
 
-	return lodge_code_bits(v) == 64 ? rip : (u32)rip;
+	return bits == 64 ? rip : (u32)rip;
 }
 
 /* -- fast: one access, in the window -- */
 
 static void complete_load(struct lodge_vcpu *v)
 {
-	u64 val = 0;
+	u64 val;
 
 	if (lodge_rip(v) != v->mmio.rip)
 		return;
-	memcpy(&val, v->run->mmio.data, v->mmio.fast->opsize);
+	memcpy(&val, v->run->mmio.data, sizeof(val));	/* of which opsize bytes count */
 	lodge_insn_load(v->mmio.fast, v->regs, val);
 	lodge_advance_rip(v, v->mmio.next_rip);
 }
@@ -79,7 +64,7 @@ static void complete_store(struct lodge_vcpu *v)
  * The instruction at RIP, decoded: mostly it is one that was here before, with the same bytes. NULL
  * where it has to be looked for outside the window, or is unknown.
  */
-static const struct lodge_insn *decoded(struct lodge_vcpu *v)
+static const struct lodge_decoded *decoded(struct lodge_vcpu *v)
 {
 	struct lodge_walk_fault f;
 	struct lodge_decoded *d;
@@ -102,7 +87,7 @@ static const struct lodge_insn *decoded(struct lodge_vcpu *v)
 	last = READ_ONCE(*(const u64 *)(code + 7));
 	d = &v->decoded[array_index_nospec((lin ^ lin >> 3) & (LODGE_DECODED - 1), LODGE_DECODED)];
 	if (likely(!((d->bytes[0] ^ first) | (d->bytes[1] ^ last)) && d->bits == bits))
-		return &d->insn;
+		return d;
 	memcpy(bytes, &first, 8);	/* read once: the guest may be writing there */
 	memcpy(bytes + 7, &last, 8);
 	d->bits = 0;
@@ -111,7 +96,7 @@ static const struct lodge_insn *decoded(struct lodge_vcpu *v)
 	d->bytes[0] = first;
 	d->bytes[1] = last;
 	d->bits = bits;
-	return &d->insn;
+	return d;
 }
 
 static int access_fast(struct lodge_vcpu *v, gpa_t gpa, int len, u64 *val, bool write)
@@ -120,6 +105,17 @@ static int access_fast(struct lodge_vcpu *v, gpa_t gpa, int len, u64 *val, bool 
 		return lodge_local_access(v, gpa, len, val, write);
 	return write ? lodge_bus_write(v, BUS_MMIO, gpa, len, val, true) :
 		       lodge_bus_read(v, BUS_MMIO, gpa, len, val, true);
+}
+
+/*
+ * The hardware reports the first byte that faulted. At a page's first bytes that may be one in the middle of an
+ * operand, which begins in the page before, in memory.
+ */
+static bool begins(struct lodge_vcpu *v, const struct lodge_decoded *d, gpa_t gpa)
+{
+	u64 ea = lodge_insn_address(&d->insn, v->regs, v->mmio.next_rip);
+
+	return !((lodge_linear(v, d->insn.seg, ea, d->bits) ^ gpa) & ~PAGE_MASK);
 }
 
 /**
@@ -131,26 +127,28 @@ static int access_fast(struct lodge_vcpu *v, gpa_t gpa, int len, u64 *val, bool 
  */
 enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, gpa_t fault_gpa)
 {
-	const struct lodge_insn *insn = decoded(v);
-	gpa_t gpa = fault_gpa;	/* the operand's own start, as far as is asked for here */
+	const struct lodge_decoded *d = decoded(v);
+	const struct lodge_insn *insn = &d->insn;
+	gpa_t gpa = fault_gpa;	/* the operand's own start, where it is not asked for */
 	u64 val = 0;
 	int ret;
 
-	if (unlikely(!insn || !(insn->flags & LODGE_INSN_PLAIN)) ||
-	    lodge_operand_room(gpa, insn->opsize) != insn->opsize)
+	if (unlikely(!d || !(insn->flags & LODGE_INSN_PLAIN)) || offset_in_page(gpa) + insn->opsize > PAGE_SIZE)
 		return NEXT_HANDLE;
 	lodge_need(v, LG_RSP);
+	v->mmio.next_rip = rip_after(v, insn->len, d->bits);
+	if (offset_in_page(gpa) + 1 < insn->opsize && unlikely(!begins(v, d, gpa)))
+		return NEXT_HANDLE;
 	if (insn->flags & LODGE_INSN_WRITES)
 		val = lodge_insn_store(insn, v->regs);
 	ret = access_fast(v, gpa, insn->opsize, &val, insn->flags & LODGE_INSN_WRITES);
 	if (ret == -EAGAIN)
 		return NEXT_HANDLE;
 	v->mmio.rip = v->st.rip;
-	v->mmio.next_rip = rip_after(v, insn->len);
 	v->mmio.fast = insn;
 	v->dirty |= LG_RSP;
 	if (ret == -EOPNOTSUPP) {
-		to_user(v, gpa, insn->opsize, insn->flags & LODGE_INSN_WRITES ? &val : NULL);
+		lodge_mmio_to_user(v, gpa, insn->opsize, insn->flags & LODGE_INSN_WRITES, val);
 		v->complete_regs = insn->flags & LODGE_INSN_WRITES ? complete_store : complete_load;
 		return NEXT_USER;
 	}
@@ -173,46 +171,6 @@ static int operands(struct lodge_vcpu *v)
 	lodge_insn_operands(i, v->regs, m->next_rip, &src, &dst);
 	ret = lodge_operand(v, &src, false, i->flags & LODGE_INSN_RMW, m->rd, &m->nrd);
 	return ret ?: lodge_operand(v, &dst, true, true, m->wr, &m->nwr);
-}
-
-/* One fragment. 0: done, NEXT_USER, or an errno. */
-static int access_frag(struct lodge_vcpu *v, const struct lodge_frag *f, bool write)
-{
-	struct lodge_memslot *slot = lodge_vcpu_slot(v, f->gpa >> PAGE_SHIFT);
-	u8 *p = v->mmio.data + f->off;
-	u64 val = 0;
-	int ret;
-
-	if (slot && !(write && slot->flags & KVM_MEM_READONLY))
-		return write ? lodge_write_gpa(v, f->gpa, p, f->len) :
-			       lodge_read_gpa(v, f->gpa, p, f->len);
-	if (lodge_local_hit(v, f->gpa))
-		return lodge_local_access(v, f->gpa, f->len, p, write);
-	ret = write ? lodge_bus_write(v, BUS_MMIO, f->gpa, f->len, p, false) :
-		      lodge_bus_read(v, BUS_MMIO, f->gpa, f->len, p, false);
-	memcpy(&val, p, f->len);
-	trace_kvm_mmio(write, f->len, f->gpa, val);
-	if (ret != -EOPNOTSUPP)
-		return ret;
-	to_user(v, f->gpa, f->len, write ? p : NULL);
-	v->mmio.rip = v->st.rip;
-	v->complete = complete_mmio;
-	return NEXT_USER;
-}
-
-static int access_all(struct lodge_vcpu *v)
-{
-	struct lodge_mmio *m = &v->mmio;
-	u8 n = m->writing ? m->nwr : m->nrd;
-	int ret;
-
-	for (; m->cur < n; m->cur++) {
-		ret = access_frag(v, m->writing ? &m->wr[m->cur] : &m->rd[m->cur], m->writing);
-		if (ret)
-			return ret;
-	}
-	m->cur = 0;
-	return 0;
 }
 
 /* A component whose bit is clear is zero, whatever the area holds. */
@@ -246,7 +204,7 @@ static int proceed(struct lodge_vcpu *v)
 	int ret;
 
 	if (!m->writing) {
-		ret = access_all(v);
+		ret = lodge_access(v, false, proceed);
 		if (ret)
 			return ret;
 		lodge_need(v, LG_RFLAGS | LG_RSP);
@@ -256,27 +214,13 @@ static int proceed(struct lodge_vcpu *v)
 			lodge_insn_compute(&m->insn, v->regs, v->st.rflags, m->data);
 		m->writing = true;
 	}
-	ret = access_all(v);
+	ret = lodge_access(v, true, proceed);
 	if (ret)
 		return ret;
 	lodge_touch(v, LG_RFLAGS | LG_RSP);
 	if (lodge_insn_commit(&m->insn, v->regs, &v->st.rflags, m->data))
 		lodge_advance_rip(v, m->next_rip);
 	return NEXT_ENTER;
-}
-
-static int complete_mmio(struct lodge_vcpu *v)
-{
-	struct lodge_mmio *m = &v->mmio;
-	const struct lodge_frag *f = m->writing ? &m->wr[m->cur] : &m->rd[m->cur];
-
-	if (lodge_rip(v) != m->rip)
-		return NEXT_ENTER;
-	lodge_need(v, LG_ALL);
-	if (!m->writing)
-		memcpy(m->data + f->off, v->run->mmio.data, f->len);
-	m->cur++;
-	return proceed(v);
 }
 
 /**
@@ -322,7 +266,7 @@ enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v)
 	}
 	if (ret)
 		return lodge_internal_error(v, KVM_INTERNAL_ERROR_EMULATION);
-	m->next_rip = rip_after(v, m->insn.len);
+	m->next_rip = rip_after(v, m->insn.len, lodge_code_bits(v));
 	if (lodge_code_bits(v) != 64)
 		m->insn.stack_size = v->st.seg[SEG_SS].db ? 4 : 2;
 	ret = operands(v);
