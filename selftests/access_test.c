@@ -641,3 +641,38 @@ TEST(outs_batch, "LODGE_CAP_BATCH_OUTS: REP OUTS has all elements of a page in o
 	EQ(s.max_count, 1);
 	EQ(s.n, 100);
 }
+
+/* ---- zones ---- */
+
+static void zone_guest(void)
+{
+	for (;;) {
+		mmio_write32(HOLE2, 1);
+		outb(PORT, 2);
+	}
+}
+
+TEST(zone_bounds, "a coalesced zone of size 0 takes nothing; an end that wraps is above every zone")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, zone_guest);
+	struct kvm_coalesced_mmio_zone z = { .addr = HOLE2 }, p = { .addr = PORT, .pio = 1 }, high;
+	struct kvm_coalesced_mmio_ring *r = (void *)((u8 *)v->run + 4096 * check_cap(KVM_CAP_COALESCED_MMIO));
+
+	OK(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &z));
+	expect_write(v, HOLE2, 4, 1);
+	if (check_cap(KVM_CAP_COALESCED_PIO)) {
+		OK(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &p));
+		RUN_TO_OUT(v, PORT, 1);
+		OK(ioctl(vm->fd, KVM_UNREGISTER_COALESCED_MMIO, &p));
+		expect_write(v, HOLE2, 4, 1);
+	}
+	EQ(r->last, 0);
+	z.size = 4;
+	OK(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &z));
+	high = (struct kvm_coalesced_mmio_zone) { .addr = -16ull, .size = 32 };
+	OK(ioctl(vm->fd, KVM_UNREGISTER_COALESCED_MMIO, &high));
+	RUN_TO_OUT(v, PORT, 1);
+	RUN_TO_OUT(v, PORT, 1);
+	EQ(r->last, 1);
+}
