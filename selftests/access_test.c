@@ -676,3 +676,101 @@ TEST(zone_bounds, "a coalesced zone of size 0 takes nothing; an end that wraps i
 	RUN_TO_OUT(v, PORT, 1);
 	EQ(r->last, 1);
 }
+
+/* ---- tables that change ---- */
+
+enum {
+	PDPT = SCRATCH, PD_LOW = SCRATCH + 0x1000, PD_HOLE = SCRATCH + 0x2000, PD_A = SCRATCH + 0x3000,
+	PD_B = SCRATCH + 0x4000, CODE_A = HIGH_SCRATCH, CODE_B = HIGH_SCRATCH + 0x200000,
+};
+
+/* Calls what is mapped at 1 GiB, three times; the second time that is another page, by its PDPTE. */
+PAYLOAD32(pdpte_main,
+	"mov $0xaaaa, %eax\n mov $0xbbbb, %ebx\n mov $0x40000000, %edi\n"
+	"call *%edi\n"
+	"movl $0x204001, 0x200008\n mov %cr3, %edx\n mov %edx, %cr3\n"
+	"call *%edi\n"
+	"movl $0x203001, 0x200008\n mov %cr3, %edx\n mov %edx, %cr3\n"
+	"call *%edi\n hlt\n");
+PAYLOAD32(pdpte_a, "movl %eax, 0x80000000\n ret\n");
+PAYLOAD32(pdpte_b, "movl %ebx, 0x80000000\n ret\n");
+
+TEST(pdpte_changed, "PAE: a changed PDPTE and the same CR3 again: the instruction is that of the new page")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_prot(vm, 0, LOW_CODE);
+	u64 *pdpt = (u64 *)(vm->mem + PDPT), *low = (u64 *)(vm->mem + PD_LOW);
+	struct kvm_sregs s = get_sregs(v);
+
+	if (device_is_kvm() && host_is_amd())
+		test_skip("KVM keeps PDPTEs that the processor does not");
+	LOAD(vm, LOW_CODE, pdpte_main);
+	LOAD(vm, CODE_A, pdpte_a);
+	LOAD(vm, CODE_B, pdpte_b);
+	pdpt[0] = PD_LOW | 1;
+	pdpt[1] = PD_A | 1;
+	pdpt[2] = PD_HOLE | 1;
+	for (u64 i = 0; i < 8; i++)
+		low[i] = i << 21 | 0xe7;
+	*(u64 *)(vm->mem + PD_HOLE) = HOLE2 | 0xe7;
+	*(u64 *)(vm->mem + PD_A) = CODE_A | 0xe7;
+	*(u64 *)(vm->mem + PD_B) = CODE_B | 0xe7;
+	s.cr3 = PDPT;
+	s.cr4 |= 1 << 5;
+	s.cr0 |= CR0_PG;
+	set_sregs(v, &s);
+	expect_write(v, HOLE2, 4, 0xaaaa);
+	expect_write(v, HOLE2, 4, 0xbbbb);
+	expect_write(v, HOLE2, 4, 0xaaaa);
+	RUN_TO(v, KVM_EXIT_HLT);
+}
+
+struct flipper {
+	volatile u32 *entry;
+	u32 value[2];
+	volatile bool stop;
+};
+
+static void *flip(void *arg)
+{
+	struct flipper *f = arg;
+
+	for (u32 i = 0; !f->stop; i++)
+		*f->entry = f->value[i & 1];
+	return NULL;
+}
+
+PAYLOAD32(whole_entries, "1: addl $1, 0x400000\n jmp 1b\n");
+
+TEST(whole_entries, "a page-table entry that changes all the time has one value or the other, not some bytes of each")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_prot(vm, 0, LOW_CODE);
+	u32 *pd = (u32 *)(vm->mem + SCRATCH), *pt = pd + 1024;
+	struct kvm_sregs s = get_sregs(v);
+	struct flipper f = { .entry = pt, .value = { 0x80102067, 0x91213067 } };
+	u64 until = now_us() + 2000000;
+	pthread_t t;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		test_skip("one processor: nobody writes while another reads");
+	LOAD(vm, LOW_CODE, whole_entries);
+	pd[0] = 0xe7;
+	pd[1] = (SCRATCH + 0x1000) | 0x67;
+	pt[0] = f.value[0];
+	s.cr3 = SCRATCH;
+	s.cr4 |= 1 << 4;		/* PSE */
+	s.cr0 |= CR0_PG;
+	set_sregs(v, &s);
+	OK(-pthread_create(&t, NULL, flip, &f));
+	while (now_us() < until) {
+		u64 gpa;
+
+		RUN_TO(v, KVM_EXIT_MMIO);
+		gpa = v->run->mmio.phys_addr;
+		if (gpa != (f.value[0] & ~0xfffu) && gpa != (f.value[1] & ~0xfffu))
+			FAIL("an entry was read in part: 0x%llx", (unsigned long long)gpa);
+	}
+	f.stop = true;
+	pthread_join(t, NULL);
+}
