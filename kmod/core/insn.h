@@ -30,6 +30,7 @@ typedef int64_t s64;
 #define LODGE_MAX_INSN		15
 #define LODGE_MAX_OPERAND	16	/* bytes of a memory operand */
 #define LODGE_OPERAND_DATA	32	/* of lodge_insn_compute(): the operand, and what was read */
+#define LODGE_CMPS_OTHER	8	/* where in it the second operand of CMPS lies, which is read as well */
 #define LODGE_REG_NONE		0xff
 
 /* What an instruction does to a control register. */
@@ -72,6 +73,32 @@ enum lodge_insn_op {
 	OP_BT_I,
 	OP_PUSH,
 	OP_POP,
+	OP_PUSH_REG,
+	OP_PUSH_IMM,
+	OP_POP_REG,
+	OP_LEAVE,
+	OP_CALL,		/* near, relative */
+	OP_CALL_MEM,
+	OP_JMP_MEM,
+	OP_RET,
+	OP_SHIFT,		/* and rotate, by imm */
+	OP_SHIFT_CL,
+	OP_SHIFT2,		/* SHLD, SHRD */
+	OP_SHIFT2_CL,
+	OP_IMUL,		/* reg = reg * mem */
+	OP_IMUL_IMM,		/* reg = mem * imm */
+	OP_WIDE,		/* MUL, IMUL, DIV, IDIV of DX:AX or AX */
+	OP_SCAN,		/* BSF BSR TZCNT LZCNT POPCNT */
+	OP_SETCC,
+	OP_XLAT,
+	OP_CMPS,
+	OP_SCAS,
+	OP_CMPXCHG_PAIR,	/* CMPXCHG8B, CMPXCHG16B */
+	OP_NOTHING,		/* of the cache: CLFLUSH, CLFLUSHOPT, CLWB */
+	OP_STORE_SREG,		/* these and those of SSE: what is stored is the caller's */
+	OP_STORE_FCW,
+	OP_STORE_FSW,
+	OP_STORE_MXCSR,
 };
 
 /* lodge_insn.flags */
@@ -96,7 +123,7 @@ struct lodge_insn {
 	bool high;		/* reg is AH, CH, DH or BH: 0..3 */
 	u8 base, index, scale;	/* LODGE_REG_NONE; scale as a shift */
 	bool rip_relative;
-	u8 alu;			/* ADD OR ADC SBB AND SUB XOR CMP; BT BTS BTR BTC; a condition of CMOV */
+	u8 alu;			/* which of its kind: ADD OR .. CMP; BT .. BTC; a condition; ROL .. SAR; REPNE or REPE */
 	s64 disp;
 	u64 imm;		/* sign-extended */
 };

@@ -74,6 +74,7 @@ bool lodge_is_memory(struct lodge_vcpu *v, gpa_t gpa, bool write);
 int lodge_access(struct lodge_vcpu *v, bool write, int (*then)(struct lodge_vcpu *v));
 
 /* operand.c: what a memory operand is */
+bool lodge_canonical(struct lodge_vcpu *v, u64 lin);
 u32 lodge_operand_run(struct lodge_vcpu *v, const struct lodge_operand *o, u8 addr_size, bool dst, u64 left);
 int lodge_operand(struct lodge_vcpu *v, const struct lodge_operand *o, bool dst, bool writable,
 		  struct lodge_frag *frag, u8 *n);

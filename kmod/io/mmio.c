@@ -167,10 +167,19 @@ static int operands(struct lodge_vcpu *v)
 	const struct lodge_insn *i = &m->insn;
 	struct lodge_operand src, dst;
 	int ret;
+	u8 n;
 
 	lodge_insn_operands(i, v->regs, m->next_rip, &src, &dst);
 	ret = lodge_operand(v, &src, false, i->flags & LODGE_INSN_RMW, m->rd, &m->nrd);
-	return ret ?: lodge_operand(v, &dst, true, true, m->wr, &m->nwr);
+	if (ret)
+		return ret;
+	if (i->op != OP_CMPS)
+		return lodge_operand(v, &dst, true, true, m->wr, &m->nwr);
+	n = m->nrd;
+	ret = lodge_operand(v, &dst, false, false, m->rd, &m->nrd);
+	for (; n < m->nrd; n++)
+		m->rd[n].off += LODGE_CMPS_OTHER;
+	return ret;
 }
 
 /* A component whose bit is clear is zero, whatever the area holds. */
@@ -197,10 +206,57 @@ static void sse_move(struct lodge_vcpu *v, bool store)
 	}
 }
 
+/* What is read from the operand becomes what is written. False: #DE. */
+static bool compute(struct lodge_vcpu *v)
+{
+	const struct xregs_state *area = v->fpu.area;
+	bool x87 = area->header.xfeatures & XFEATURE_MASK_FP;
+	struct lodge_mmio *m = &v->mmio;
+	u32 val;
+
+	switch (m->insn.op) {
+	case OP_SSE_LOAD: case OP_SSE_STORE:
+		sse_move(v, m->insn.op == OP_SSE_STORE);
+		return true;
+	case OP_STORE_SREG:
+		val = v->st.seg[array_index_nospec(m->insn.reg, SEG_LDTR)].selector;
+		break;
+	case OP_STORE_FCW:
+		val = x87 ? area->i387.cwd : 0x37f;
+		break;
+	case OP_STORE_FSW:
+		val = x87 ? area->i387.swd : 0;
+		break;
+	case OP_STORE_MXCSR:
+		val = area->i387.mxcsr;
+		break;
+	default:
+		return lodge_insn_compute(&m->insn, v->regs, v->st.rflags, m->next_rip, m->data);
+	}
+	memcpy(m->data, &val, sizeof(val));
+	return true;
+}
+
+/* A jump to where no code can be: #GP, before anything is written. */
+static bool jumps_astray(struct lodge_vcpu *v)
+{
+	const struct lodge_mmio *m = &v->mmio;
+	u64 target;
+
+	if (m->insn.op == OP_CALL)
+		target = m->next_rip + m->insn.imm;
+	else if (m->insn.op == OP_JMP_MEM || m->insn.op == OP_CALL_MEM || m->insn.op == OP_RET)
+		memcpy(&target, m->data, sizeof(target));
+	else
+		return false;
+	return lodge_code_bits(v) == 64 && !lodge_canonical(v, target);
+}
+
 /* Go on from wherever the instruction is. NEXT_ENTER when it is done. */
 static int proceed(struct lodge_vcpu *v)
 {
 	struct lodge_mmio *m = &v->mmio;
+	u64 rip;
 	int ret;
 
 	if (!m->writing) {
@@ -208,18 +264,23 @@ static int proceed(struct lodge_vcpu *v)
 		if (ret)
 			return ret;
 		lodge_need(v, LG_RFLAGS | LG_RSP);
-		if (m->insn.flags & LODGE_INSN_SSE)
-			sse_move(v, m->insn.op == OP_SSE_STORE);
-		else
-			lodge_insn_compute(&m->insn, v->regs, v->st.rflags, m->data);
+		if (jumps_astray(v)) {
+			lodge_queue_exception_error(v, X86_TRAP_GP, 0);
+			return NEXT_ENTER;
+		}
+		if (!compute(v)) {
+			lodge_queue_exception(v, X86_TRAP_DE);
+			return NEXT_ENTER;
+		}
 		m->writing = true;
 	}
 	ret = lodge_access(v, true, proceed);
 	if (ret)
 		return ret;
 	lodge_touch(v, LG_RFLAGS | LG_RSP);
-	if (lodge_insn_commit(&m->insn, v->regs, &v->st.rflags, m->data))
-		lodge_advance_rip(v, m->next_rip);
+	rip = m->next_rip;
+	if (lodge_insn_commit(&m->insn, v->regs, &v->st.rflags, &rip, m->data))
+		lodge_advance_rip(v, rip);
 	return NEXT_ENTER;
 }
 

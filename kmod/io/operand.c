@@ -49,7 +49,8 @@ static u64 segment_room(struct lodge_vcpu *v, const struct lodge_operand *o, boo
 	return last == U32_MAX ? U64_MAX : last - o->ea + 1;
 }
 
-static bool canonical(struct lodge_vcpu *v, u64 lin)
+/** lodge_canonical - whether a linear address is one, in 64-bit code (SDM 1, 3.3.7.1) */
+bool lodge_canonical(struct lodge_vcpu *v, u64 lin)
 {
 	int unused = 64 - (v->st.cr4 & X86_CR4_LA57 ? 57 : 48);
 
@@ -61,7 +62,7 @@ static bool allowed(struct lodge_vcpu *v, const struct lodge_operand *o, bool wr
 {
 	u64 lin = linear(v, o);
 
-	if (lodge_code_bits(v) == 64 ? canonical(v, lin) && canonical(v, lin + o->len - 1) :
+	if (lodge_code_bits(v) == 64 ? lodge_canonical(v, lin) && lodge_canonical(v, lin + o->len - 1) :
 				       segment_room(v, o, write) >= o->len)
 		return true;
 	lodge_queue_exception_error(v, o->seg == SEG_SS ? X86_TRAP_SS : X86_TRAP_GP, 0);

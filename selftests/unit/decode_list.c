@@ -60,7 +60,17 @@ static const char *name(const struct lodge_insn *i)
 		[OP_LODS] = "lods", [OP_TEST_MR] = "test", [OP_TEST_MI] = "test", [OP_INC] = "inc",
 		[OP_DEC] = "dec", [OP_NOT] = "not", [OP_NEG] = "neg", [OP_XCHG] = "xchg",
 		[OP_XADD] = "xadd", [OP_CMPXCHG] = "cmpxchg", [OP_PUSH] = "push", [OP_POP] = "pop",
+		[OP_PUSH_REG] = "push", [OP_PUSH_IMM] = "push", [OP_POP_REG] = "pop", [OP_LEAVE] = "leave",
+		[OP_CALL] = "call", [OP_CALL_MEM] = "call", [OP_JMP_MEM] = "jmp", [OP_RET] = "ret",
+		[OP_IMUL] = "imul", [OP_IMUL_IMM] = "imul", [OP_XLAT] = "xlat", [OP_CMPS] = "cmps",
+		[OP_SCAS] = "scas", [OP_CMPXCHG_PAIR] = "cmpxchgb", [OP_NOTHING] = "cache",
+		[OP_STORE_SREG] = "mov", [OP_STORE_FCW] = "fnstcw", [OP_STORE_FSW] = "fnstsw",
+		[OP_STORE_MXCSR] = "stmxcsr",
 	};
+	static const char *const shift[] = { "rol", "ror", "rcl", "rcr", "shl", "shr", "shl", "sar" };
+	static const char *const wide[] = { "mul", "imul", "div", "idiv" };
+	static const char *const scan[] = { "bsf", "bsr", "tzcnt", "lzcnt", "popcnt" };
+	static char set[8];
 	static const char *const alu[] = { "add", "or", "adc", "sbb", "and", "sub", "xor", "cmp" };
 	static const char *const bt[] = { "bt", "bts", "btr", "btc" };
 	static const char *const cmov[] = {
@@ -75,16 +85,41 @@ static const char *name(const struct lodge_insn *i)
 		return bt[i->alu];
 	case OP_CMOV:
 		return cmov[i->alu];
+	case OP_SETCC:
+		sprintf(set, "set%s", cmov[i->alu] + 4);
+		return set;
+	case OP_SHIFT: case OP_SHIFT_CL:
+		return shift[i->alu];
+	case OP_SHIFT2: case OP_SHIFT2_CL:
+		return i->alu ? "shrd" : "shld";
+	case OP_WIDE:
+		return wide[i->alu];
+	case OP_SCAN:
+		return scan[i->alu];
 	}
 	return plain[i->op];
+}
+
+static bool is_string(const struct lodge_insn *i)
+{
+	return i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS || i->op == OP_CMPS || i->op == OP_SCAS;
+}
+
+static bool is_stack(const struct lodge_insn *i)
+{
+	return i->op >= OP_PUSH_REG && i->op <= OP_RET && i->op != OP_CALL_MEM && i->op != OP_JMP_MEM;
 }
 
 static void print_address(const struct lodge_insn *i)
 {
 	char buf[16];
 
-	if (i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS) {
+	if (is_string(i)) {
 		printf("%d", i->addr_size);
+		return;
+	}
+	if (i->op == OP_XLAT) {
+		printf("%s,,0", reg_name(3, i->addr_size, false, buf));
 		return;
 	}
 	if (i->rip_relative)
@@ -103,10 +138,12 @@ static bool has_reg(const struct lodge_insn *i)
 {
 	switch (i->op) {
 	case OP_STORE_IMM: case OP_ALU_MI: case OP_TEST_MI: case OP_INC: case OP_DEC: case OP_NOT:
-	case OP_NEG: case OP_BT_I: case OP_PUSH: case OP_POP: case OP_MOVS: case OP_STOS: case OP_LODS:
+	case OP_NEG: case OP_BT_I: case OP_PUSH: case OP_POP: case OP_SHIFT: case OP_SHIFT_CL:
+	case OP_WIDE: case OP_SETCC: case OP_XLAT: case OP_CMPXCHG_PAIR: case OP_NOTHING: case OP_STORE_FCW:
+	case OP_STORE_FSW: case OP_STORE_MXCSR: case OP_CALL_MEM: case OP_JMP_MEM: case OP_STORE_SREG:
 		return false;
 	}
-	return true;
+	return !is_string(i);
 }
 
 static void list(const u8 *bytes)
@@ -120,15 +157,25 @@ static void list(const u8 *bytes)
 		printf("%d\n", ret);
 		return;
 	}
+	if (is_stack(&i)) {
+		printf("0|%d|%s\n", i.len, name(&i));
+		return;
+	}
 	printf("0|%d|%s|%s|%s|%s|", i.len, name(&i), i.flags & LODGE_INSN_LOCK ? "lock" : "",
-	       i.flags & LODGE_INSN_REP ? "rep" : "", i.op == OP_STOS ? "es" : seg[i.seg]);
+	       i.flags & LODGE_INSN_REP ? "rep" : "", i.op == OP_STOS || i.op == OP_SCAS ? "es" :
+	       seg[i.seg]);
 	print_address(&i);
+	if (i.op == OP_STORE_SREG)
+		sprintf(buf, "%s", seg[i.reg]);
 	if (has_reg(&i))
 		reg_name(i.reg, i.flags & LODGE_INSN_SSE ? 16 : i.regsize, i.high, buf);
 	printf("|%d|%s|", i.opsize, buf);
-	if (i.op == OP_STORE_IMM || i.op == OP_ALU_MI || i.op == OP_TEST_MI || i.op == OP_BT_I)
-		printf("%llx", (unsigned long long)(i.op == OP_BT_I ? (u8)i.imm : i.opsize == 8 ? i.imm :
-			i.imm & ((1ull << 8 * i.opsize) - 1)));
+	if (i.op == OP_STORE_IMM || i.op == OP_ALU_MI || i.op == OP_TEST_MI || i.op == OP_IMUL_IMM)
+		printf("%llx", (unsigned long long)(i.opsize == 8 ? i.imm : i.imm & ((1ull << 8 * i.opsize) - 1)));
+	else if (i.op == OP_BT_I || i.op == OP_SHIFT || i.op == OP_SHIFT2)
+		printf("%x", (u8)i.imm);
+	else if (i.op == OP_SHIFT_CL || i.op == OP_SHIFT2_CL)
+		printf("cl");
 	printf("\n");
 }
 
