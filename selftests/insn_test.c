@@ -223,3 +223,54 @@ TEST(astray, "a jump to an address that is not canonical raises #GP")
 {
 	play(astray_guest);
 }
+
+/* ---- registers of the FPU ---- */
+
+SUBTEST(mmx, "MOVQ of MMX registers, also where the x87's stack does not begin at 0",
+	BOTH(0, "movq (%%rdi), %%mm3\n movq %%mm3, %%rax\n emms");
+	BOTH(0, "movq %%rax, %%mm1\n movq %%mm1, 8(%%rdi)\n emms");
+	BOTH(0, "fninit\n fld1\n movq (%%rdi), %%mm3\n movq %%mm7, %%rbx\n movq %%mm3, %%rax\n emms"))
+
+SUBTEST_LODGE(mmx_other, "MOVD and MOVNTQ of MMX registers",
+	BOTH(0, "movd 4(%%rdi), %%mm3\n movq %%mm3, %%rax\n emms");
+	BOTH(0, "movq %%rax, %%mm1\n movd %%mm1, (%%rdi)\n emms");
+	BOTH(0, "movq %%rax, %%mm1\n movntq %%mm1, (%%rdi)\n emms"))
+
+#define BOTH_HALVES "movq %%xmm2, %%rax\n psrldq $8, %%xmm2\n movq %%xmm2, %%rbx"
+
+SUBTEST_LODGE(halves, "MOVLPS, MOVHPS and their like",
+	BOTH(0, "movq %%rax, %%xmm2\n punpcklqdq %%xmm2, %%xmm2\n movlps 8(%%rdi), %%xmm2\n" BOTH_HALVES);
+	BOTH(0, "movq %%rax, %%xmm2\n punpcklqdq %%xmm2, %%xmm2\n movhpd 8(%%rdi), %%xmm2\n" BOTH_HALVES);
+	BOTH(0, "movups (%%rdi), %%xmm2\n movlpd %%xmm2, 32(%%rdi)"); BOTH(0, "movups (%%rdi), %%xmm2\n movhps %%xmm2, 32(%%rdi)"))
+
+#define YMM2	"vextractf128 $1, %%ymm2, %%xmm3\n vmovq %%xmm2, %%rax\n vmovq %%xmm3, %%rbx\n" \
+		"vpsrldq $8, %%xmm3, %%xmm3\n vmovq %%xmm3, %%rcx"
+#define ONES	"vxorps %%ymm2, %%ymm2, %%ymm2\n vcmpps $15, %%ymm2, %%ymm2, %%ymm2\n"
+
+static void avx_on(void)
+{
+	write_cr4(read_cr4() | 1 << 18);
+	xsetbv(0, 7);
+}
+
+static void avx_guest(void)
+{
+	avx_on();
+	ROUNDS(BOTH(0, ONES "vmovups (%%rdi), %%ymm2\n" YMM2); BOTH(0, ONES "vmovdqu 3(%%rdi), %%xmm2\n" YMM2);
+	       BOTH(0, ONES "vmovss (%%rdi), %%xmm2\n" YMM2); BOTH(0, ONES "vmovq 8(%%rdi), %%xmm2\n" YMM2);
+	       BOTH(0, ONES "vmovups %%ymm2, 24(%%rdi)"); BOTH(0, ONES "vmovd %%xmm2, 8(%%rdi)");
+	       BOTH(0, "vmovups (%%rdi), %%ymm2\n vmovups %%ymm2, 31(%%rdi)");
+	       BOTH(0, "vzeroall\n vmovups %%ymm2, (%%rdi)"); BOTH(0, "vzeroall\n vmovups (%%rdi), %%ymm2\n" YMM2));
+}
+
+TEST(avx, "moves with VEX: 32 bytes, and the upper half that is cleared")
+{
+	u32 a, b, c, d;
+
+	cpuid(1, 0, &a, &b, &c, &d);
+	if (!(c & 1 << 28))
+		test_skip("no AVX here");
+	if (device_is_kvm())
+		test_skip("KVM does not emulate that");
+	play(avx_guest);
+}

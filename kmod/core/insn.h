@@ -28,8 +28,8 @@ typedef int64_t s64;
 #define LODGE_DECODE_INVALID	3	/* longer than 15 bytes, or LOCK where it may not be */
 
 #define LODGE_MAX_INSN		15
-#define LODGE_MAX_OPERAND	16	/* bytes of a memory operand */
-#define LODGE_OPERAND_DATA	32	/* of lodge_insn_compute(): the operand, and what was read */
+#define LODGE_MAX_OPERAND	32	/* bytes of a memory operand */
+#define LODGE_OPERAND_DATA	64	/* of lodge_insn_compute(): the operand, and what was read */
 #define LODGE_CMPS_OTHER	8	/* where in it the second operand of CMPS lies, which is read as well */
 #define LODGE_REG_NONE		0xff
 
@@ -54,6 +54,9 @@ enum lodge_insn_op {
 	OP_CMOV,
 	OP_SSE_LOAD,
 	OP_SSE_STORE,
+	OP_SSE_MERGE,		/* a load of one half, that leaves the other */
+	OP_MMX_LOAD,
+	OP_MMX_STORE,
 	OP_MOVS,
 	OP_STOS,
 	OP_LODS,
@@ -106,21 +109,22 @@ enum lodge_insn_op {
 #define LODGE_INSN_WRITES	0x02
 #define LODGE_INSN_RMW		0x04	/* both, at one place */
 #define LODGE_INSN_PLAIN	0x08	/* a load or a store of a general register or immediate */
-#define LODGE_INSN_SSE		0x10	/* reg is an XMM register: the caller's; a load clears its rest */
+#define LODGE_INSN_SSE		0x10	/* reg is a vector register: the caller's; a load clears its rest */
 #define LODGE_INSN_LOCK		0x20
 #define LODGE_INSN_REP		0x40	/* of a string instruction; F2 does the same as F3 */
+#define LODGE_INSN_VEX		0x80	/* a load clears all of the register that it does not fill, not only of XMM */
 
 struct lodge_insn {
 	u8 op;			/* enum lodge_insn_op */
 	u8 flags;
 	u8 len;
-	u8 opsize;		/* of the memory operand: 1, 2, 4, 8, 16 */
+	u8 opsize;		/* of the memory operand: 1, 2, 4, 8, 16, 32 */
 	u8 regsize;		/* of the register operand: differs for MOVZX and MOVSX */
 	u8 addr_size;		/* 2, 4, 8 */
 	u8 stack_size;		/* 2, 4, 8: as the code's; the caller puts SS.B's in where it differs */
 	u8 seg;			/* hardware encoding: ES CS SS DS FS GS */
 	u8 reg;			/* 0..15 */
-	bool high;		/* reg is AH, CH, DH or BH: 0..3 */
+	bool high;		/* reg is AH, CH, DH or BH: 0..3; the upper half of an XMM register */
 	u8 base, index, scale;	/* LODGE_REG_NONE; scale as a shift */
 	bool rip_relative;
 	u8 alu;			/* which of its kind: ADD OR .. CMP; BT .. BTC; a condition; ROL .. SAR; REPNE or REPE */

@@ -84,10 +84,10 @@ struct lodge_mmio {			/* access.c: the accesses of an instruction under way [v] 
 		gpa_t gpa;
 		u8 len;			/* 1..8 */
 		u8 off;			/* of its bytes in data[] */
-	} rd[4], wr[4];			/* what is read, then what is written */
+	} rd[5], wr[5];			/* what is read, then what is written */
 	u8 nrd, nwr, cur;
 	bool writing;
-	u8 data[32];
+	u8 data[LODGE_OPERAND_DATA];
 	u64 rip, next_rip;
 };
 

@@ -31,7 +31,7 @@ struct reader {
 	unsigned int n, pos;
 	int bits, err;
 	u8 rex, seg, rep;
-	bool opsize, addrsize, lock;
+	bool opsize, addrsize, lock, vex, wide;	/* wide: VEX.L */
 	u8 opcode, modrm;
 };
 
@@ -147,6 +147,7 @@ static struct reader start(const u8 *bytes, unsigned int n, int bits)
 #define F_PAIR		0x2000000	/* of registers: 8 bytes, or 16 with W */
 #define F_NO_66		0x4000000	/* 66 would make it another one; of the stack's forms in 64-bit code alone */
 #define F_NEED_66	0x8000000
+#define F_HIGH		0x10000000	/* the upper half of the register */
 
 #define RD	LODGE_INSN_READS
 #define WR	LODGE_INSN_WRITES
@@ -252,6 +253,8 @@ static const struct form one_byte[256] = {
 /* After 0F. .alu of an SSE row is its line in sse_size. */
 static const struct form two_byte[256] = {
 	[0x10] = { OP_SSE_LOAD, 0, RD | SSE }, { OP_SSE_STORE, 0, WR | SSE },
+	[0x12] = { OP_SSE_MERGE, 8, RD | SSE }, { OP_SSE_STORE, 8, WR | SSE },
+	[0x16] = { OP_SSE_MERGE, 8, RD | SSE | F_HIGH }, { OP_SSE_STORE, 8, WR | SSE | F_HIGH },
 	[0x28] = { OP_SSE_LOAD, 1, RD | SSE }, { OP_SSE_STORE, 1, WR | SSE },
 	[0x2b] = { OP_SSE_STORE, 1, WR | SSE },
 	[0x40 ... 0x4f] = { OP_CMOV, 0, RD },
@@ -272,7 +275,7 @@ static const struct form two_byte[256] = {
 	[0xc3] = { OP_STORE, 0, WR | PLAIN | F_NO_REP | F_MOVNTI },
 	[0xc7] = { 0, GRP_C7, F_GROUP },
 	[0xd6] = { OP_SSE_STORE, 4, WR | SSE },
-	[0xe7] = { OP_SSE_STORE, 5, WR | SSE },
+	[0xe7] = { OP_SSE_STORE, 9, WR | SSE },
 	[0xf0] = { OP_SSE_LOAD, 6, RD | SSE },
 };
 
@@ -284,36 +287,79 @@ static const struct form movbe[2] = {
 };
 
 /* Operand sizes of SSE moves without a prefix, with 66, F3, F2. 0: no such form; 1: 4 or, with W, 8. */
-static const u8 sse_size[8][4] = {
+static const u8 sse_size[16][4] = {
 	{ 16, 16, 4, 8 },	/* MOVUPS MOVUPD MOVSS MOVSD */
 	{ 16, 16, 0, 0 },	/* MOVAPS MOVAPD MOVNTPS MOVNTPD */
-	{ 0, 1, 0, 0 },		/* MOVD MOVQ */
-	{ 0, 16, 16, 0 },	/* MOVDQA MOVDQU */
+	{ 1, 1, 0, 0 },		/* MOVD MOVQ */
+	{ 8, 16, 16, 0 },	/* MOVQ MOVDQA MOVDQU */
 	{ 0, 8, 0, 0 },		/* MOVQ to memory */
-	{ 0, 16, 0, 0 },	/* MOVNTDQ MOVNTDQA */
+	{ 0, 16, 0, 0 },	/* MOVNTDQA */
 	{ 0, 0, 0, 16 },	/* LDDQU */
 	{ 0, 0, 8, 0 },		/* MOVQ from memory */
+	{ 8, 8, 0, 0 },		/* MOVLPS MOVLPD MOVHPS MOVHPD */
+	{ 8, 16, 0, 0 },	/* MOVNTQ MOVNTDQ */
 };
 
-static struct form lookup_0f(struct reader *r)
+static struct form row_0f(struct reader *r, u8 opcode)
 {
-	u8 opcode = get8(r);
-	struct form f;
+	struct form f = two_byte[opcode];
 
-	if (opcode == 0x38) {
-		opcode = get8(r);
-		if (opcode == 0xf0 || opcode == 0xf1)
-			return movbe[opcode & 1];
-		return opcode == 0x2a ? load_movntdqa : (struct form) { OP_NONE, 0, 0 };
-	}
 	if (opcode == 0x7e && r->rep == 0xf3)
 		return load_movq;
-	f = two_byte[opcode];
 	if (f.op == OP_CMOV || f.op == OP_SETCC)
 		f.alu = opcode & 15;
 	if (f.op == OP_SCAN)
 		f.alu = opcode == 0xb8 ? SCAN_COUNT : (opcode & 1) | (r->rep == 0xf3 ? SCAN_ZEROS : 0);
 	if (f.op == OP_SCAN && (opcode == 0xb8 ? r->rep != 0xf3 : r->rep == 0xf2))
+		fail(r, LODGE_DECODE_UNKNOWN);
+	/* Without a prefix these are on MMX registers. */
+	if ((opcode == 0xe7 || (opcode & 0xee) == 0x6e) && !r->opsize && !r->rep)
+		f.op = f.op == OP_SSE_LOAD ? OP_MMX_LOAD : OP_MMX_STORE;
+	return f;
+}
+
+static struct form lookup_0f(struct reader *r)
+{
+	u8 opcode = get8(r);
+
+	if (opcode != 0x38)
+		return row_0f(r, opcode);
+	opcode = get8(r);
+	if (opcode == 0xf0 || opcode == 0xf1)
+		return movbe[opcode & 1];
+	return opcode == 0x2a ? load_movntdqa : (struct form) { OP_NONE, 0, 0 };
+}
+
+/*
+ * C4 and C5: VEX (SDM volume 2 section 2.3), but LES and LDS where, outside of 64-bit code, a ModRM byte with memory
+ * follows. Of what it encodes the moves are known, of which none has a second register.
+ */
+static struct form lookup_vex(struct reader *r)
+{
+	static const u8 rep[4] = { 0, 0, 0xf3, 0xf2 };
+	u8 first = get8(r), last = first, map = 1, opcode;
+	struct form f = { OP_NONE, 0, 0 };
+
+	if ((r->bits != 64 && first < 0xc0) || r->rex || r->opsize || r->rep || r->lock)
+		fail(r, LODGE_DECODE_UNKNOWN);
+	if (r->opcode == 0xc4) {
+		map = first & 31;
+		last = get8(r);
+	}
+	r->vex = true;
+	r->wide = last & 4;
+	r->opsize = (last & 3) == 1;
+	r->rep = rep[last & 3];
+	if (r->bits == 64 && r->opcode == 0xc4)
+		r->rex = (~first >> 5 & 7) | (last >> 4 & REX_W);
+	else if (r->bits == 64)
+		r->rex = ~first >> 5 & REX_R;
+	opcode = get8(r);
+	if (map == 1)
+		f = row_0f(r, opcode);
+	else if (map == 2 && opcode == 0x2a)
+		f = load_movntdqa;
+	if ((f.op != OP_SSE_LOAD && f.op != OP_SSE_STORE) || (last & 0x78) != 0x78)
 		fail(r, LODGE_DECODE_UNKNOWN);
 	return f;
 }
@@ -338,7 +384,10 @@ static struct form lookup(struct reader *r)
 	struct form f;
 
 	r->opcode = prefixes(r);
-	f = r->opcode == 0x0f ? lookup_0f(r) : one_byte[r->opcode];
+	if (r->opcode == 0x0f)
+		f = lookup_0f(r);
+	else
+		f = (r->opcode & 0xfe) == 0xc4 ? lookup_vex(r) : one_byte[r->opcode];
 	if (other(r, &f))
 		fail(r, LODGE_DECODE_UNKNOWN);
 	if (f.flags & (F_STRING | F_MOFFS | F_NO_MODRM))
@@ -360,13 +409,14 @@ static struct form lookup(struct reader *r)
 static u8 sse_operand(struct reader *r, u8 row)
 {
 	u8 prefix = r->rep == 0xf2 ? 3 : r->rep == 0xf3 ? 2 : r->opsize;
-	u8 size = sse_size[row & 7][prefix];
+	u8 size = sse_size[row & 15][prefix];
 
-	if (!size)
+	/* Of the scalar moves those of one float or double alone do not look at VEX.L. */
+	if (!size || (r->wide && size < 16 && row))
 		fail(r, LODGE_DECODE_UNKNOWN);
 	if (size == 1)
 		return r->rex & REX_W ? 8 : 4;
-	return size;
+	return r->wide && size == 16 ? 32 : size;
 }
 
 static void sizes(struct reader *r, struct lodge_insn *i, const struct form *f)
@@ -471,7 +521,10 @@ static void register_operand(const struct reader *r, struct lodge_insn *i, const
 		i->reg = (r->opcode & 7) | (r->rex & REX_B ? 8 : 0);
 	if (f->flags & (F_STRING | F_MOFFS | F_NO_MODRM))
 		return;
-	i->reg = (r->modrm >> 3 & 7) | (r->rex & REX_R && i->op != OP_STORE_SREG ? 8 : 0);
+	i->reg = r->modrm >> 3 & 7;
+	if (r->rex & REX_R && i->op != OP_STORE_SREG && i->op != OP_MMX_LOAD && i->op != OP_MMX_STORE)
+		i->reg |= 8;
+	i->high = f->flags & F_HIGH;
 	if (i->regsize == 1 && !r->rex && i->reg >= 4) {
 		i->high = true;
 		i->reg -= 4;
@@ -518,6 +571,8 @@ int lodge_decode(const u8 *bytes, unsigned int n, int bits, struct lodge_insn *o
 		out->flags |= LODGE_INSN_REP;
 		out->alu = r.rep & 1;	/* F3: CMPS and SCAS go on while equal */
 	}
+	if (r.vex)
+		out->flags |= LODGE_INSN_VEX;
 	if (r.lock)
 		out->flags |= LODGE_INSN_LOCK;
 	if (r.lock && !(f.flags & LODGE_INSN_LOCK))

@@ -822,7 +822,7 @@ bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, u64 *
 		put(regs, REG_AX, 1, get_data(read, 1));
 		break;
 	case OP_SETCC: case OP_NOTHING: case OP_STORE_SREG: case OP_STORE_FCW: case OP_STORE_FSW: case OP_STORE_MXCSR:
-	case OP_SSE_LOAD: case OP_SSE_STORE:
+	case OP_SSE_LOAD: case OP_SSE_STORE: case OP_SSE_MERGE: case OP_MMX_LOAD: case OP_MMX_STORE:
 		break;
 	default:
 		if (i->flags & LODGE_INSN_PLAIN) {

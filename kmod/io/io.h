@@ -68,6 +68,9 @@ enum lodge_next lodge_handle_io(struct lodge_vcpu *v, bool window);
 enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v);
 enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, gpa_t fault_gpa);	/* a plain load or store, in the window */
 
+/* vector.c: v->mmio's instruction, where it is on registers of the FPU */
+void lodge_vector_insn(struct lodge_vcpu *v);
+
 /* access.c: an operand's pieces, carried out. 0: done, NEXT_USER (then @then goes on), or an errno. */
 void lodge_mmio_to_user(struct lodge_vcpu *v, gpa_t gpa, u8 len, bool write, u64 val);
 bool lodge_is_memory(struct lodge_vcpu *v, gpa_t gpa, bool write);

@@ -6,7 +6,7 @@
  * physical address, so only the opcode, the size and the register are needed. It reaches the
  * LAPIC, fast in-kernel devices, or fills in v->run for userspace.
  *
- * Slow: everything else that decode.c knows (strings, read-modify-write, SSE moves, operands that
+ * Slow: everything else that decode.c knows (strings, read-modify-write, vector moves (vector.c), operands that
  * cross a page). Operands are cut into fragments (operand.c), and each fragment is memory, an in-kernel device or
  * an exit to userspace (access.c). All reads come first, then the instruction is computed, then all writes. State lies
  * in v->mmio, so an exit to userspace in the middle goes on where it was at the next KVM_RUN;
@@ -16,7 +16,6 @@
  * vcpu->mutex held; outside the window vm->srcu too.
  */
 #include <linux/mm.h>
-#include <asm/fpu/types.h>
 #include <asm/trapnr.h>
 
 #include "core/trace.h"
@@ -182,58 +181,20 @@ static int operands(struct lodge_vcpu *v)
 	return ret;
 }
 
-/* A component whose bit is clear is zero, whatever the area holds. */
-static u8 *xmm(struct lodge_vcpu *v)
-{
-	struct xregs_state *area = v->fpu.area;
-
-	if (!(area->header.xfeatures & XFEATURE_MASK_SSE))
-		memset(area->i387.xmm_space, 0, sizeof(area->i387.xmm_space));
-	area->header.xfeatures |= XFEATURE_MASK_SSE;
-	return (u8 *)area->i387.xmm_space + 16 * v->mmio.insn.reg;
-}
-
-/* SSE moves: outside the window the registers lie in the XSAVE area. A short load clears the rest. */
-static void sse_move(struct lodge_vcpu *v, bool store)
-{
-	struct lodge_mmio *m = &v->mmio;
-
-	if (store) {
-		memcpy(m->data, xmm(v), m->insn.opsize);
-	} else {
-		memset(xmm(v), 0, 16);
-		memcpy(xmm(v), m->data, m->insn.opsize);
-	}
-}
-
 /* What is read from the operand becomes what is written. False: #DE. */
 static bool compute(struct lodge_vcpu *v)
 {
-	const struct xregs_state *area = v->fpu.area;
-	bool x87 = area->header.xfeatures & XFEATURE_MASK_FP;
 	struct lodge_mmio *m = &v->mmio;
-	u32 val;
+	u16 selector;
 
-	switch (m->insn.op) {
-	case OP_SSE_LOAD: case OP_SSE_STORE:
-		sse_move(v, m->insn.op == OP_SSE_STORE);
+	if (m->insn.flags & LODGE_INSN_SSE || m->insn.op > OP_STORE_SREG) {
+		lodge_vector_insn(v);
 		return true;
-	case OP_STORE_SREG:
-		val = v->st.seg[array_index_nospec(m->insn.reg, SEG_LDTR)].selector;
-		break;
-	case OP_STORE_FCW:
-		val = x87 ? area->i387.cwd : 0x37f;
-		break;
-	case OP_STORE_FSW:
-		val = x87 ? area->i387.swd : 0;
-		break;
-	case OP_STORE_MXCSR:
-		val = area->i387.mxcsr;
-		break;
-	default:
-		return lodge_insn_compute(&m->insn, v->regs, v->st.rflags, m->next_rip, m->data);
 	}
-	memcpy(m->data, &val, sizeof(val));
+	if (m->insn.op != OP_STORE_SREG)
+		return lodge_insn_compute(&m->insn, v->regs, v->st.rflags, m->next_rip, m->data);
+	selector = v->st.seg[array_index_nospec(m->insn.reg, SEG_LDTR)].selector;
+	memcpy(m->data, &selector, sizeof(selector));
 	return true;
 }
 

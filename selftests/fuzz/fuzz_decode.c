@@ -21,7 +21,7 @@
 		__builtin_trap();	\
 } while (0)
 
-enum { REG_CX = 1, STATE = 160 };
+enum { REG_CX = 1, STATE = 192 };
 
 int LLVMFuzzerTestOneInput(const u8 *input, size_t size);
 
@@ -36,12 +36,12 @@ static void check_insn(const struct lodge_insn *i, int bits)
 
 	MUST(i->op > OP_NONE && i->op <= OP_STORE_MXCSR);
 	MUST(i->len >= 1 && i->len <= LODGE_MAX_INSN);
-	MUST(power_of_2(i->opsize, 1, wide ? 16 : bits == 64 ? 8 : 4));
-	MUST(power_of_2(i->regsize, 1, wide ? 16 : bits == 64 ? 8 : 4));
+	MUST(power_of_2(i->opsize, 1, i->flags & LODGE_INSN_VEX ? 32 : wide ? 16 : bits == 64 ? 8 : 4));
+	MUST(power_of_2(i->regsize, 1, i->flags & LODGE_INSN_VEX ? 32 : wide ? 16 : bits == 64 ? 8 : 4));
 	MUST(power_of_2(i->addr_size, bits == 64 ? 4 : 2, bits == 64 ? 8 : 4));
 	MUST(i->stack_size == bits / 8);
 	MUST(i->seg < 6 && i->scale < 4 && i->reg < (bits == 64 ? 16 : 8));
-	MUST(!i->high || (i->reg < 4 && i->regsize == 1));
+	MUST(!i->high || (i->reg < 4 && i->regsize == 1) || (i->flags & LODGE_INSN_SSE && i->opsize == 8));
 	MUST(i->base == LODGE_REG_NONE || i->base < (bits == 64 ? 16 : 8));
 	MUST(i->index == LODGE_REG_NONE || i->index < (bits == 64 ? 16 : 8));
 	MUST(!i->rip_relative || (bits == 64 && i->base == LODGE_REG_NONE));

@@ -302,8 +302,10 @@ static bool model_step(const struct lodge_insn *i)
 		memcpy(data + LODGE_CMPS_OTHER, model_at(&dst), dst.len);
 	if (i->op == OP_SSE_LOAD)
 		memcpy(memset(model.xmm[i->reg], 0, 16), data, i->opsize);
+	else if (i->op == OP_SSE_MERGE)
+		memcpy(model.xmm[i->reg] + (i->high ? 8 : 0), data, 8);
 	else if (i->op == OP_SSE_STORE)
-		memcpy(data, model.xmm[i->reg], i->opsize);
+		memcpy(data, model.xmm[i->reg] + (i->high ? 8 : 0), i->opsize);
 	else
 		divided = lodge_insn_compute(i, model.regs, model.flags, rip, data);
 	if (!divided)
@@ -582,7 +584,8 @@ TEST(sse, "SSE moves")
 	      WITH(0x66, 0x0f, 0x29), WITH(0x66, 0x0f, 0x2b), WITH(0x66, 0x0f, 0x6e),
 	      WITH(0x66, 0x0f, 0x7e), WITH(0xf3, 0x0f, 0x7e), WITH(0x66, 0x0f, 0x6f),
 	      WITH(0x66, 0x0f, 0x7f), WITH(0xf3, 0x0f, 0x6f), WITH(0xf3, 0x0f, 0x7f),
-	      WITH(0x66, 0x0f, 0xd6), WITH(0x66, 0x0f, 0xe7));
+	      WITH(0x66, 0x0f, 0xd6), WITH(0x66, 0x0f, 0xe7), OPS(0x0f, 0x12, 0x13, PNONE), OPS(0x0f, 0x16, 0x17, PNONE),
+	      WITH(0x66, 0x0f, 0x12), WITH(0x66, 0x0f, 0x13), WITH(0x66, 0x0f, 0x16), WITH(0x66, 0x0f, 0x17));
 }
 
 TEST(movbe, "MOVBE")

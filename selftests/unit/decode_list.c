@@ -38,9 +38,7 @@ static const char *reg_name(int reg, int size, bool high, char *buf)
 	static const char old[] = "axcxdxbxspbpsidi";
 	static const char *const suffix[] = { [1] = "b", [2] = "w", [4] = "d", [8] = "" };
 
-	if (size == 16)
-		sprintf(buf, "xmm%d", reg);
-	else if (reg >= 8)
+	if (reg >= 8)
 		sprintf(buf, "r%d%s", reg, suffix[size]);
 	else if (high)
 		sprintf(buf, "%ch", old[2 * reg]);
@@ -56,7 +54,8 @@ static const char *name(const struct lodge_insn *i)
 	static const char *const plain[] = {
 		[OP_LOAD] = "mov", [OP_STORE] = "mov", [OP_STORE_IMM] = "mov", [OP_MOVZX] = "movzx",
 		[OP_MOVSX] = "movsx", [OP_MOVBE_LOAD] = "movbe", [OP_MOVBE_STORE] = "movbe",
-		[OP_SSE_LOAD] = "sse", [OP_SSE_STORE] = "sse", [OP_MOVS] = "movs", [OP_STOS] = "stos",
+		[OP_SSE_LOAD] = "sse", [OP_SSE_STORE] = "sse", [OP_SSE_MERGE] = "sse",
+		[OP_MMX_LOAD] = "mmx", [OP_MMX_STORE] = "mmx", [OP_MOVS] = "movs", [OP_STOS] = "stos",
 		[OP_LODS] = "lods", [OP_TEST_MR] = "test", [OP_TEST_MI] = "test", [OP_INC] = "inc",
 		[OP_DEC] = "dec", [OP_NOT] = "not", [OP_NEG] = "neg", [OP_XCHG] = "xchg",
 		[OP_XADD] = "xadd", [OP_CMPXCHG] = "cmpxchg", [OP_PUSH] = "push", [OP_POP] = "pop",
@@ -167,8 +166,12 @@ static void list(const u8 *bytes)
 	print_address(&i);
 	if (i.op == OP_STORE_SREG)
 		sprintf(buf, "%s", seg[i.reg]);
-	if (has_reg(&i))
-		reg_name(i.reg, i.flags & LODGE_INSN_SSE ? 16 : i.regsize, i.high, buf);
+	if (i.op == OP_MMX_LOAD || i.op == OP_MMX_STORE)
+		sprintf(buf, "mm%d", i.reg);
+	else if (i.flags & LODGE_INSN_SSE)
+		sprintf(buf, "%s%d", i.opsize == 32 ? "ymm" : "xmm", i.reg);
+	else if (has_reg(&i))
+		reg_name(i.reg, i.regsize, i.high, buf);
 	printf("|%d|%s|", i.opsize, buf);
 	if (i.op == OP_STORE_IMM || i.op == OP_ALU_MI || i.op == OP_TEST_MI || i.op == OP_IMUL_IMM)
 		printf("%llx", (unsigned long long)(i.opsize == 8 ? i.imm : i.imm & ((1ull << 8 * i.opsize) - 1)));
@@ -232,6 +235,24 @@ static void add(int map, u8 opcode, int modrm)
 	list(slot);
 }
 
+static const u8 vex_moves[] = {
+	0x10, 0x11, 0x12, 0x13, 0x16, 0x17, 0x28, 0x29, 0x2b, 0x6e, 0x6f, 0x7e, 0x7f, 0xd6, 0xe7, 0xf0,
+};
+
+static void add_vex(const u8 *code, int n)
+{
+	u8 slot[SLOT];
+	int k;
+
+	memset(slot, 0x90, SLOT);
+	memcpy(slot, code, n);
+	for (k = n; k < LODGE_MAX_INSN; k++)
+		slot[k] = rnd();
+	if (fwrite(slot, SLOT, 1, corpus) != 1)
+		exit(1);
+	list(slot);
+}
+
 int main(int argc, char **argv)
 {
 	int op, modrm, k;
@@ -259,5 +280,13 @@ int main(int argc, char **argv)
 		add(0x38, 0xf0, modrm);
 		add(0x38, 0xf1, modrm);
 	}
+	/* VEX: the first byte after C5, and the two after C4 with an opcode of a move. */
+	for (op = 0; op < 256; op++)
+		for (modrm = 0; modrm < 256; modrm++) {
+			add_vex((u8[]) { 0xc5, modrm | 0x78, op }, 3);
+			add_vex((u8[]) { 0xc4, modrm | 1, rnd() | 0x78, vex_moves[op % ARRAY_SIZE(vex_moves)] }, 4);
+		}
+	for (modrm = 0; modrm < 256; modrm++)
+		add_vex((u8[]) { 0xc4, (modrm & 0xe0) | 2, rnd() | 0x78, 0x2a }, 4);
 	return fclose(corpus) ? 1 : 0;
 }

@@ -11,17 +11,18 @@ use warnings;
 
 my ($lister, $dir) = @ARGV;
 my $SLOT = 32;
-my %bytes = (BYTE => 1, WORD => 2, DWORD => 4, QWORD => 8, XMMWORD => 16, OWORD => 16);
+my %bytes = (BYTE => 1, WORD => 2, DWORD => 4, QWORD => 8, XMMWORD => 16, OWORD => 16, YMMWORD => 32);
 my %prefix = map { $_ => 1 } qw(lock rep repz repnz repe repne data16 data32 addr16 addr32 cs ds es ss fs gs
 	xacquire xrelease bnd notrack);
 my %known = map { $_ => 1 } qw(mov movzx movsx movbe sse movs stos lods add or adc sbb and sub xor cmp test inc
 	dec not neg xchg xadd cmpxchg bt bts btr btc push pop cmovo cmovno cmovb cmovae cmove cmovne cmovbe
 	cmova cmovs cmovns cmovp cmovnp cmovl cmovge cmovle cmovg rol ror rcl rcr shl shr sar shld shrd mul imul
-	div idiv bsf bsr tzcnt lzcnt popcnt xlat cmps scas cmpxchgb cache fnstcw fnstsw stmxcsr call jmp ret leave
+	div idiv bsf bsr tzcnt lzcnt popcnt mmx xlat cmps scas cmpxchgb cache fnstcw fnstsw stmxcsr call jmp ret leave
 	seto setno setb setae sete setne setbe seta sets setns setp setnp setl setge setle setg);
 my %cache = map { $_ => 1 } qw(clflush clflushopt clwb);
 my %sse = map { $_ => 1 } qw(movups movupd movss movsd movaps movapd movntps movntpd movd movq movdqa movdqu
-	movntdq movntdqa lddqu);
+	movntdq movntdqa lddqu movlps movlpd movhps movhpd);
+my %mmx = map { $_ => 1 } qw(movd movq movntq);
 my (%size, @plain);
 for my $r (qw(ax cx dx bx sp bp si di)) {
 	@size{"r$r", "e$r", $r} = (8, 4, 2);
@@ -30,7 +31,7 @@ $size{$_} = 1 for qw(al cl dl bl spl bpl sil dil ah ch dh bh);
 for my $n (8 .. 15) {
 	@size{"r$n", "r${n}d", "r${n}w", "r${n}b"} = (8, 4, 2, 1);
 }
-$size{"xmm$_"} = 16 for 0 .. 15;
+@size{"xmm$_", "ymm$_"} = (16, 32) for 0 .. 15;
 # Registers in an address that show that it is not of the mode's own size.
 my %other_width = (16 => qr/\be[a-ds]\w\b|\beiz/, 32 => qr/\b([bs][pix]|di)\b/,
 	64 => qr/\be[a-ds]\w\b|\be[bi]p\b|\beiz|\br\d+d/);
@@ -88,7 +89,10 @@ sub canonical {
 	$args =~ s/DWORD/WORD/ if $name eq 'movsxd' && $size{$args =~ s/,.*//r} == 2;
 	$name =~ s/^movsxd$/movsx/;
 	$name =~ s/^(movabs|movnti)$/mov/;
-	$name = 'sse' if $sse{$name} && $args =~ /xmm/;
+	$name = 'mmx' if $mmx{$name} && $args =~ /\bmm\d/;
+	my $vex = $name =~ s/^v(?=mov|lddqu)// && $args =~ /[xy]mm/;
+	return if $vex && ($args =~ /mm\d+,[xy]mm/ || %has);
+	$name = 'sse' if $sse{$name} && $args =~ /[xy]mm/;
 	$name = 'cache' if $cache{$name};
 	$name =~ s/^cmpxchg(8|16)b$/cmpxchgb/;
 	# Forms whose memory is the stack, and jumps, of which objdump does not say whether they are near.
@@ -99,7 +103,7 @@ sub canonical {
 	return if !$known{$name} || $args !~ /[\[:]/;
 	my ($sreg) = $name eq 'mov' ? $args =~ /,([ecsdfg]s)$/ : ();
 	$args =~ s/,\K$sreg$/ax/ if $sreg;
-	return if $args =~ /\b([ecsdfg]s(,|$)|[cdt]r\d|mm\d|k\d|[yz]mm|st\b)/ || $args =~ /,[ecdsfg]s$/;
+	return if $args =~ /\b([ecsdfg]s(,|$)|[cdt]r\d|k\d|zmm|st\b)/ || $args =~ /,[ecdsfg]s$/;
 	# An SSE move with an F2 or F3 that is no part of it: undefined.
 	return 'undefined' if $name eq 'sse' && $args =~ /XMMWORD/ && ($has{repz} || $has{repnz});
 	return 'undefined' if $name =~ /^(stmxcsr|cache)$/ && ($has{repz} || $has{repnz} || $has{data16} || $has{data32});
@@ -146,7 +150,7 @@ sub canonical {
 		($reg, $imm) = ('', $other =~ /^0x/ ? number($other, 1) : $other eq '' ? 1 : $other);
 	}
 	$reg = $sreg if $sreg;
-	$size ||= 16 if $name eq 'sse';
+	$size ||= $reg =~ /ymm/ ? 32 : 16 if $name eq 'sse';
 	$size ||= $size{$reg};
 	return join('|', 0, $len, $name, $lock, $rep, $seg, $address, $size, $reg, $imm);
 }

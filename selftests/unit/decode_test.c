@@ -55,9 +55,14 @@ TEST(unknown, "forms without memory, and those left out, are unknown")
 	EQ(DECODE(64, 0x0f, 0xae, 0x30), UNKNOWN);	/* XSAVEOPT */
 	EQ(DECODE(64, 0x0f, 0xc7, 0x08), 0);
 	EQ(DECODE(64, 0x8f, 0x08), UNKNOWN);
-	EQ(DECODE(64, 0xc5, 0xf8, 0x10, 0x00), UNKNOWN);	/* VEX */
+	EQ(DECODE(64, 0xc5, 0xf8, 0x58, 0x00), UNKNOWN);	/* VADDPS */
+	EQ(DECODE(64, 0xc5, 0xf0, 0x10, 0x00), UNKNOWN);	/* a second register */
+	EQ(DECODE(64, 0xc5, 0xf8, 0x12, 0x00), UNKNOWN);	/* VMOVLPS, which has one */
+	EQ(DECODE(64, 0x66, 0xc5, 0xf8, 0x10, 0x00), UNKNOWN);
+	EQ(DECODE(64, 0xc5, 0xfd, 0x6e, 0x00), UNKNOWN);	/* VMOVD of 32 bytes */
+	EQ(DECODE(32, 0xc5, 0x78, 0x10, 0x00), UNKNOWN);	/* LDS */
 	EQ(DECODE(64, 0x62, 0xf1, 0x7c, 0x48, 0x10, 0x00), UNKNOWN);
-	EQ(DECODE(64, 0x0f, 0x6f, 0x00), UNKNOWN);	/* MMX */
+	EQ(DECODE(64, 0x0f, 0xfc, 0x00), UNKNOWN);	/* PADDB */
 	EQ(DECODE(64, 0xf2, 0x0f, 0x38, 0xf0, 0x00), UNKNOWN);	/* CRC32 */
 	EQ(DECODE(64, 0x66, 0x0f, 0xc3, 0x00), UNKNOWN);
 	EQ(DECODE(32, 0x63, 0x00), UNKNOWN);		/* ARPL */
@@ -308,6 +313,44 @@ TEST(callers, "what is stored from where only the caller can look")
 	EQ(DECODE(64, 0xdd, 0x38), 0);
 	EQ(insn.op, OP_STORE_FSW);
 	EQ(insn.opsize, 2);
+}
+
+TEST(vectors, "moves of MMX registers, of halves, and with VEX")
+{
+	EQ(DECODE(64, 0x44, 0x0f, 0x6f, 0x18), 0);	/* movq mm3, [rax]: REX.R does nothing */
+	EQ(insn.op, OP_MMX_LOAD);
+	EQ(insn.opsize, 8);
+	EQ(insn.reg, 3);
+	EQ(DECODE(32, 0x0f, 0x7e, 0x38), 0);
+	EQ(insn.op, OP_MMX_STORE);
+	EQ(insn.opsize, 4);
+	EQ(DECODE(64, 0x0f, 0xe7, 0x00), 0);
+	EQ(insn.op, OP_MMX_STORE);
+	EQ(DECODE(64, 0x66, 0x0f, 0x17, 0x08), 0);	/* movhpd [rax], xmm1 */
+	EQ(insn.op, OP_SSE_STORE);
+	TRUE(insn.high && !(insn.flags & LODGE_INSN_VEX));
+	EQ(insn.opsize, 8);
+	EQ(DECODE(64, 0x0f, 0x12, 0x08), 0);
+	EQ(insn.op, OP_SSE_MERGE);
+	TRUE(!insn.high);
+	EQ(DECODE(64, 0xc5, 0x7e, 0x6f, 0x18), 0);	/* vmovdqu ymm11, [rax] */
+	EQ(insn.op, OP_SSE_LOAD);
+	EQ(insn.opsize, 32);
+	EQ(insn.reg, 11);
+	TRUE(insn.flags & LODGE_INSN_VEX);
+	EQ(DECODE(64, 0xc4, 0x01, 0x79, 0xe7, 0x04, 0x48), 0);	/* vmovntdq [r8+r9*2], xmm8 */
+	EQ(insn.op, OP_SSE_STORE);
+	EQ(insn.opsize, 16);
+	EQ(insn.reg, 8);
+	EQ(insn.base, 8);
+	EQ(insn.index, 9);
+	EQ(DECODE(64, 0xc4, 0xe1, 0xf9, 0x7e, 0x00), 0);	/* vmovq [rax], xmm0 */
+	EQ(insn.opsize, 8);
+	EQ(DECODE(64, 0xc4, 0xe2, 0x7d, 0x2a, 0x00), 0);	/* vmovntdqa ymm0, [rax] */
+	EQ(insn.opsize, 32);
+	EQ(DECODE(32, 0xc5, 0xfa, 0x11, 0x00), 0);	/* vmovss [eax], xmm0 */
+	EQ(insn.opsize, 4);
+	EQ(insn.reg, 0);
 }
 
 TEST(divide_error, "a quotient without room, and 0, are #DE")
