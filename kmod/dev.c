@@ -7,6 +7,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/compat.h>
 #include <linux/fs.h>
+#include <linux/lodge.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -74,6 +75,7 @@ static const struct {
 	{ KVM_CAP_SET_GUEST_DEBUG2, LODGE_GUESTDBG },
 	{ KVM_CAP_BINARY_STATS_FD, 1 },
 	{ KVM_CAP_USER_MEMORY2, 1 },
+	{ LODGE_CAP_BATCH_OUTS, 1 },
 };
 
 /**

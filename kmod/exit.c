@@ -174,7 +174,7 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 	u64 gpa = v->exit.fault.gpa;
 	int ret;
 
-	if (!v->exit.fault.walk && lodge_local_hit(v, gpa))
+	if (!v->exit.fault.walk && !(v->exit.fault.access & ACC_FETCH) && lodge_local_hit(v, gpa))
 		return lodge_handle_mmio(v);
 	ret = lodge_npt_fault(v, gpa, v->exit.fault.access);
 	if (ret < 0)

@@ -11,6 +11,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/lodge.h>
 #include <linux/module.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -107,6 +108,12 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return cap->args[0] > LODGE_MAX_GSI ? -EINVAL : lodge_split_irqchip(vm, cap->args[0]);
 	if (cap->cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
 		return set_dirty_log_manual(vm, cap->args[0]);
+	if (cap->cap == LODGE_CAP_BATCH_OUTS) {
+		if (cap->args[0] > 1)
+			return -EINVAL;
+		WRITE_ONCE(vm->batch_outs, cap->args[0]);
+		return 0;
+	}
 	return -EINVAL;
 }
 

@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/lodge.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -109,6 +110,15 @@ static int create_irqchip(struct vm *vm)
 	return 0;
 }
 
+/* Port I/O of a string in one exit, where there is that: port_exit() takes any number of elements. */
+static void ask_batches(struct vm *vm)
+{
+	struct kvm_enable_cap cap = { .cap = LODGE_CAP_BATCH_OUTS, .args = { 1 } };
+
+	if (vm_extension(vm, LODGE_CAP_BATCH_OUTS) > 0)
+		ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
+}
+
 static int alloc_ram(struct vm *vm, uint64_t size)
 {
 	uintptr_t start;
@@ -173,6 +183,7 @@ int vm_create(struct vm *vm, const struct options *opt)
 		return -1;
 	if (vm->ram_size > low && add_slot(vm, 1, GPA_HIGH, low, vm->ram_size - low) < 0)
 		return -1;
+	ask_batches(vm);
 	return create_irqchip(vm);
 }
 

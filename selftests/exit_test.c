@@ -219,6 +219,19 @@ TEST(exec_mmio, "a jump to where there is no memory: INTERNAL_ERROR with that RI
 	EQ(get_regs(v).rip, NO_MEMORY);
 }
 
+static void jump_to_lapic_guest(void)
+{
+	((void (*)(void))(u64)LAPIC_GPA)();
+}
+
+TEST(exec_lapic, "a jump into the LAPIC's page is no other: nothing is carried out from there")
+{
+	struct vcpu *v = vcpu_long(vm_new_irqchip(), 0, jump_to_lapic_guest);
+
+	RUN_TO(v, KVM_EXIT_INTERNAL_ERROR);
+	EQ(get_regs(v).rip, LAPIC_GPA);
+}
+
 /* ---- what stays inside ---- */
 
 static void cpuid_guest(void)

@@ -28,8 +28,9 @@ typedef int64_t s64;
 #define LODGE_DECODE_INVALID	3	/* longer than 15 bytes, or LOCK where it may not be */
 
 #define LODGE_MAX_INSN		15
-#define LODGE_MAX_OPERAND	16	/* bytes of a memory operand */
-#define LODGE_OPERAND_DATA	32	/* of lodge_insn_compute(): the operand, and what was read */
+#define LODGE_MAX_OPERAND	32	/* bytes of a memory operand */
+#define LODGE_OPERAND_DATA	64	/* of lodge_insn_compute(): the operand, and what was read */
+#define LODGE_CMPS_OTHER	8	/* where in it the second operand of CMPS lies, which is read as well */
 #define LODGE_REG_NONE		0xff
 
 /* What an instruction does to a control register. */
@@ -53,6 +54,9 @@ enum lodge_insn_op {
 	OP_CMOV,
 	OP_SSE_LOAD,
 	OP_SSE_STORE,
+	OP_SSE_MERGE,		/* a load of one half, that leaves the other */
+	OP_MMX_LOAD,
+	OP_MMX_STORE,
 	OP_MOVS,
 	OP_STOS,
 	OP_LODS,
@@ -72,6 +76,32 @@ enum lodge_insn_op {
 	OP_BT_I,
 	OP_PUSH,
 	OP_POP,
+	OP_PUSH_REG,
+	OP_PUSH_IMM,
+	OP_POP_REG,
+	OP_LEAVE,
+	OP_CALL,		/* near, relative */
+	OP_CALL_MEM,
+	OP_JMP_MEM,
+	OP_RET,
+	OP_SHIFT,		/* and rotate, by imm */
+	OP_SHIFT_CL,
+	OP_SHIFT2,		/* SHLD, SHRD */
+	OP_SHIFT2_CL,
+	OP_IMUL,		/* reg = reg * mem */
+	OP_IMUL_IMM,		/* reg = mem * imm */
+	OP_WIDE,		/* MUL, IMUL, DIV, IDIV of DX:AX or AX */
+	OP_SCAN,		/* BSF BSR TZCNT LZCNT POPCNT */
+	OP_SETCC,
+	OP_XLAT,
+	OP_CMPS,
+	OP_SCAS,
+	OP_CMPXCHG_PAIR,	/* CMPXCHG8B, CMPXCHG16B */
+	OP_NOTHING,		/* of the cache: CLFLUSH, CLFLUSHOPT, CLWB */
+	OP_STORE_SREG,		/* these and those of SSE: what is stored is the caller's */
+	OP_STORE_FCW,
+	OP_STORE_FSW,
+	OP_STORE_MXCSR,
 };
 
 /* lodge_insn.flags */
@@ -79,24 +109,25 @@ enum lodge_insn_op {
 #define LODGE_INSN_WRITES	0x02
 #define LODGE_INSN_RMW		0x04	/* both, at one place */
 #define LODGE_INSN_PLAIN	0x08	/* a load or a store of a general register or immediate */
-#define LODGE_INSN_SSE		0x10	/* reg is an XMM register: the caller's; a load clears its rest */
+#define LODGE_INSN_SSE		0x10	/* reg is a vector register: the caller's; a load clears its rest */
 #define LODGE_INSN_LOCK		0x20
 #define LODGE_INSN_REP		0x40	/* of a string instruction; F2 does the same as F3 */
+#define LODGE_INSN_VEX		0x80	/* a load clears all of the register that it does not fill, not only of XMM */
 
 struct lodge_insn {
 	u8 op;			/* enum lodge_insn_op */
 	u8 flags;
 	u8 len;
-	u8 opsize;		/* of the memory operand: 1, 2, 4, 8, 16 */
+	u8 opsize;		/* of the memory operand: 1, 2, 4, 8, 16, 32 */
 	u8 regsize;		/* of the register operand: differs for MOVZX and MOVSX */
 	u8 addr_size;		/* 2, 4, 8 */
 	u8 stack_size;		/* 2, 4, 8: as the code's; the caller puts SS.B's in where it differs */
 	u8 seg;			/* hardware encoding: ES CS SS DS FS GS */
 	u8 reg;			/* 0..15 */
-	bool high;		/* reg is AH, CH, DH or BH: 0..3 */
+	bool high;		/* reg is AH, CH, DH or BH: 0..3; the upper half of an XMM register */
 	u8 base, index, scale;	/* LODGE_REG_NONE; scale as a shift */
 	bool rip_relative;
-	u8 alu;			/* ADD OR ADC SBB AND SUB XOR CMP; BT BTS BTR BTC; a condition of CMOV */
+	u8 alu;			/* which of its kind: ADD OR .. CMP; BT .. BTC; a condition; ROL .. SAR; REPNE or REPE */
 	s64 disp;
 	u64 imm;		/* sign-extended */
 };

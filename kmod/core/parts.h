@@ -14,6 +14,7 @@
 
 #include "core/insn.h"
 
+struct lodge_vcpu;
 struct page;
 struct xregs_state;
 
@@ -66,24 +67,27 @@ struct lodge_decoded {
 
 struct lodge_pio {			/* pio.c: a port access that userspace completes [v] */
 	u64 rip, next_rip;		/* of the instruction: gone elsewhere, and nothing is completed */
-	u64 gva;			/* string forms: the memory operand */
-	u32 count;
+	u64 ea;				/* INS: where its elements go */
+	u32 count, done;		/* INS: elements that the port gave, and that are stored */
 	u32 val;			/* of IN and OUT */
-	u8 size, addr_size;
-	bool in, str, rep;
+	u16 port;
+	u8 size, addr_size, seg;
+	bool in, rep;
+	bool storing;			/* INS: an element is on its way to a device */
 };
 
-struct lodge_mmio {			/* mmio.c: an emulated access under way [v] */
+struct lodge_mmio {			/* access.c: the accesses of an instruction under way [v] */
+	int (*then)(struct lodge_vcpu *v);	/* goes on when userspace has carried one out */
 	const struct lodge_insn *fast;	/* in decoded[] */
 	struct lodge_insn insn;
 	struct lodge_frag {
 		gpa_t gpa;
 		u8 len;			/* 1..8 */
 		u8 off;			/* of its bytes in data[] */
-	} rd[4], wr[4];			/* what is read, then what is written */
+	} rd[5], wr[5];			/* what is read, then what is written */
 	u8 nrd, nwr, cur;
 	bool writing;
-	u8 data[32];
+	u8 data[LODGE_OPERAND_DATA];
 	u64 rip, next_rip;
 };
 

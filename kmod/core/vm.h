@@ -72,6 +72,7 @@ struct lodge_vm {
 	struct page *coalesced_page;	/* [c] */
 	raw_spinlock_t ring_lock;	/* the ring in it */
 	bool pit_reinject;
+	bool batch_outs;		/* [a] LODGE_CAP_BATCH_OUTS */
 };
 
 static inline struct lodge_vcpu *lodge_vcpu_get(struct lodge_vm *vm, int i)

@@ -21,7 +21,7 @@
 
 struct lodge_bus {
 	int n;
-	u32 max_len;			/* of the longest device: how far back a match may begin */
+	u32 max_len;			/* of the longest device, 1 or more: how far back a match may begin */
 	struct lodge_bus *spare;	/* the other half of the memory: takes over when a device goes */
 	struct lodge_iodev *dev[];	/* sorted by base */
 };
@@ -153,9 +153,8 @@ static int upper(const struct lodge_bus *bus, u64 addr)
 
 static bool covers(const struct lodge_iodev *d, u64 addr, int len)
 {
-	if (!d->len)
-		return addr == d->base;
-	return addr - d->base + len <= d->len;
+	/* addr - base is below the bus's max_len: this does not wrap. */
+	return addr - d->base + len <= d->len || (d->any_len && addr == d->base);
 }
 
 /**
@@ -270,8 +269,8 @@ static struct lodge_iodev *find_zone(struct lodge_vm *vm, const struct kvm_coale
 	for (i = 0; b && i < b->n; i++) {
 		struct lodge_iodev *d = b->dev[i];
 
-		if (d->write == coalesced_write && z->addr >= d->base &&
-		    z->addr + z->size <= d->base + d->len)
+		if (d->write == coalesced_write && z->addr - d->base <= d->len &&
+		    z->size <= d->len - (z->addr - d->base))
 			return d;
 	}
 	return NULL;

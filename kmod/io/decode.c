@@ -3,9 +3,9 @@
  * The decoder of instructions with a memory operand.
  *
  * Bytes become a struct lodge_insn: what the instruction does, which registers make its address,
- * how long it is. What it does to registers and memory is in decode_exec.c. Only the forms that
- * guests use on devices are known; the rest is LODGE_DECODE_UNKNOWN and goes to userspace. Forms
- * without a memory operand are unknown too: they cannot have faulted on one.
+ * how long it is. What it does to registers and memory is in decode_exec.c. Known are the integer
+ * instructions and the moves that compilers, firmware and old kernels emit; the rest is LODGE_DECODE_UNKNOWN
+ * and goes to userspace. Forms without a memory operand are unknown too: they cannot have faulted on one.
  *
  * Tables say which opcodes there are (opcode maps: APM volume 3 appendix A, SDM volume 2
  * appendix A). The low byte of a row's flags becomes lodge_insn.flags, the rest says how the form
@@ -24,14 +24,15 @@ enum { SEG_NR_ES, SEG_NR_CS, SEG_NR_SS, SEG_NR_DS, SEG_NR_FS, SEG_NR_GS };
 enum { REG_BX = 3, REG_SP, REG_BP, REG_SI, REG_DI };
 
 enum { REX_B = 1, REX_X = 2, REX_R = 4, REX_W = 8 };
+enum { SCAN_ZEROS = 2, SCAN_COUNT = 4 };	/* .alu of OP_SCAN, with 1 for "from above" */
 
 struct reader {
 	const u8 *bytes;
 	unsigned int n, pos;
 	int bits, err;
 	u8 rex, seg, rep;
-	bool opsize, addrsize, lock;
-	u8 modrm;
+	bool opsize, addrsize, lock, vex, wide;	/* wide: VEX.L */
+	u8 opcode, modrm;
 };
 
 static void fail(struct reader *r, int why)
@@ -125,7 +126,7 @@ static struct reader start(const u8 *bytes, unsigned int n, int bits)
 	return (struct reader) { .bytes = bytes, .n = n, .bits = bits, .seg = LODGE_REG_NONE };
 }
 
-/* How a form is encoded. There is a ModRM byte unless F_STRING or F_MOFFS. */
+/* How a form is encoded. There is a ModRM byte unless F_STRING, F_MOFFS or F_NO_MODRM. */
 #define F_BYTE		0x0100	/* the operand is a byte */
 #define F_WORD		0x0200
 #define F_DWORD		0x0400	/* or less, where the register is less */
@@ -139,10 +140,19 @@ static struct reader start(const u8 *bytes, unsigned int n, int bits)
 #define F_MOVNTI	0x40000	/* 4 bytes, or 8 with W; with 66 it would be another instruction */
 #define F_ONLY_64	0x80000	/* of 64-bit code */
 #define F_NOT_64	0x100000
+#define F_NO_MODRM	0x200000
+#define F_OPREG		0x400000	/* the register is in the opcode */
+#define F_ONE		0x800000	/* the immediate is 1 */
+#define F_IMM16		0x1000000
+#define F_PAIR		0x2000000	/* of registers: 8 bytes, or 16 with W */
+#define F_NO_66		0x4000000	/* 66 would make it another one; of the stack's forms in 64-bit code alone */
+#define F_NEED_66	0x8000000
+#define F_HIGH		0x10000000	/* the upper half of the register */
 
 #define RD	LODGE_INSN_READS
 #define WR	LODGE_INSN_WRITES
 #define RMW	(RD | WR | LODGE_INSN_RMW | LODGE_INSN_LOCK)
+#define UPDATE	(RD | WR | LODGE_INSN_RMW)	/* as RMW, without LOCK */
 #define PLAIN	LODGE_INSN_PLAIN
 #define SSE	LODGE_INSN_SSE
 
@@ -151,7 +161,14 @@ struct form {
 	u32 flags;
 };
 
-enum { GRP_ALU, GRP_POP, GRP_MOV, GRP_F6, GRP_FE, GRP_FF, GRP_BT, GRP_COUNT };
+enum {
+	GRP_ALU, GRP_POP, GRP_MOV, GRP_F6, GRP_FE, GRP_FF, GRP_BT, GRP_SHIFT, GRP_SHIFT_CL, GRP_C7, GRP_AE, GRP_D9,
+	GRP_DD, GRP_COUNT
+};
+
+#define SHIFTS(op)								\
+	{ op, 0, UPDATE }, { op, 1, UPDATE }, { op, 2, UPDATE }, { op, 3, UPDATE },	\
+	{ op, 4, UPDATE }, { op, 5, UPDATE }, { op, 4, UPDATE }, { op, 7, UPDATE }
 
 static const struct form groups[GRP_COUNT][8] = {
 	[GRP_ALU] = {
@@ -164,13 +181,28 @@ static const struct form groups[GRP_COUNT][8] = {
 	[GRP_F6] = {
 		{ OP_TEST_MI, 0, RD | F_IMM }, { OP_TEST_MI, 0, RD | F_IMM },
 		{ OP_NOT, 0, RMW }, { OP_NEG, 0, RMW },
+		{ OP_WIDE, 0, RD }, { OP_WIDE, 1, RD }, { OP_WIDE, 2, RD }, { OP_WIDE, 3, RD },
 	},
 	[GRP_FE] = { { OP_INC, 0, RMW }, { OP_DEC, 0, RMW } },
-	[GRP_FF] = { { OP_INC, 0, RMW }, { OP_DEC, 0, RMW }, [6] = { OP_PUSH, 0, RD | WR | F_STACK } },
+	[GRP_FF] = {
+		{ OP_INC, 0, RMW }, { OP_DEC, 0, RMW },
+		[2] = { OP_CALL_MEM, 0, RD | WR | F_STACK | F_NO_66 },
+		[4] = { OP_JMP_MEM, 0, RD | F_STACK | F_NO_66 },
+		[6] = { OP_PUSH, 0, RD | WR | F_STACK },
+	},
 	[GRP_BT] = {
 		[4] = { OP_BT_I, 0, RD }, { OP_BT_I, 1, RMW }, { OP_BT_I, 2, RMW },
 		{ OP_BT_I, 3, RMW },
 	},
+	[GRP_SHIFT] = { SHIFTS(OP_SHIFT) },
+	[GRP_SHIFT_CL] = { SHIFTS(OP_SHIFT_CL) },
+	[GRP_C7] = { [1] = { OP_CMPXCHG_PAIR, 0, RMW | F_PAIR } },
+	[GRP_AE] = {
+		[3] = { OP_STORE_MXCSR, 0, WR | F_DWORD | F_MOVNTI },
+		[6] = { OP_NOTHING, 0, F_BYTE | F_NEED_66 }, { OP_NOTHING, 0, F_BYTE },
+	},
+	[GRP_D9] = { [7] = { OP_STORE_FCW, 0, WR | F_WORD } },
+	[GRP_DD] = { [7] = { OP_STORE_FSW, 0, WR | F_WORD } },
 };
 
 #define ALU_ROW(n, m)							\
@@ -180,7 +212,11 @@ static const struct form groups[GRP_COUNT][8] = {
 static const struct form one_byte[256] = {
 	ALU_ROW(0, RMW), ALU_ROW(1, RMW), ALU_ROW(2, RMW), ALU_ROW(3, RMW),
 	ALU_ROW(4, RMW), ALU_ROW(5, RMW), ALU_ROW(6, RMW), ALU_ROW(7, RD),
+	[0x50 ... 0x57] = { OP_PUSH_REG, 0, WR | F_NO_MODRM | F_OPREG | F_STACK },
+	[0x58 ... 0x5f] = { OP_POP_REG, 0, RD | F_NO_MODRM | F_OPREG | F_STACK },
 	[0x63] = { OP_MOVSX, 0, RD | PLAIN | F_DWORD | F_ONLY_64 },
+	[0x68] = { OP_PUSH_IMM, 0, WR | F_NO_MODRM | F_STACK | F_IMM }, { OP_IMUL_IMM, 0, RD | F_IMM },
+	[0x6a] = { OP_PUSH_IMM, 0, WR | F_NO_MODRM | F_STACK | F_IMM8 }, { OP_IMUL_IMM, 0, RD | F_IMM8 },
 	[0x80] = { 0, GRP_ALU, F_GROUP | F_BYTE | F_IMM }, { 0, GRP_ALU, F_GROUP | F_IMM },
 	[0x82] = { 0, GRP_ALU, F_GROUP | F_BYTE | F_IMM | F_NOT_64 },
 	[0x83] = { 0, GRP_ALU, F_GROUP | F_IMM8 },
@@ -188,15 +224,28 @@ static const struct form one_byte[256] = {
 	[0x86] = { OP_XCHG, 0, RMW | F_BYTE }, { OP_XCHG, 0, RMW },
 	[0x88] = { OP_STORE, 0, WR | PLAIN | F_BYTE }, { OP_STORE, 0, WR | PLAIN },
 	[0x8a] = { OP_LOAD, 0, RD | PLAIN | F_BYTE }, { OP_LOAD, 0, RD | PLAIN },
+	[0x8c] = { OP_STORE_SREG, 0, WR | F_WORD },
 	[0x8f] = { 0, GRP_POP, F_GROUP | F_STACK },
 	[0xa0] = { OP_LOAD, 0, RD | PLAIN | F_MOFFS | F_BYTE },
 	[0xa1] = { OP_LOAD, 0, RD | PLAIN | F_MOFFS },
 	[0xa2] = { OP_STORE, 0, WR | PLAIN | F_MOFFS | F_BYTE },
 	[0xa3] = { OP_STORE, 0, WR | PLAIN | F_MOFFS },
 	[0xa4] = { OP_MOVS, 0, RD | WR | F_STRING | F_BYTE }, { OP_MOVS, 0, RD | WR | F_STRING },
+	[0xa6] = { OP_CMPS, 0, RD | F_STRING | F_BYTE }, { OP_CMPS, 0, RD | F_STRING },
 	[0xaa] = { OP_STOS, 0, WR | F_STRING | F_BYTE }, { OP_STOS, 0, WR | F_STRING },
 	[0xac] = { OP_LODS, 0, RD | F_STRING | F_BYTE }, { OP_LODS, 0, RD | F_STRING },
+	[0xae] = { OP_SCAS, 0, RD | F_STRING | F_BYTE }, { OP_SCAS, 0, RD | F_STRING },
+	[0xc0] = { 0, GRP_SHIFT, F_GROUP | F_BYTE | F_IMM8 }, { 0, GRP_SHIFT, F_GROUP | F_IMM8 },
+	[0xc2] = { OP_RET, 0, RD | F_NO_MODRM | F_STACK | F_NO_66 | F_IMM16 },
+	[0xc3] = { OP_RET, 0, RD | F_NO_MODRM | F_STACK | F_NO_66 },
 	[0xc6] = { 0, GRP_MOV, F_GROUP | F_BYTE | F_IMM }, { 0, GRP_MOV, F_GROUP | F_IMM },
+	[0xc9] = { OP_LEAVE, 0, RD | F_NO_MODRM | F_STACK },
+	[0xd0] = { 0, GRP_SHIFT, F_GROUP | F_BYTE | F_ONE }, { 0, GRP_SHIFT, F_GROUP | F_ONE },
+	[0xd2] = { 0, GRP_SHIFT_CL, F_GROUP | F_BYTE }, { 0, GRP_SHIFT_CL, F_GROUP },
+	[0xd7] = { OP_XLAT, 0, RD | F_NO_MODRM | F_BYTE },
+	[0xd9] = { 0, GRP_D9, F_GROUP },
+	[0xdd] = { 0, GRP_DD, F_GROUP },
+	[0xe8] = { OP_CALL, 0, WR | F_NO_MODRM | F_STACK | F_NO_66 | F_IMM },
 	[0xf6] = { 0, GRP_F6, F_GROUP | F_BYTE }, { 0, GRP_F6, F_GROUP },
 	[0xfe] = { 0, GRP_FE, F_GROUP | F_BYTE }, { 0, GRP_FF, F_GROUP },
 };
@@ -204,22 +253,29 @@ static const struct form one_byte[256] = {
 /* After 0F. .alu of an SSE row is its line in sse_size. */
 static const struct form two_byte[256] = {
 	[0x10] = { OP_SSE_LOAD, 0, RD | SSE }, { OP_SSE_STORE, 0, WR | SSE },
+	[0x12] = { OP_SSE_MERGE, 8, RD | SSE }, { OP_SSE_STORE, 8, WR | SSE },
+	[0x16] = { OP_SSE_MERGE, 8, RD | SSE | F_HIGH }, { OP_SSE_STORE, 8, WR | SSE | F_HIGH },
 	[0x28] = { OP_SSE_LOAD, 1, RD | SSE }, { OP_SSE_STORE, 1, WR | SSE },
 	[0x2b] = { OP_SSE_STORE, 1, WR | SSE },
 	[0x40 ... 0x4f] = { OP_CMOV, 0, RD },
 	[0x6e] = { OP_SSE_LOAD, 2, RD | SSE }, { OP_SSE_LOAD, 3, RD | SSE },
 	[0x7e] = { OP_SSE_STORE, 2, WR | SSE }, { OP_SSE_STORE, 3, WR | SSE },
+	[0x90 ... 0x9f] = { OP_SETCC, 0, WR | F_BYTE },
 	[0xa3] = { OP_BT_R, 0, RD },
-	[0xab] = { OP_BT_R, 1, RMW },
+	[0xa4] = { OP_SHIFT2, 0, UPDATE | F_IMM8 }, { OP_SHIFT2_CL, 0, UPDATE },
+	[0xab] = { OP_BT_R, 1, RMW }, { OP_SHIFT2, 1, UPDATE | F_IMM8 }, { OP_SHIFT2_CL, 1, UPDATE },
+	[0xae] = { 0, GRP_AE, F_GROUP | F_NO_REP }, { OP_IMUL, 0, RD },
 	[0xb0] = { OP_CMPXCHG, 0, RMW | F_BYTE }, { OP_CMPXCHG, 0, RMW },
 	[0xb3] = { OP_BT_R, 2, RMW },
 	[0xb6] = { OP_MOVZX, 0, RD | PLAIN | F_BYTE }, { OP_MOVZX, 0, RD | PLAIN | F_WORD },
-	[0xba] = { 0, GRP_BT, F_GROUP | F_IMM8 }, { OP_BT_R, 3, RMW },
+	[0xb8] = { OP_SCAN, 0, RD },
+	[0xba] = { 0, GRP_BT, F_GROUP | F_IMM8 }, { OP_BT_R, 3, RMW }, { OP_SCAN, 0, RD }, { OP_SCAN, 0, RD },
 	[0xbe] = { OP_MOVSX, 0, RD | PLAIN | F_BYTE }, { OP_MOVSX, 0, RD | PLAIN | F_WORD },
 	[0xc0] = { OP_XADD, 0, RMW | F_BYTE }, { OP_XADD, 0, RMW },
 	[0xc3] = { OP_STORE, 0, WR | PLAIN | F_NO_REP | F_MOVNTI },
+	[0xc7] = { 0, GRP_C7, F_GROUP },
 	[0xd6] = { OP_SSE_STORE, 4, WR | SSE },
-	[0xe7] = { OP_SSE_STORE, 5, WR | SSE },
+	[0xe7] = { OP_SSE_STORE, 9, WR | SSE },
 	[0xf0] = { OP_SSE_LOAD, 6, RD | SSE },
 };
 
@@ -231,72 +287,136 @@ static const struct form movbe[2] = {
 };
 
 /* Operand sizes of SSE moves without a prefix, with 66, F3, F2. 0: no such form; 1: 4 or, with W, 8. */
-static const u8 sse_size[8][4] = {
+static const u8 sse_size[16][4] = {
 	{ 16, 16, 4, 8 },	/* MOVUPS MOVUPD MOVSS MOVSD */
 	{ 16, 16, 0, 0 },	/* MOVAPS MOVAPD MOVNTPS MOVNTPD */
-	{ 0, 1, 0, 0 },		/* MOVD MOVQ */
-	{ 0, 16, 16, 0 },	/* MOVDQA MOVDQU */
+	{ 1, 1, 0, 0 },		/* MOVD MOVQ */
+	{ 8, 16, 16, 0 },	/* MOVQ MOVDQA MOVDQU */
 	{ 0, 8, 0, 0 },		/* MOVQ to memory */
-	{ 0, 16, 0, 0 },	/* MOVNTDQ MOVNTDQA */
+	{ 0, 16, 0, 0 },	/* MOVNTDQA */
 	{ 0, 0, 0, 16 },	/* LDDQU */
 	{ 0, 0, 8, 0 },		/* MOVQ from memory */
+	{ 8, 8, 0, 0 },		/* MOVLPS MOVLPD MOVHPS MOVHPD */
+	{ 8, 16, 0, 0 },	/* MOVNTQ MOVNTDQ */
 };
+
+static struct form row_0f(struct reader *r, u8 opcode)
+{
+	struct form f = two_byte[opcode];
+
+	if (opcode == 0x7e && r->rep == 0xf3)
+		return load_movq;
+	if (f.op == OP_CMOV || f.op == OP_SETCC)
+		f.alu = opcode & 15;
+	if (f.op == OP_SCAN)
+		f.alu = opcode == 0xb8 ? SCAN_COUNT : (opcode & 1) | (r->rep == 0xf3 ? SCAN_ZEROS : 0);
+	if (f.op == OP_SCAN && (opcode == 0xb8 ? r->rep != 0xf3 : r->rep == 0xf2))
+		fail(r, LODGE_DECODE_UNKNOWN);
+	/* Without a prefix these are on MMX registers. */
+	if ((opcode == 0xe7 || (opcode & 0xee) == 0x6e) && !r->opsize && !r->rep)
+		f.op = f.op == OP_SSE_LOAD ? OP_MMX_LOAD : OP_MMX_STORE;
+	return f;
+}
 
 static struct form lookup_0f(struct reader *r)
 {
 	u8 opcode = get8(r);
-	struct form f;
 
-	if (opcode == 0x38) {
-		opcode = get8(r);
-		if (opcode == 0xf0 || opcode == 0xf1)
-			return movbe[opcode & 1];
-		return opcode == 0x2a ? load_movntdqa : (struct form) { OP_NONE, 0, 0 };
+	if (opcode != 0x38)
+		return row_0f(r, opcode);
+	opcode = get8(r);
+	if (opcode == 0xf0 || opcode == 0xf1)
+		return movbe[opcode & 1];
+	return opcode == 0x2a ? load_movntdqa : (struct form) { OP_NONE, 0, 0 };
+}
+
+/*
+ * C4 and C5: VEX (SDM volume 2 section 2.3), but LES and LDS where, outside of 64-bit code, a ModRM byte with memory
+ * follows. Of what it encodes the moves are known, of which none has a second register.
+ */
+static struct form lookup_vex(struct reader *r)
+{
+	static const u8 rep[4] = { 0, 0, 0xf3, 0xf2 };
+	u8 first = get8(r), last = first, map = 1, opcode;
+	struct form f = { OP_NONE, 0, 0 };
+
+	if ((r->bits != 64 && first < 0xc0) || r->rex || r->opsize || r->rep || r->lock)
+		fail(r, LODGE_DECODE_UNKNOWN);
+	if (r->opcode == 0xc4) {
+		map = first & 31;
+		last = get8(r);
 	}
-	if (opcode == 0x7e && r->rep == 0xf3)
-		return load_movq;
-	f = two_byte[opcode];
-	if (f.op == OP_CMOV)
-		f.alu = opcode & 15;
+	r->vex = true;
+	r->wide = last & 4;
+	r->opsize = (last & 3) == 1;
+	r->rep = rep[last & 3];
+	if (r->bits == 64 && r->opcode == 0xc4)
+		r->rex = (~first >> 5 & 7) | (last >> 4 & REX_W);
+	else if (r->bits == 64)
+		r->rex = ~first >> 5 & REX_R;
+	opcode = get8(r);
+	if (map == 1)
+		f = row_0f(r, opcode);
+	else if (map == 2 && opcode == 0x2a)
+		f = load_movntdqa;
+	if ((f.op != OP_SSE_LOAD && f.op != OP_SSE_STORE) || (last & 0x78) != 0x78)
+		fail(r, LODGE_DECODE_UNKNOWN);
 	return f;
+}
+
+/* Prefixes and modes in which the row means something else, or nothing. */
+static bool other(const struct reader *r, const struct form *f)
+{
+	if (f->op == OP_NONE && !(f->flags & F_GROUP))
+		return true;
+	if (f->flags & (r->bits == 64 ? F_NOT_64 : F_ONLY_64))
+		return true;
+	if ((f->flags & F_NO_REP && r->rep) || (f->flags & F_MOVNTI && r->opsize))
+		return true;
+	if (f->flags & F_NO_66 && r->opsize && (r->bits == 64 || !(f->flags & F_STACK)))
+		return true;
+	return f->flags & F_NEED_66 && !r->opsize;
 }
 
 /* The row of the instruction, with its group's resolved. Fetches the ModRM byte. */
 static struct form lookup(struct reader *r)
 {
-	u8 opcode = prefixes(r);
-	struct form f = opcode == 0x0f ? lookup_0f(r) : one_byte[opcode];
+	struct form f;
 
-	if (f.op == OP_NONE && !(f.flags & F_GROUP))
+	r->opcode = prefixes(r);
+	if (r->opcode == 0x0f)
+		f = lookup_0f(r);
+	else
+		f = (r->opcode & 0xfe) == 0xc4 ? lookup_vex(r) : one_byte[r->opcode];
+	if (other(r, &f))
 		fail(r, LODGE_DECODE_UNKNOWN);
-	if (f.flags & (r->bits == 64 ? F_NOT_64 : F_ONLY_64))
-		fail(r, LODGE_DECODE_UNKNOWN);
-	if ((f.flags & F_NO_REP && r->rep) || (f.flags & F_MOVNTI && r->opsize))
-		fail(r, LODGE_DECODE_UNKNOWN);
-	if (f.flags & (F_STRING | F_MOFFS))
+	if (f.flags & (F_STRING | F_MOFFS | F_NO_MODRM))
 		return f;
 	r->modrm = get8(r);
 	if (f.flags & F_GROUP) {
-		u32 flags = f.flags;
+		u32 flags = f.flags & ~F_GROUP;
 
 		f = groups[f.alu][r->modrm >> 3 & 7];
 		f.flags |= flags;
-		if (f.op == OP_NONE)
+		if (other(r, &f))
 			fail(r, LODGE_DECODE_UNKNOWN);
 	}
+	if (f.op == OP_STORE_SREG && (r->modrm >> 3 & 7) > SEG_NR_GS)
+		fail(r, LODGE_DECODE_UNKNOWN);
 	return f;
 }
 
 static u8 sse_operand(struct reader *r, u8 row)
 {
 	u8 prefix = r->rep == 0xf2 ? 3 : r->rep == 0xf3 ? 2 : r->opsize;
-	u8 size = sse_size[row & 7][prefix];
+	u8 size = sse_size[row & 15][prefix];
 
-	if (!size)
+	/* Of the scalar moves those of one float or double alone do not look at VEX.L. */
+	if (!size || (r->wide && size < 16 && row))
 		fail(r, LODGE_DECODE_UNKNOWN);
 	if (size == 1)
 		return r->rex & REX_W ? 8 : 4;
-	return size;
+	return r->wide && size == 16 ? 32 : size;
 }
 
 static void sizes(struct reader *r, struct lodge_insn *i, const struct form *f)
@@ -311,7 +431,9 @@ static void sizes(struct reader *r, struct lodge_insn *i, const struct form *f)
 	if (f->flags & SSE)
 		i->regsize = sse_operand(r, f->alu);
 	i->opsize = i->regsize;
-	if (f->flags & F_BYTE)
+	if (f->flags & F_PAIR)
+		i->opsize = r->rex & REX_W ? 16 : 8;
+	else if (f->flags & F_BYTE)
 		i->opsize = 1;
 	else if (f->flags & F_WORD)
 		i->opsize = 2;
@@ -380,7 +502,7 @@ static void memory(struct reader *r, struct lodge_insn *i, const struct form *f)
 	i->seg = SEG_NR_DS;
 	if (f->flags & F_MOFFS) {
 		i->disp = get_signed(r, i->addr_size);
-	} else if (!(f->flags & F_STRING)) {
+	} else if (!(f->flags & (F_STRING | F_NO_MODRM))) {
 		if (r->modrm >> 6 == 3)
 			fail(r, LODGE_DECODE_UNKNOWN);
 		else if (i->addr_size == 2)
@@ -395,9 +517,14 @@ static void memory(struct reader *r, struct lodge_insn *i, const struct form *f)
 /* RAX without ModRM. Without REX the byte registers 4 to 7 are the second bytes of 0 to 3. */
 static void register_operand(const struct reader *r, struct lodge_insn *i, const struct form *f)
 {
-	if (f->flags & (F_STRING | F_MOFFS))
+	if (f->flags & F_OPREG)
+		i->reg = (r->opcode & 7) | (r->rex & REX_B ? 8 : 0);
+	if (f->flags & (F_STRING | F_MOFFS | F_NO_MODRM))
 		return;
-	i->reg = (r->modrm >> 3 & 7) | (r->rex & REX_R ? 8 : 0);
+	i->reg = r->modrm >> 3 & 7;
+	if (r->rex & REX_R && i->op != OP_STORE_SREG && i->op != OP_MMX_LOAD && i->op != OP_MMX_STORE)
+		i->reg |= 8;
+	i->high = f->flags & F_HIGH;
 	if (i->regsize == 1 && !r->rex && i->reg >= 4) {
 		i->high = true;
 		i->reg -= 4;
@@ -436,8 +563,16 @@ int lodge_decode(const u8 *bytes, unsigned int n, int bits, struct lodge_insn *o
 		out->imm = get_signed(&r, 1);
 	else if (f.flags & F_IMM)
 		out->imm = get_signed(&r, out->opsize > 4 ? 4 : out->opsize);
-	if (f.flags & F_STRING && r.rep)
+	else if (f.flags & F_IMM16)
+		out->imm = get_signed(&r, 2) & 0xffff;
+	else if (f.flags & F_ONE)
+		out->imm = 1;
+	if (f.flags & F_STRING && r.rep) {
 		out->flags |= LODGE_INSN_REP;
+		out->alu = r.rep & 1;	/* F3: CMPS and SCAS go on while equal */
+	}
+	if (r.vex)
+		out->flags |= LODGE_INSN_VEX;
 	if (r.lock)
 		out->flags |= LODGE_INSN_LOCK;
 	if (r.lock && !(f.flags & LODGE_INSN_LOCK))

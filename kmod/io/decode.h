@@ -21,8 +21,9 @@ int lodge_decode_strio(const u8 *bytes, unsigned int n, int bits, struct lodge_s
 
 void lodge_insn_load(const struct lodge_insn *i, u64 *regs, u64 val);
 u64 lodge_insn_store(const struct lodge_insn *i, const u64 *regs);
+u64 lodge_insn_address(const struct lodge_insn *i, const u64 *regs, u64 next_rip);
 void lodge_insn_operands(const struct lodge_insn *i, const u64 *regs, u64 next_rip,
 			 struct lodge_operand *src, struct lodge_operand *dst);
-void lodge_insn_compute(const struct lodge_insn *i, const u64 *regs, u64 rflags, u8 *data);
-bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, const u8 *data);
+bool lodge_insn_compute(const struct lodge_insn *i, const u64 *regs, u64 rflags, u64 next_rip, u8 *data);
+bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, u64 *rip, const u8 *data);
 #endif

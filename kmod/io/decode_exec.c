@@ -18,8 +18,11 @@
 enum { FL_CF = 0x1, FL_PF = 0x4, FL_AF = 0x10, FL_ZF = 0x40, FL_SF = 0x80, FL_DF = 0x400, FL_OF = 0x800 };
 #define FL_ARITH	(FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
 
-enum { REG_AX, REG_CX, REG_SP = 4, REG_SI = 6, REG_DI };
+enum { REG_AX, REG_CX, REG_DX, REG_BX, REG_SP, REG_BP, REG_SI, REG_DI };
 enum { SEG_NR_ES, SEG_NR_SS = 2 };
+enum { ROL, ROR, RCL, RCR, SHL, SHR, SAR = 7 };
+enum { SCAN_UP, SCAN_DOWN, COUNT_LOW, COUNT_HIGH, COUNT_BITS };
+enum { WIDE_MUL, WIDE_IMUL, WIDE_DIV, WIDE_IDIV };
 enum { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
 enum { BIT_TEST, BIT_SET, BIT_RESET, BIT_COMPLEMENT };
 
@@ -105,7 +108,13 @@ u64 lodge_insn_store(const struct lodge_insn *i, const u64 *regs)
 	return get_operand(i, regs);
 }
 
-static u64 effective_address(const struct lodge_insn *i, const u64 *regs, u64 next_rip)
+/**
+ * lodge_insn_address - the offset of what its ModRM byte names, in its segment
+ * @i: the instruction
+ * @regs: 16 general registers
+ * @next_rip: RIP after the instruction
+ */
+u64 lodge_insn_address(const struct lodge_insn *i, const u64 *regs, u64 next_rip)
 {
 	u64 ea = i->disp;
 
@@ -129,15 +138,24 @@ static bool count_is_zero(const struct lodge_insn *i, const u64 *regs)
 	return i->flags & LODGE_INSN_REP && !cut(regs[REG_CX], i->addr_size);
 }
 
+static bool is_string(const struct lodge_insn *i)
+{
+	return i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS || i->op == OP_CMPS || i->op == OP_SCAS;
+}
+
 static void string_operands(const struct lodge_insn *i, const u64 *regs,
 			    struct lodge_operand *src, struct lodge_operand *dst)
 {
+	struct lodge_operand di = { cut(regs[REG_DI], i->addr_size), SEG_NR_ES, i->opsize };
+
 	if (count_is_zero(i, regs))
 		return;
-	if (i->flags & LODGE_INSN_READS)
+	if (i->op == OP_SCAS)
+		*src = di;
+	else if (i->flags & LODGE_INSN_READS)
 		*src = (struct lodge_operand) { cut(regs[REG_SI], i->addr_size), i->seg, i->opsize };
-	if (i->flags & LODGE_INSN_WRITES)
-		*dst = (struct lodge_operand) { cut(regs[REG_DI], i->addr_size), SEG_NR_ES, i->opsize };
+	if (i->flags & LODGE_INSN_WRITES || i->op == OP_CMPS)
+		*dst = di;
 }
 
 /**
@@ -146,7 +164,7 @@ static void string_operands(const struct lodge_insn *i, const u64 *regs,
  * @regs: 16 general registers
  * @next_rip: RIP after the instruction
  * @src: what it reads; .len is 0 if nothing
- * @dst: what it writes, which is @src again with LODGE_INSN_RMW
+ * @dst: what it writes, which is @src again with LODGE_INSN_RMW; CMPS reads this too
  *
  * A repeated string instruction has the operands of its next element, and none when it is at its end.
  */
@@ -157,20 +175,29 @@ void lodge_insn_operands(const struct lodge_insn *i, const u64 *regs, u64 next_r
 	struct lodge_operand stack = { cut(regs[REG_SP], i->stack_size), SEG_NR_SS, i->opsize };
 
 	*src = *dst = (struct lodge_operand) { 0, 0, 0 };
-	if (i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS) {
+	if (is_string(i)) {
 		string_operands(i, regs, src, dst);
 		return;
 	}
-	m.ea = effective_address(i, regs, next_rip);
+	m.ea = lodge_insn_address(i, regs, next_rip);
+	if (i->op == OP_XLAT)
+		m.ea = cut(regs[REG_BX] + (u8)regs[REG_AX], i->addr_size);
 	if (i->flags & LODGE_INSN_READS)
 		*src = m;
 	if (i->flags & LODGE_INSN_WRITES)
 		*dst = m;
-	if (i->op == OP_POP)
+	switch (i->op) {
+	case OP_LEAVE:
+		stack.ea = cut(regs[REG_BP], i->stack_size);
 		*src = stack;
-	if (i->op == OP_PUSH) {
+		break;
+	case OP_POP: case OP_POP_REG: case OP_RET:
+		*src = stack;
+		break;
+	case OP_PUSH: case OP_PUSH_REG: case OP_PUSH_IMM: case OP_CALL: case OP_CALL_MEM:
 		stack.ea = cut(stack.ea - i->opsize, i->stack_size);
 		*dst = stack;
+		break;
 	}
 }
 
@@ -282,9 +309,195 @@ static bool condition(u8 cc, u64 fl)
 
 /* What an instruction makes of what it read. */
 struct result {
-	u64 mem, reg, flags;
-	bool put_reg, put_acc;
+	u64 mem, reg, high, flags;
+	bool put_reg, put_acc, put_pair;	/* reg: the operand's, AX, or (with high) DX:AX */
+	bool error;				/* #DE */
 };
+
+static u64 set_flag(u64 flags, u64 flag, bool on)
+{
+	return on ? flags | flag : flags & ~flag;
+}
+
+static bool top_bit(u64 val, u8 size)
+{
+	return val >> (8 * size - 1) & 1;
+}
+
+/* ROL, ROR, RCL, RCR by one bit; OF is what counts after the last one. */
+static u64 rotate_one(u8 kind, u64 val, u8 size, u64 *flags)
+{
+	bool carry = *flags & FL_CF, left = kind == ROL || kind == RCL;
+	bool out = left ? top_bit(val, size) : val & 1;
+	bool in = kind == ROL || kind == ROR ? out : carry;
+	int top = 8 * size - 1;
+
+	val = left ? cut(val << 1, size) | in : val >> 1 | (u64)in << top;
+	*flags = set_flag(*flags, FL_CF, out);
+	out = left ? out : val >> (top - 1) & 1;
+	*flags = set_flag(*flags, FL_OF, out != top_bit(val, size));
+	return val;
+}
+
+/* SHL, SHR, SAR by one bit. */
+static u64 shift_one(u8 kind, u64 val, u8 size, u64 *flags)
+{
+	bool top = top_bit(val, size), out = kind == SHL ? top : val & 1;
+
+	if (kind == SHL)
+		val = cut(val << 1, size);
+	else
+		val = val >> 1 | (u64)(kind == SAR && top) << (8 * size - 1);
+	*flags = set_flag(*flags, FL_CF, out);
+	*flags = set_flag(*flags, FL_OF, kind == SHL ? out != top_bit(val, size) : kind == SHR && top);
+	return val;
+}
+
+/* Bit by bit: at most 63 of them, and nobody waits for it. */
+static u64 shift(u8 kind, u64 val, u8 size, u8 count, u64 *flags)
+{
+	count &= size == 8 ? 63 : 31;
+	if (!count)
+		return val;
+	for (; count; count--)
+		val = kind <= RCR ? rotate_one(kind, val, size, flags) : shift_one(kind, val, size, flags);
+	if (kind > RCR)
+		*flags = (*flags & ~(u64)(FL_ZF | FL_SF | FL_PF | FL_AF)) | result_flags(val, size);
+	return val;
+}
+
+/* SHLD, SHRD: what comes in is fill's. Of 2 bytes by more than 16 bits the result is undefined. */
+static u64 shift2(bool right, u64 val, u64 fill, u8 size, u8 count, u64 *flags)
+{
+	u64 old = val;
+
+	count &= size == 8 ? 63 : 31;
+	if (!count)
+		return val;
+	for (; count; count--) {
+		*flags = set_flag(*flags, FL_CF, right ? val & 1 : top_bit(val, size));
+		old = val;
+		val = right ? val >> 1 | (fill & 1) << (8 * size - 1) : cut(val << 1, size) | top_bit(fill, size);
+		fill = right ? fill >> 1 : cut(fill << 1, size);
+	}
+	*flags = (*flags & ~(u64)(FL_ZF | FL_SF | FL_PF | FL_AF)) | result_flags(val, size);
+	*flags = set_flag(*flags, FL_OF, top_bit(old, size) != top_bit(val, size));
+	return val;
+}
+
+/* a * b: the lower part, and in *high the upper one. CF and OF: it does not fit in the lower one. */
+static u64 multiply(u64 a, u64 b, bool is_signed, u8 size, u64 *high, u64 *flags)
+{
+	u64 low;
+	bool more;
+
+	if (is_signed) {
+		__int128_t p = (__int128_t)sign_extend(a, size) * sign_extend(b, size);
+
+		low = cut(p, size);
+		*high = cut(p >> 8 * size, size);
+		more = p != sign_extend(low, size);
+	} else {
+		__uint128_t p = (__uint128_t)a * b;
+
+		low = cut(p, size);
+		*high = cut(p >> 8 * size, size);
+		more = *high;
+	}
+	*flags = set_flag(*flags, FL_CF | FL_OF, more);
+	return low;
+}
+
+/* high:low / d; false where the quotient has no room. The compiler has no such division in the kernel. */
+static bool divide(u64 high, u64 low, u64 d, u64 *quotient, u64 *rest)
+{
+	if (high >= d)
+		return false;
+	asm("divq %4" : "=a"(*quotient), "=d"(*rest) : "0"(low), "1"(high), "r"(d) : "cc");
+	return true;
+}
+
+/* By magnitudes: the rest has the dividend's sign. */
+static bool divide_signed(u64 high, u64 low, u64 d, u8 size, u64 *quotient, u64 *rest)
+{
+	bool minus = high >> 63, negative = minus != ((s64)d < 0);
+	u64 limit = (1ull << (8 * size - 1)) - !negative;
+
+	if (minus) {
+		low = -low;
+		high = ~high + !low;
+	}
+	if (!divide(high, low, (s64)d < 0 ? -d : d, quotient, rest) || *quotient > limit)
+		return false;
+	if (negative)
+		*quotient = -*quotient;
+	if (minus)
+		*rest = -*rest;
+	return true;
+}
+
+/* MUL, IMUL, DIV, IDIV: AX with AL, else DX:AX with AX. */
+static void wide(const struct lodge_insn *i, const u64 *regs, struct result *r)
+{
+	u64 high = cut(i->opsize == 1 ? regs[REG_AX] >> 8 : regs[REG_DX], i->opsize);
+	u64 low = cut(regs[REG_AX], i->opsize), d = r->mem;
+	bool is_signed = i->alu & 1;
+	u8 size = i->opsize;
+
+	r->put_pair = true;
+	if (i->alu <= WIDE_IMUL) {
+		r->reg = multiply(low, d, is_signed, size, &r->high, &r->flags);
+		return;
+	}
+	if (size < 8) {
+		low |= high << 8 * size;
+		if (is_signed)
+			low = sign_extend(low, 2 * size);
+		high = is_signed && (s64)low < 0 ? ~0ull : 0;
+	}
+	if (is_signed)
+		r->error = !divide_signed(high, low, sign_extend(d, size), size, &r->reg, &r->high);
+	else
+		r->error = !divide(high, low, d, &r->reg, &r->high) || r->reg != cut(r->reg, size);
+}
+
+/* TZCNT and LZCNT are BSF and BSR where the processor does not have them: what does this one do? */
+static bool counts_zeros(bool high)
+{
+	u64 n = 0;
+
+	if (high)
+		asm("rep; bsrq %1, %0" : "+r"(n) : "r"(0ull) : "cc");
+	else
+		asm("rep; bsfq %1, %0" : "+r"(n) : "r"(0ull) : "cc");
+	return n == 64;
+}
+
+static void scan(const struct lodge_insn *i, struct result *r)
+{
+	int bits = 8 * i->opsize, n = 0;
+	bool high = i->alu & 1;
+	u64 val = r->mem, v;
+
+	r->put_reg = true;
+	if (i->alu == COUNT_BITS) {
+		for (v = val; v; v &= v - 1)
+			n++;
+		r->reg = n;
+		r->flags = (r->flags & ~(u64)FL_ARITH) | (val ? 0 : FL_ZF);
+		return;
+	}
+	for (v = val; n < bits && !(v >> (high ? bits - 1 : 0) & 1); n++)
+		v = high ? v << 1 : v >> 1;
+	if (i->alu >= COUNT_LOW && counts_zeros(high)) {
+		r->reg = n;
+		r->flags = set_flag(set_flag(r->flags, FL_CF, !val), FL_ZF, !n);
+		return;
+	}
+	r->flags = set_flag(r->flags, FL_ZF, !val);
+	r->put_reg = val;	/* of 0 the register stays */
+	r->reg = high ? bits - 1 - n : n;
+}
 
 static u64 bit_op(const struct lodge_insn *i, u64 mem, u64 number, u64 *flags)
 {
@@ -379,6 +592,23 @@ static void execute(const struct lodge_insn *i, const u64 *regs, struct result *
 			r->reg = r->mem;
 		r->put_reg = true;
 		break;
+	case OP_SHIFT: case OP_SHIFT_CL:
+		r->mem = shift(i->alu, r->mem, size, i->op == OP_SHIFT ? i->imm : regs[REG_CX], &r->flags);
+		break;
+	case OP_SHIFT2: case OP_SHIFT2_CL:
+		r->mem = shift2(i->alu, r->mem, r->reg, size, i->op == OP_SHIFT2 ? i->imm : regs[REG_CX], &r->flags);
+		break;
+	case OP_IMUL: case OP_IMUL_IMM:
+		r->reg = multiply(r->mem, i->op == OP_IMUL ? r->reg : cut(i->imm, size), true, size, &r->high,
+				  &r->flags);
+		r->put_reg = true;
+		break;
+	case OP_WIDE:
+		wide(i, regs, r);
+		break;
+	case OP_SCAN:
+		scan(i, r);
+		break;
 	default:
 		exchange(i, regs, r);
 		break;
@@ -397,49 +627,170 @@ static struct result result(const struct lodge_insn *i, const u64 *regs, u64 rfl
 	return r;
 }
 
+/* CMPXCHG8B and CMPXCHG16B: DX:AX with memory; if it is the same memory gets CX:BX. True if so. */
+static bool compare_pair(const struct lodge_insn *i, const u64 *regs, const u8 *read, u64 *low, u64 *high)
+{
+	u8 size = i->opsize / 2;
+	bool same;
+
+	*low = get_data(read, size);
+	*high = get_data(read + size, size);
+	same = *low == cut(regs[REG_AX], size) && *high == cut(regs[REG_DX], size);
+	if (same) {
+		*low = regs[REG_BX];
+		*high = regs[REG_CX];
+	}
+	return same;
+}
+
 /**
  * lodge_insn_compute - what an instruction writes
  * @i: the instruction
  * @regs: 16 general registers
  * @rflags: RFLAGS
+ * @next_rip: RIP after the instruction
  * @data: LODGE_OPERAND_DATA bytes, of which the first are what was read; on return they are what
  *	  has to be written, and the second half is for lodge_insn_commit()
  *
- * Not for LODGE_INSN_SSE.
+ * Not for LODGE_INSN_SSE, nor where what is stored is the caller's.
+ *
+ * Return: false where the instruction raises #DE.
  */
-void lodge_insn_compute(const struct lodge_insn *i, const u64 *regs, u64 rflags, u8 *data)
+bool lodge_insn_compute(const struct lodge_insn *i, const u64 *regs, u64 rflags, u64 next_rip, u8 *data)
 {
-	u64 val;
+	u64 val, high;
 
 	memcpy(data + LODGE_MAX_OPERAND, data, LODGE_MAX_OPERAND);
-	if (i->flags & LODGE_INSN_RMW)
-		val = result(i, regs, rflags, data).mem;
-	else if (i->op == OP_STOS)
+	switch (i->op) {
+	case OP_WIDE:
+		return !result(i, regs, rflags, data).error;
+	case OP_CMPXCHG_PAIR:
+		compare_pair(i, regs, data, &val, &high);
+		memcpy(data + i->opsize / 2, &high, sizeof(high));	/* before the lower one, of 8 bytes too */
+		memcpy(data, &val, i->opsize / 2);
+		return true;
+	case OP_STOS:
 		val = regs[REG_AX];
-	else if (i->flags & LODGE_INSN_PLAIN)
-		val = lodge_insn_store(i, regs);
-	else
-		return;
+		break;
+	case OP_SETCC:
+		val = condition(i->alu, rflags);
+		break;
+	case OP_PUSH_REG:
+		val = get_operand(i, regs);
+		break;
+	case OP_PUSH_IMM:
+		val = i->imm;
+		break;
+	case OP_CALL: case OP_CALL_MEM:
+		val = next_rip;
+		break;
+	default:
+		if (i->flags & LODGE_INSN_RMW)
+			val = result(i, regs, rflags, data).mem;
+		else if (i->flags & LODGE_INSN_PLAIN)
+			val = lodge_insn_store(i, regs);
+		else
+			return true;
+		break;
+	}
 	memcpy(data, &val, sizeof(val));
+	return true;
+}
+
+/* CMPS and SCAS; true where a repetition ends with this element. */
+static bool string_compare(const struct lodge_insn *i, const u64 *regs, u64 *rflags, const u8 *read)
+{
+	u64 first = i->op == OP_SCAS ? cut(regs[REG_AX], i->opsize) : get_data(read, i->opsize);
+	u64 other = get_data(i->op == OP_SCAS ? read : read + LODGE_CMPS_OTHER, i->opsize);
+
+	alu(ALU_CMP, first, other, i->opsize, rflags);
+	return !!(*rflags & FL_ZF) != i->alu;
 }
 
 /* One element further. True when it was the last. */
-static bool string_step(const struct lodge_insn *i, u64 *regs, u64 rflags, const u8 *read)
+static bool string_step(const struct lodge_insn *i, u64 *regs, u64 *rflags, const u8 *read)
 {
-	u64 step = rflags & FL_DF ? -(u64)i->opsize : i->opsize;
+	u64 step = *rflags & FL_DF ? -(u64)i->opsize : i->opsize;
+	bool compares = i->op == OP_CMPS || i->op == OP_SCAS, ends = false;
 	u8 size = i->addr_size;
 
 	if (count_is_zero(i, regs))
 		return true;
 	if (i->op == OP_LODS)
 		put(regs, REG_AX, i->opsize, get_data(read, i->opsize));
-	if (i->flags & LODGE_INSN_READS)
+	if (compares)
+		ends = string_compare(i, regs, rflags, read);
+	if (i->flags & LODGE_INSN_READS && i->op != OP_SCAS)
 		put(regs, REG_SI, size, regs[REG_SI] + step);
-	if (i->flags & LODGE_INSN_WRITES)
+	if (i->flags & LODGE_INSN_WRITES || compares)
 		put(regs, REG_DI, size, regs[REG_DI] + step);
 	if (i->flags & LODGE_INSN_REP)
 		put(regs, REG_CX, size, regs[REG_CX] - 1);
-	return !(i->flags & LODGE_INSN_REP) || count_is_zero(i, regs);
+	return !(i->flags & LODGE_INSN_REP) || ends || count_is_zero(i, regs);
+}
+
+/* The forms that use the stack, or jump. False: it is none of them. */
+static bool stack_step(const struct lodge_insn *i, u64 *regs, u64 *rip, u64 read)
+{
+	u64 sp = regs[REG_SP];
+
+	switch (i->op) {
+	case OP_PUSH: case OP_PUSH_REG: case OP_PUSH_IMM: case OP_CALL: case OP_CALL_MEM:
+		sp -= i->opsize;
+		break;
+	case OP_POP: case OP_POP_REG:
+		sp += i->opsize;
+		break;
+	case OP_RET:
+		sp += i->opsize + i->imm;
+		break;
+	case OP_LEAVE:
+		sp = regs[REG_BP] + i->opsize;
+		break;
+	case OP_JMP_MEM:
+		*rip = read;
+		return true;
+	default:
+		return false;
+	}
+	put(regs, REG_SP, i->stack_size, sp);
+	if (i->op == OP_CALL)
+		*rip = cut(*rip + i->imm, i->opsize);
+	else if (i->op == OP_CALL_MEM || i->op == OP_RET)
+		*rip = read;
+	else if (i->op == OP_POP_REG)
+		put_operand(i, regs, read);
+	else if (i->op == OP_LEAVE)
+		put(regs, REG_BP, i->opsize, read);
+	return true;
+}
+
+static void put_result(const struct lodge_insn *i, u64 *regs, const struct result *r)
+{
+	if (r->put_pair && i->opsize == 1) {
+		put(regs, REG_AX, 2, (r->high & 0xff) << 8 | (r->reg & 0xff));
+	} else if (r->put_pair) {
+		put(regs, REG_AX, i->opsize, r->reg);
+		put(regs, REG_DX, i->opsize, r->high);
+	} else if (r->put_acc) {
+		put(regs, REG_AX, i->opsize, r->reg);
+	} else if (r->put_reg) {
+		put_operand(i, regs, r->reg);
+	}
+}
+
+/* In 8 bytes the halves are EAX and EDX, whose upper halves are cleared. */
+static void pair_step(const struct lodge_insn *i, u64 *regs, u64 *rflags, const u8 *read)
+{
+	bool same;
+	u64 low, high;
+
+	same = compare_pair(i, regs, read, &low, &high);
+	*rflags = set_flag(*rflags, FL_ZF, same);
+	if (same)
+		return;
+	put(regs, REG_AX, i->opsize / 2, low);
+	put(regs, REG_DX, i->opsize / 2, high);
 }
 
 /**
@@ -447,32 +798,42 @@ static bool string_step(const struct lodge_insn *i, u64 *regs, u64 rflags, const
  * @i: the instruction
  * @regs: 16 general registers
  * @rflags: RFLAGS
+ * @rip: where the instruction ends; changed by jumps
  * @data: as lodge_insn_compute() left it, with unchanged registers since; not used for SSE moves
  *
- * RIP and XMM registers are the caller's.
+ * XMM registers are the caller's, and so is whether there may be code at @rip.
  *
  * Return: true when the instruction is done, false when it has to run again (REP).
  */
-bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, const u8 *data)
+bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, u64 *rip, const u8 *data)
 {
 	const u8 *read = data + LODGE_MAX_OPERAND;
 	struct result r;
 
-	if (i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS)
-		return string_step(i, regs, *rflags, read);
-	if (i->op == OP_PUSH || i->op == OP_POP) {
-		put(regs, REG_SP, i->stack_size,
-		    regs[REG_SP] + (i->op == OP_POP ? i->opsize : -(u64)i->opsize));
-	} else if (i->flags & LODGE_INSN_PLAIN) {
-		if (i->flags & LODGE_INSN_READS)
-			lodge_insn_load(i, regs, get_data(read, i->opsize));
-	} else if (!(i->flags & LODGE_INSN_SSE)) {
+	if (is_string(i))
+		return string_step(i, regs, rflags, read);
+	if (stack_step(i, regs, rip, get_data(read, i->opsize)))
+		return true;
+	switch (i->op) {
+	case OP_CMPXCHG_PAIR:
+		pair_step(i, regs, rflags, read);
+		break;
+	case OP_XLAT:
+		put(regs, REG_AX, 1, get_data(read, 1));
+		break;
+	case OP_SETCC: case OP_NOTHING: case OP_STORE_SREG: case OP_STORE_FCW: case OP_STORE_FSW: case OP_STORE_MXCSR:
+	case OP_SSE_LOAD: case OP_SSE_STORE: case OP_SSE_MERGE: case OP_MMX_LOAD: case OP_MMX_STORE:
+		break;
+	default:
+		if (i->flags & LODGE_INSN_PLAIN) {
+			if (i->flags & LODGE_INSN_READS)
+				lodge_insn_load(i, regs, get_data(read, i->opsize));
+			break;
+		}
 		r = result(i, regs, *rflags, read);
-		if (r.put_acc)
-			put(regs, REG_AX, i->opsize, r.reg);
-		else if (r.put_reg)
-			put_operand(i, regs, r.reg);
+		put_result(i, regs, &r);
 		*rflags = r.flags;
+		break;
 	}
 	return true;
 }

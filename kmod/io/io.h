@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Devices and the accesses to them: the bus (bus.c), port and memory accesses that userspace may have to
- * complete (pio.c, mmio.c), and the instructions that make them (decode.c, skip.c).
+ * complete (pio.c, mmio.c, access.c), and the instructions that make them (decode.c, skip.c).
  */
 #ifndef LODGE_IO_H
 #define LODGE_IO_H
@@ -21,7 +21,8 @@
 enum { BUS_PIO, BUS_MMIO };
 struct lodge_iodev {
 	u64 base;
-	u32 len;		/* bytes of address space; 0 in an ioeventfd of any length, or a local device that is off */
+	u32 len;		/* bytes of address space; 0: it has none, and takes nothing */
+	bool any_len;		/* it takes whatever begins at base, of any length, and no more */
 	bool fast;		/* read and write may be called with IRQs off, in the window */
 	/* 0: done; -EOPNOTSUPP: not mine, look further. len is 1, 2, 4 or 8. v may be NULL. */
 	int (*read)(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, void *val);
@@ -68,10 +69,29 @@ enum lodge_next lodge_handle_io(struct lodge_vcpu *v, bool window);
 enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v);
 enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, gpa_t fault_gpa);	/* a plain load or store, in the window */
 
+/* vector.c: v->mmio's instruction, where it is on registers of the FPU */
+void lodge_vector_insn(struct lodge_vcpu *v);
+
+/* access.c: an operand's pieces, carried out. 0: done, NEXT_USER (then @then goes on), or an errno. */
+void lodge_mmio_to_user(struct lodge_vcpu *v, gpa_t gpa, u8 len, bool write, u64 val);
+bool lodge_is_memory(struct lodge_vcpu *v, gpa_t gpa, bool write);
+int lodge_access(struct lodge_vcpu *v, bool write, int (*then)(struct lodge_vcpu *v));
+
 /* operand.c: what a memory operand is */
-int lodge_linear(struct lodge_vcpu *v, int seg, u64 ea, int len, bool write, u64 *lin);	/* 0, or 1: #GP or #SS queued */
+bool lodge_canonical(struct lodge_vcpu *v, u64 lin);
+u32 lodge_operand_run(struct lodge_vcpu *v, const struct lodge_operand *o, u8 addr_size, bool dst, u64 left);
 int lodge_operand(struct lodge_vcpu *v, const struct lodge_operand *o, bool dst, bool writable,
 		  struct lodge_frag *frag, u8 *n);
+
+/* The linear address of an offset: in 64-bit code FS and GS alone have a base, elsewhere addresses end at 4 GiB. */
+static inline u64 lodge_linear(struct lodge_vcpu *v, u8 seg, u64 ea, int bits)
+{
+	if (bits != 64 || seg >= SEG_FS) {
+		lodge_need(v, LG_SEG);
+		ea += v->st.seg[array_index_nospec(seg, SEG_COUNT)].base;
+	}
+	return bits == 64 ? ea : (u32)ea;
+}
 
 /* So many of len bytes from an address on lie in its page: an operand is one piece within a page only. */
 static inline u32 lodge_operand_room(u64 addr, u32 len)

@@ -6,9 +6,9 @@
  * physical address, so only the opcode, the size and the register are needed. It reaches the
  * LAPIC, fast in-kernel devices, or fills in v->run for userspace.
  *
- * Slow: everything else that decode.c knows (strings, read-modify-write, SSE moves, operands that
- * cross a page). Operands are cut into fragments (operand.c), and each fragment is memory, an in-kernel device or an exit to
- * userspace. All reads come first, then the instruction is computed, then all writes. State lies
+ * Slow: everything else that decode.c knows (strings, read-modify-write, vector moves (vector.c), operands that
+ * cross a page). Operands are cut into fragments (operand.c), and each fragment is memory, an in-kernel device or
+ * an exit to userspace (access.c). All reads come first, then the instruction is computed, then all writes. State lies
  * in v->mmio, so an exit to userspace in the middle goes on where it was at the next KVM_RUN;
  * registers and RIP change only at the end. A repeated string instruction is done one element a
  * time: the guest runs it again for the next one, and interrupts come in between.
@@ -16,26 +16,10 @@
  * vcpu->mutex held; outside the window vm->srcu too.
  */
 #include <linux/mm.h>
-#include <asm/fpu/types.h>
 #include <asm/trapnr.h>
 
 #include "core/trace.h"
 #include "io/io.h"
-
-static int complete_mmio(struct lodge_vcpu *v);
-
-static void to_user(struct lodge_vcpu *v, gpa_t gpa, u8 len, const void *data)
-{
-	struct kvm_run *run = v->run;
-
-	run->exit_reason = KVM_EXIT_MMIO;
-	run->mmio.phys_addr = gpa;
-	run->mmio.len = len;
-	run->mmio.is_write = !!data;
-	if (data)
-		memcpy(run->mmio.data, data, len);
-	v->stat.mmio_exits++;
-}
 
 /* The bytes at RIP: from the hardware where it gives them, else fetched. As lodge_fetch(). */
 static int insn_bytes(struct lodge_vcpu *v, u8 *buf, struct lodge_walk_fault *f, bool atomic)
@@ -49,22 +33,22 @@ static int insn_bytes(struct lodge_vcpu *v, u8 *buf, struct lodge_walk_fault *f,
 	return lodge_fetch(v, buf, 15, f, atomic);
 }
 
-static u64 rip_after(struct lodge_vcpu *v, u8 len)
+static u64 rip_after(struct lodge_vcpu *v, u8 len, int bits)
 {
 	u64 rip = v->st.rip + len;
 
-	return lodge_code_bits(v) == 64 ? rip : (u32)rip;
+	return bits == 64 ? rip : (u32)rip;
 }
 
 /* -- fast: one access, in the window -- */
 
 static void complete_load(struct lodge_vcpu *v)
 {
-	u64 val = 0;
+	u64 val;
 
 	if (lodge_rip(v) != v->mmio.rip)
 		return;
-	memcpy(&val, v->run->mmio.data, v->mmio.fast->opsize);
+	memcpy(&val, v->run->mmio.data, sizeof(val));	/* of which opsize bytes count */
 	lodge_insn_load(v->mmio.fast, v->regs, val);
 	lodge_advance_rip(v, v->mmio.next_rip);
 }
@@ -79,7 +63,7 @@ static void complete_store(struct lodge_vcpu *v)
  * The instruction at RIP, decoded: mostly it is one that was here before, with the same bytes. NULL
  * where it has to be looked for outside the window, or is unknown.
  */
-static const struct lodge_insn *decoded(struct lodge_vcpu *v)
+static const struct lodge_decoded *decoded(struct lodge_vcpu *v)
 {
 	struct lodge_walk_fault f;
 	struct lodge_decoded *d;
@@ -102,7 +86,7 @@ static const struct lodge_insn *decoded(struct lodge_vcpu *v)
 	last = READ_ONCE(*(const u64 *)(code + 7));
 	d = &v->decoded[array_index_nospec((lin ^ lin >> 3) & (LODGE_DECODED - 1), LODGE_DECODED)];
 	if (likely(!((d->bytes[0] ^ first) | (d->bytes[1] ^ last)) && d->bits == bits))
-		return &d->insn;
+		return d;
 	memcpy(bytes, &first, 8);	/* read once: the guest may be writing there */
 	memcpy(bytes + 7, &last, 8);
 	d->bits = 0;
@@ -111,7 +95,7 @@ static const struct lodge_insn *decoded(struct lodge_vcpu *v)
 	d->bytes[0] = first;
 	d->bytes[1] = last;
 	d->bits = bits;
-	return &d->insn;
+	return d;
 }
 
 static int access_fast(struct lodge_vcpu *v, gpa_t gpa, int len, u64 *val, bool write)
@@ -120,6 +104,17 @@ static int access_fast(struct lodge_vcpu *v, gpa_t gpa, int len, u64 *val, bool 
 		return lodge_local_access(v, gpa, len, val, write);
 	return write ? lodge_bus_write(v, BUS_MMIO, gpa, len, val, true) :
 		       lodge_bus_read(v, BUS_MMIO, gpa, len, val, true);
+}
+
+/*
+ * The hardware reports the first byte that faulted. At a page's first bytes that may be one in the middle of an
+ * operand, which begins in the page before, in memory.
+ */
+static bool begins(struct lodge_vcpu *v, const struct lodge_decoded *d, gpa_t gpa)
+{
+	u64 ea = lodge_insn_address(&d->insn, v->regs, v->mmio.next_rip);
+
+	return !((lodge_linear(v, d->insn.seg, ea, d->bits) ^ gpa) & ~PAGE_MASK);
 }
 
 /**
@@ -131,26 +126,28 @@ static int access_fast(struct lodge_vcpu *v, gpa_t gpa, int len, u64 *val, bool 
  */
 enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, gpa_t fault_gpa)
 {
-	const struct lodge_insn *insn = decoded(v);
-	gpa_t gpa = fault_gpa;	/* the operand's own start, as far as is asked for here */
+	const struct lodge_decoded *d = decoded(v);
+	const struct lodge_insn *insn = &d->insn;
+	gpa_t gpa = fault_gpa;	/* the operand's own start, where it is not asked for */
 	u64 val = 0;
 	int ret;
 
-	if (unlikely(!insn || !(insn->flags & LODGE_INSN_PLAIN)) ||
-	    lodge_operand_room(gpa, insn->opsize) != insn->opsize)
+	if (unlikely(!d || !(insn->flags & LODGE_INSN_PLAIN)) || offset_in_page(gpa) + insn->opsize > PAGE_SIZE)
 		return NEXT_HANDLE;
 	lodge_need(v, LG_RSP);
+	v->mmio.next_rip = rip_after(v, insn->len, d->bits);
+	if (offset_in_page(gpa) + 1 < insn->opsize && unlikely(!begins(v, d, gpa)))
+		return NEXT_HANDLE;
 	if (insn->flags & LODGE_INSN_WRITES)
 		val = lodge_insn_store(insn, v->regs);
 	ret = access_fast(v, gpa, insn->opsize, &val, insn->flags & LODGE_INSN_WRITES);
 	if (ret == -EAGAIN)
 		return NEXT_HANDLE;
 	v->mmio.rip = v->st.rip;
-	v->mmio.next_rip = rip_after(v, insn->len);
 	v->mmio.fast = insn;
 	v->dirty |= LG_RSP;
 	if (ret == -EOPNOTSUPP) {
-		to_user(v, gpa, insn->opsize, insn->flags & LODGE_INSN_WRITES ? &val : NULL);
+		lodge_mmio_to_user(v, gpa, insn->opsize, insn->flags & LODGE_INSN_WRITES, val);
 		v->complete_regs = insn->flags & LODGE_INSN_WRITES ? complete_store : complete_load;
 		return NEXT_USER;
 	}
@@ -169,114 +166,83 @@ static int operands(struct lodge_vcpu *v)
 	const struct lodge_insn *i = &m->insn;
 	struct lodge_operand src, dst;
 	int ret;
+	u8 n;
 
 	lodge_insn_operands(i, v->regs, m->next_rip, &src, &dst);
 	ret = lodge_operand(v, &src, false, i->flags & LODGE_INSN_RMW, m->rd, &m->nrd);
-	return ret ?: lodge_operand(v, &dst, true, true, m->wr, &m->nwr);
-}
-
-/* One fragment. 0: done, NEXT_USER, or an errno. */
-static int access_frag(struct lodge_vcpu *v, const struct lodge_frag *f, bool write)
-{
-	struct lodge_memslot *slot = lodge_vcpu_slot(v, f->gpa >> PAGE_SHIFT);
-	u8 *p = v->mmio.data + f->off;
-	u64 val = 0;
-	int ret;
-
-	if (slot && !(write && slot->flags & KVM_MEM_READONLY))
-		return write ? lodge_write_gpa(v, f->gpa, p, f->len) :
-			       lodge_read_gpa(v, f->gpa, p, f->len);
-	if (lodge_local_hit(v, f->gpa))
-		return lodge_local_access(v, f->gpa, f->len, p, write);
-	ret = write ? lodge_bus_write(v, BUS_MMIO, f->gpa, f->len, p, false) :
-		      lodge_bus_read(v, BUS_MMIO, f->gpa, f->len, p, false);
-	memcpy(&val, p, f->len);
-	trace_kvm_mmio(write, f->len, f->gpa, val);
-	if (ret != -EOPNOTSUPP)
+	if (ret)
 		return ret;
-	to_user(v, f->gpa, f->len, write ? p : NULL);
-	v->mmio.rip = v->st.rip;
-	v->complete = complete_mmio;
-	return NEXT_USER;
+	if (i->op != OP_CMPS)
+		return lodge_operand(v, &dst, true, true, m->wr, &m->nwr);
+	n = m->nrd;
+	ret = lodge_operand(v, &dst, false, false, m->rd, &m->nrd);
+	for (; n < m->nrd; n++)
+		m->rd[n].off += LODGE_CMPS_OTHER;
+	return ret;
 }
 
-static int access_all(struct lodge_vcpu *v)
+/* What is read from the operand becomes what is written. False: #DE. */
+static bool compute(struct lodge_vcpu *v)
 {
 	struct lodge_mmio *m = &v->mmio;
-	u8 n = m->writing ? m->nwr : m->nrd;
-	int ret;
+	u16 selector;
 
-	for (; m->cur < n; m->cur++) {
-		ret = access_frag(v, m->writing ? &m->wr[m->cur] : &m->rd[m->cur], m->writing);
-		if (ret)
-			return ret;
+	if (m->insn.flags & LODGE_INSN_SSE || m->insn.op > OP_STORE_SREG) {
+		lodge_vector_insn(v);
+		return true;
 	}
-	m->cur = 0;
-	return 0;
+	if (m->insn.op != OP_STORE_SREG)
+		return lodge_insn_compute(&m->insn, v->regs, v->st.rflags, m->next_rip, m->data);
+	selector = v->st.seg[array_index_nospec(m->insn.reg, SEG_LDTR)].selector;
+	memcpy(m->data, &selector, sizeof(selector));
+	return true;
 }
 
-/* A component whose bit is clear is zero, whatever the area holds. */
-static u8 *xmm(struct lodge_vcpu *v)
+/* A jump to where no code can be: #GP, before anything is written. */
+static bool jumps_astray(struct lodge_vcpu *v)
 {
-	struct xregs_state *area = v->fpu.area;
+	const struct lodge_mmio *m = &v->mmio;
+	u64 target;
 
-	if (!(area->header.xfeatures & XFEATURE_MASK_SSE))
-		memset(area->i387.xmm_space, 0, sizeof(area->i387.xmm_space));
-	area->header.xfeatures |= XFEATURE_MASK_SSE;
-	return (u8 *)area->i387.xmm_space + 16 * v->mmio.insn.reg;
-}
-
-/* SSE moves: outside the window the registers lie in the XSAVE area. A short load clears the rest. */
-static void sse_move(struct lodge_vcpu *v, bool store)
-{
-	struct lodge_mmio *m = &v->mmio;
-
-	if (store) {
-		memcpy(m->data, xmm(v), m->insn.opsize);
-	} else {
-		memset(xmm(v), 0, 16);
-		memcpy(xmm(v), m->data, m->insn.opsize);
-	}
+	if (m->insn.op == OP_CALL)
+		target = m->next_rip + m->insn.imm;
+	else if (m->insn.op == OP_JMP_MEM || m->insn.op == OP_CALL_MEM || m->insn.op == OP_RET)
+		memcpy(&target, m->data, sizeof(target));
+	else
+		return false;
+	return lodge_code_bits(v) == 64 && !lodge_canonical(v, target);
 }
 
 /* Go on from wherever the instruction is. NEXT_ENTER when it is done. */
 static int proceed(struct lodge_vcpu *v)
 {
 	struct lodge_mmio *m = &v->mmio;
+	u64 rip;
 	int ret;
 
 	if (!m->writing) {
-		ret = access_all(v);
+		ret = lodge_access(v, false, proceed);
 		if (ret)
 			return ret;
 		lodge_need(v, LG_RFLAGS | LG_RSP);
-		if (m->insn.flags & LODGE_INSN_SSE)
-			sse_move(v, m->insn.op == OP_SSE_STORE);
-		else
-			lodge_insn_compute(&m->insn, v->regs, v->st.rflags, m->data);
+		if (jumps_astray(v)) {
+			lodge_queue_exception_error(v, X86_TRAP_GP, 0);
+			return NEXT_ENTER;
+		}
+		if (!compute(v)) {
+			lodge_queue_exception(v, X86_TRAP_DE);
+			return NEXT_ENTER;
+		}
 		m->writing = true;
 	}
-	ret = access_all(v);
+	ret = lodge_access(v, true, proceed);
 	if (ret)
 		return ret;
 	lodge_touch(v, LG_RFLAGS | LG_RSP);
-	if (lodge_insn_commit(&m->insn, v->regs, &v->st.rflags, m->data))
-		lodge_advance_rip(v, m->next_rip);
+	rip = m->next_rip;
+	if (lodge_insn_commit(&m->insn, v->regs, &v->st.rflags, &rip, m->data))
+		lodge_advance_rip(v, rip);
 	return NEXT_ENTER;
-}
-
-static int complete_mmio(struct lodge_vcpu *v)
-{
-	struct lodge_mmio *m = &v->mmio;
-	const struct lodge_frag *f = m->writing ? &m->wr[m->cur] : &m->rd[m->cur];
-
-	if (lodge_rip(v) != m->rip)
-		return NEXT_ENTER;
-	lodge_need(v, LG_ALL);
-	if (!m->writing)
-		memcpy(m->data + f->off, v->run->mmio.data, f->len);
-	m->cur++;
-	return proceed(v);
 }
 
 /**
@@ -322,7 +288,7 @@ enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v)
 	}
 	if (ret)
 		return lodge_internal_error(v, KVM_INTERNAL_ERROR_EMULATION);
-	m->next_rip = rip_after(v, m->insn.len);
+	m->next_rip = rip_after(v, m->insn.len, lodge_code_bits(v));
 	if (lodge_code_bits(v) != 64)
 		m->insn.stack_size = v->st.seg[SEG_SS].db ? 4 : 2;
 	ret = operands(v);

@@ -6,7 +6,9 @@
  * The one thing that is always true of an operand is its own start: segment, offset and length, as the
  * instruction says. The address that the hardware reports with a second-level fault is some byte of
  * it: the first that faulted, which lies in the second page where the first one is mapped. So operands are found
- * by walking the guest's page tables, like the processor, whatever was reported.
+ * by walking the guest's page tables, like the processor, whatever was reported. Nobody else does that: wrap,
+ * limit and page are looked at here, for each operand and each element of a string. (Where it begins in its page is
+ * asked in the window too: lodge_linear().)
  *
  * vcpu->mutex and vm->srcu held, outside the window. No other lock.
  */
@@ -14,50 +16,81 @@
 
 #include "io/io.h"
 
-/**
- * lodge_linear - linear address of a memory operand, with the segment's checks
- * @v: the vCPU
- * @seg: SEG_ES..SEG_GS
- * @ea: the offset, already cut to the address size
- * @len: bytes
- * @write: it will be written
- * @lin: the result
- *
- * SDM 3, 5.3 (limits) and 3.3.7.1 (canonical addresses).
- *
- * Return: 0, or 1 with #GP or #SS queued.
- */
-int lodge_linear(struct lodge_vcpu *v, int seg, u64 ea, int len, bool write, u64 *lin)
+static u64 linear(struct lodge_vcpu *v, const struct lodge_operand *o)
 {
-	const struct kvm_segment *s = &v->st.seg[seg];
-	int bits = lodge_code_bits(v), va_bits;
-	u64 last;
+	return lodge_linear(v, o->seg, o->ea, lodge_code_bits(v));
+}
 
-	if (bits == 64) {
-		*lin = ea + (seg >= SEG_FS ? s->base : 0);
-		va_bits = v->st.cr4 & X86_CR4_LA57 ? 57 : 48;
-		last = *lin + len - 1;
-		if ((u64)((s64)(*lin << (64 - va_bits)) >> (64 - va_bits)) == *lin &&
-		    (u64)((s64)(last << (64 - va_bits)) >> (64 - va_bits)) == last)
-			return 0;
-		goto fault;
-	}
-	*lin = (u32)(ea + s->base);
-	if (!(v->st.cr0 & X86_CR0_PE) || v->st.rflags & X86_EFLAGS_VM)
+/* So many bytes of it lie further on: with addresses of 32 bits that may be at 0. */
+static u64 further(struct lodge_vcpu *v, u64 lin, u32 bytes)
+{
+	return lodge_code_bits(v) == 64 ? lin + bytes : (u32)(lin + bytes);
+}
+
+/*
+ * How many bytes a segment has from an offset on; 0: none, or not for this access. SDM 3, 5.3. Real mode and
+ * virtual-8086 mode have limits, but no rights. What passes the end of a segment of 4 GiB goes on at 0.
+ */
+static u64 segment_room(struct lodge_vcpu *v, const struct lodge_operand *o, bool write)
+{
+	const struct kvm_segment *s = &v->st.seg[o->seg];
+	bool rights = v->st.cr0 & X86_CR0_PE && !(v->st.rflags & X86_EFLAGS_VM);
+	u64 last = s->limit;
+
+	if (rights && (s->unusable || (s->type & 8 ? write || !(s->type & 2) : write && !(s->type & 2))))
 		return 0;
-	last = ea + len - 1;
-	if (s->unusable || (s->type & 8 ? write || !(s->type & 2) : write && !(s->type & 2)))
-		goto fault;
-	if (!(s->type & 8) && s->type & 4) {		/* expand-down */
-		if (ea <= s->limit || last > (s->db ? U32_MAX : 0xffff))
-			goto fault;
-	} else if (last > s->limit) {
-		goto fault;
+	if (rights && !(s->type & 8) && s->type & 4) {		/* expand-down */
+		if (o->ea <= last)
+			return 0;
+		last = s->db ? U32_MAX : 0xffff;
 	}
-	return 0;
-fault:
-	lodge_queue_exception_error(v, seg == SEG_SS ? X86_TRAP_SS : X86_TRAP_GP, 0);
-	return 1;
+	if (o->ea > last)
+		return 0;
+	return last == U32_MAX ? U64_MAX : last - o->ea + 1;
+}
+
+/** lodge_canonical - whether a linear address is one, in 64-bit code (SDM 1, 3.3.7.1) */
+bool lodge_canonical(struct lodge_vcpu *v, u64 lin)
+{
+	int unused = 64 - (v->st.cr4 & X86_CR4_LA57 ? 57 : 48);
+
+	return (u64)((s64)(lin << unused) >> unused) == lin;
+}
+
+/* The segment's checks, and SDM 3, 3.3.7.1 (canonical addresses). False: #GP or #SS is queued. */
+static bool allowed(struct lodge_vcpu *v, const struct lodge_operand *o, bool write)
+{
+	u64 lin = linear(v, o);
+
+	if (lodge_code_bits(v) == 64 ? lodge_canonical(v, lin) && lodge_canonical(v, lin + o->len - 1) :
+				       segment_room(v, o, write) >= o->len)
+		return true;
+	lodge_queue_exception_error(v, o->seg == SEG_SS ? X86_TRAP_SS : X86_TRAP_GP, 0);
+	return false;
+}
+
+/**
+ * lodge_operand_run - how many elements of a string are one piece of memory
+ * @v: the vCPU
+ * @o: the first of them
+ * @addr_size: at whose end offsets go on at 0: 2, 4, 8
+ * @dst: they will be written
+ * @left: so many elements there are, going upwards
+ *
+ * Each of them is in the segment, in the page where the first one begins, and whole. A first one that is not so
+ * is alone: lodge_operand() says what becomes of it.
+ *
+ * Return: 1 or more.
+ */
+u32 lodge_operand_run(struct lodge_vcpu *v, const struct lodge_operand *o, u8 addr_size, bool dst, u64 left)
+{
+	u64 room = lodge_operand_room(linear(v, o), PAGE_SIZE);
+
+	if (addr_size < 8)
+		room = min(room, (1ull << 8 * addr_size) - o->ea);
+	if (lodge_code_bits(v) != 64)
+		room = min(room, segment_room(v, o, dst));
+	return clamp_t(u64, left, 1, max_t(u64, room / o->len, 1));
 }
 
 /* The pieces of a linear range: of at most 8 bytes, none in two pages. 0, 1: a fault is queued, or an errno. */
@@ -68,9 +101,10 @@ static int translate(struct lodge_vcpu *v, u64 lin, int len, u32 access, struct 
 	gpa_t gpa;
 
 	while (off < len) {
-		int room = lodge_operand_room(lin + off, len - off);
+		u64 at = further(v, lin, off);
+		int room = lodge_operand_room(at, len - off);
 
-		ret = lodge_gva_to_gpa(v, lin + off, access, &gpa, &f, false);
+		ret = lodge_gva_to_gpa(v, at, access, &gpa, &f, false);
 		if (ret > 0)
 			lodge_queue_walk_fault(v, &f);
 		if (ret)
@@ -102,11 +136,10 @@ int lodge_operand(struct lodge_vcpu *v, const struct lodge_operand *o, bool dst,
 		  struct lodge_frag *frag, u8 *n)
 {
 	u32 access = (writable ? ACC_WRITE : 0) | (v->st.cpl == 3 ? ACC_USER : 0);
-	u64 lin;
 
 	if (!o->len)
 		return 0;
-	if (lodge_linear(v, o->seg, o->ea, o->len, dst, &lin))
+	if (!allowed(v, o, dst))
 		return 1;
-	return translate(v, lin, o->len, access, frag, n);
+	return translate(v, linear(v, o), o->len, access, frag, n);
 }

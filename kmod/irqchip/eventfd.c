@@ -417,7 +417,7 @@ int lodge_ioc_ioeventfd(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (!e)
 		return -ENOMEM;
 	e->dev = (struct lodge_iodev) {
-		.base = a->addr, .len = a->len, .fast = !IS_ENABLED(CONFIG_PREEMPT_RT),
+		.base = a->addr, .len = a->len, .any_len = !a->len, .fast = !IS_ENABLED(CONFIG_PREEMPT_RT),
 		.write = ioeventfd_write, .destroy = ioeventfd_destroy,
 	};
 	e->len = a->len;

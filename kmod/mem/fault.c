@@ -51,7 +51,7 @@ static int begin(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 	f->held = false;
 	if (!f->slot || (f->write && f->slot->flags & KVM_MEM_READONLY))
 		return MAP_MMIO;
-	f->hva = f->slot->hva + ((f->gfn - f->slot->base_gfn) << PAGE_SHIFT);
+	f->hva = lodge_slot_hva(f->slot, f->gfn);
 	f->may_write = f->write || (!(f->slot->flags & KVM_MEM_READONLY) &&
 				    (!f->slot->dirty || lodge_ops->pte_ops->log));
 	f->seq = READ_ONCE(v->vm->npt.notify_seq);

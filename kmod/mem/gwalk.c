@@ -14,8 +14,8 @@
  *
  * Where an exit gives no instruction length, its bytes are fetched each time, and mostly from the
  * page of the last one. That walk is kept (struct lodge_code_page): the addresses of its entries and
- * what they held. While they hold the same, and the control registers too, the walk would go
- * the same way. Their addresses are good while no second-level translation was taken away:
+ * what they held, be they in memory or (PDPTEs) in registers. While they hold the same, and the control registers
+ * too, the walk would go the same way. Their addresses are good while no second-level translation was taken away:
  * npt->gen is raised before the memory behind it may be used otherwise, and who raises it waits
  * for every window to end.
  *
@@ -48,7 +48,7 @@ static struct lodge_memslot *gpa_slot(struct lodge_vcpu *v, gpa_t gpa, bool writ
 
 	if (!s || (write && s->flags & KVM_MEM_READONLY))
 		return NULL;
-	*hva = s->hva + ((gpa >> PAGE_SHIFT) - s->base_gfn) * PAGE_SIZE + offset_in_page(gpa);
+	*hva = lodge_slot_hva(s, gpa >> PAGE_SHIFT) + offset_in_page(gpa);
 	return s;
 }
 
@@ -134,9 +134,22 @@ static void format(struct lodge_vcpu *v, struct walk *w)
 	}
 }
 
-/* 0, -EAGAIN (atomic only), -EFAULT. */
+/* What a walk depends on, and where it is: kept_page() compares all of it. */
+static void record(const struct walk *w, const u64 *where, u64 value)
+{
+	if (w->record) {
+		w->record->entry[w->record->n] = where;
+		w->record->value[w->record->n++] = value;
+	}
+}
+
+/* Whole, as the processor reads it: the guest may be writing it. 0, -EAGAIN (atomic only), -EFAULT. */
 static int read_entry(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 *e)
 {
+	unsigned long hva;
+	u32 half;
+	int ret;
+
 	*e = 0;
 	if (w->atomic) {
 		void *p = lodge_npt_peek(v, gpa);
@@ -144,13 +157,28 @@ static int read_entry(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64
 		if (!p)
 			return -EAGAIN;
 		*e = w->size == 8 ? READ_ONCE(*(u64 *)p) : READ_ONCE(*(u32 *)p);
-		if (w->record) {
-			w->record->entry[w->record->n] = p;
-			w->record->value[w->record->n++] = *e;
-		}
+		record(w, p, *e);
 		return 0;
 	}
-	return lodge_read_gpa(v, gpa, e, w->size);
+	if (!gpa_slot(v, gpa, false, &hva))
+		return -EFAULT;
+	if (w->size == 8)
+		return get_user(*e, (u64 __user *)hva);
+	ret = get_user(half, (u32 __user *)hva);
+	*e = half;
+	return ret;
+}
+
+/* The level above: read from memory like the others, unless the processor has it in registers. */
+static int read_pdpte(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 gva, u64 *e)
+{
+	const u64 *p = &v->st.pdpte[gva >> 30 & 3];
+
+	if (!lodge_ops->pdptes)
+		return read_entry(v, w, gpa, e);
+	*e = *p;
+	record(w, p, *e);
+	return 0;
 }
 
 /* Set bits in an entry unless it changed. 0, 1: it changed, walk again; -EAGAIN, -EFAULT. */
@@ -272,11 +300,7 @@ static int walk(struct lodge_vcpu *v, struct walk *w, u64 gva, u32 access, gpa_t
 	for (level = w->levels; ; level--) {
 		at = table + ((gva >> (12 + w->bits * (level - 1))) &
 			      (level == 3 && w->pae ? 3 : (1u << w->bits) - 1)) * w->size;
-		ret = 0;
-		if (w->pae && level == 3 && lodge_ops->pdptes)
-			e = v->st.pdpte[gva >> 30 & 3];
-		else
-			ret = read_entry(v, w, at, &e);
+		ret = w->pae && level == 3 ? read_pdpte(v, w, at, gva, &e) : read_entry(v, w, at, &e);
 		if (ret)
 			return ret;
 		if (!(e & PT_P))
@@ -357,43 +381,6 @@ int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa,
 	struct walk w = { .atomic = atomic };
 
 	return translate(v, &w, gva, access, gpa, f);
-}
-
-static int access_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access,
-		      struct lodge_walk_fault *f)
-{
-	gpa_t gpa;
-	int ret;
-
-	while (len) {
-		int part = min_t(int, len, PAGE_SIZE - offset_in_page(gva));
-
-		ret = lodge_gva_to_gpa(v, gva, access, &gpa, f, false);
-		if (ret)
-			return ret;
-		ret = access & ACC_WRITE ? lodge_write_gpa(v, gpa, buf, part) :
-					   lodge_read_gpa(v, gpa, buf, part);
-		if (ret)
-			return ret;
-		gva += part;
-		buf += part;
-		len -= part;
-	}
-	return 0;
-}
-
-/** lodge_read_gva - read by linear address; may cross pages. As lodge_gva_to_gpa(). */
-int lodge_read_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access,
-		   struct lodge_walk_fault *f)
-{
-	return access_gva(v, gva, buf, len, access & ~(u32)ACC_WRITE, f);
-}
-
-/** lodge_write_gva - write by linear address; a fault on the second page leaves the first written */
-int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32 access,
-		    struct lodge_walk_fault *f)
-{
-	return access_gva(v, gva, (void *)buf, len, access | ACC_WRITE, f);
 }
 
 static u32 fetch_access(const struct lodge_vcpu *v)
@@ -519,7 +506,7 @@ int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault 
 {
 	struct lodge_walk_fault f2;
 	int n, more;
-	u64 lin;
+	u64 lin, next;
 
 	lodge_need(v, LG_RIP | LG_CR | LG_CS | LG_RFLAGS);
 	lin = v->st.rip;
@@ -528,8 +515,8 @@ int lodge_fetch(struct lodge_vcpu *v, u8 *buf, int max, struct lodge_walk_fault 
 	n = atomic ? fetch_atomic(v, lin, buf, max, f) : fetch_page(v, lin, buf, max, f);
 	if (n <= 0 || n == max)
 		return n;
-	more = atomic ? fetch_atomic(v, lin + n, buf + n, max - n, &f2) :
-			fetch_page(v, lin + n, buf + n, max - n, &f2);
+	next = lodge_code_bits(v) == 64 ? lin + n : (u32)(lin + n);
+	more = atomic ? fetch_atomic(v, next, buf + n, max - n, &f2) : fetch_page(v, next, buf + n, max - n, &f2);
 	return more > 0 ? n + more : n;
 }
 

@@ -12,6 +12,7 @@
 
 #include <linux/kvm_types.h>
 #include <linux/list.h>
+#include <linux/nospec.h>
 
 #include "core/core.h"
 
@@ -27,6 +28,20 @@ struct lodge_memslot {
 	bool invalid;				/* going or moving: not to be mapped any more */
 	unsigned long *dirty;			/* KVM_MEM_LOG_DIRTY_PAGES: one bit a page, set atomically */
 };
+
+/*
+ * Where a frame of a slot is in the VMM, and which bit of its log it has. The guest chooses the frame: whoever has
+ * found the slot asks these, not the fields, so that a mispredicted bounds check leads nowhere.
+ */
+static inline unsigned long lodge_slot_page(const struct lodge_memslot *s, gfn_t gfn)
+{
+	return array_index_nospec(gfn - s->base_gfn, s->npages);
+}
+
+static inline unsigned long lodge_slot_hva(const struct lodge_memslot *s, gfn_t gfn)
+{
+	return s->hva + (lodge_slot_page(s, gfn) << PAGE_SHIFT);
+}
 
 struct lodge_memslots {
 	u64 generation;
@@ -91,10 +106,6 @@ int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len);
 int lodge_write_gpa(struct lodge_vcpu *v, gpa_t gpa, const void *buf, int len);
 int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa,
 		     struct lodge_walk_fault *f, bool atomic);
-int lodge_read_gva(struct lodge_vcpu *v, u64 gva, void *buf, int len, u32 access,
-		   struct lodge_walk_fault *f);
-int lodge_write_gva(struct lodge_vcpu *v, u64 gva, const void *buf, int len, u32 access,
-		    struct lodge_walk_fault *f);
 /* In the window: LODGE_MAX_INSN bytes of code, or NULL: lodge_fetch() has to find them. */
 const u8 *lodge_code(struct lodge_vcpu *v, u64 lin, u64 cr0, u64 cr3, u64 cr4, u64 efer);
 /* Bytes at CS:RIP: how many, or 0 with the guest's fault in *f, or an errno. */

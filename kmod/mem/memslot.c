@@ -118,7 +118,7 @@ struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn)
  */
 void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn)
 {
-	unsigned long bit = gfn - s->base_gfn;
+	unsigned long bit = lodge_slot_page(s, gfn);
 
 	if (s->dirty && !test_bit(bit, s->dirty))
 		set_bit(bit, s->dirty);

@@ -21,7 +21,7 @@
 		__builtin_trap();	\
 } while (0)
 
-enum { REG_CX = 1, STATE = 160 };
+enum { REG_CX = 1, STATE = 192 };
 
 int LLVMFuzzerTestOneInput(const u8 *input, size_t size);
 
@@ -32,20 +32,20 @@ static bool power_of_2(u8 size, u8 least, u8 most)
 
 static void check_insn(const struct lodge_insn *i, int bits)
 {
-	bool sse = i->flags & LODGE_INSN_SSE;
+	bool wide = i->flags & LODGE_INSN_SSE || i->op == OP_CMPXCHG_PAIR;
 
-	MUST(i->op > OP_NONE && i->op <= OP_POP);
+	MUST(i->op > OP_NONE && i->op <= OP_STORE_MXCSR);
 	MUST(i->len >= 1 && i->len <= LODGE_MAX_INSN);
-	MUST(power_of_2(i->opsize, 1, sse ? 16 : bits == 64 ? 8 : 4));
-	MUST(power_of_2(i->regsize, 1, sse ? 16 : bits == 64 ? 8 : 4));
+	MUST(power_of_2(i->opsize, 1, i->flags & LODGE_INSN_VEX ? 32 : wide ? 16 : bits == 64 ? 8 : 4));
+	MUST(power_of_2(i->regsize, 1, i->flags & LODGE_INSN_VEX ? 32 : wide ? 16 : bits == 64 ? 8 : 4));
 	MUST(power_of_2(i->addr_size, bits == 64 ? 4 : 2, bits == 64 ? 8 : 4));
 	MUST(i->stack_size == bits / 8);
 	MUST(i->seg < 6 && i->scale < 4 && i->reg < (bits == 64 ? 16 : 8));
-	MUST(!i->high || (i->reg < 4 && i->regsize == 1));
+	MUST(!i->high || (i->reg < 4 && i->regsize == 1) || (i->flags & LODGE_INSN_SSE && i->opsize == 8));
 	MUST(i->base == LODGE_REG_NONE || i->base < (bits == 64 ? 16 : 8));
 	MUST(i->index == LODGE_REG_NONE || i->index < (bits == 64 ? 16 : 8));
 	MUST(!i->rip_relative || (bits == 64 && i->base == LODGE_REG_NONE));
-	MUST(i->flags & (LODGE_INSN_READS | LODGE_INSN_WRITES));
+	MUST(i->flags & (LODGE_INSN_READS | LODGE_INSN_WRITES) || i->op == OP_NOTHING);
 	MUST(!(i->flags & LODGE_INSN_LOCK) || i->flags & LODGE_INSN_RMW);
 	MUST(!(i->flags & LODGE_INSN_PLAIN) || i->opsize <= 8);
 }
@@ -59,15 +59,16 @@ static void check_operand(const struct lodge_operand *o, const struct lodge_insn
 {
 	MUST(o->len == (wanted ? i->opsize : 0));
 	MUST(o->seg < 6);
-	/* PUSH and POP have one that is as wide as the stack. */
-	if (i->op != OP_PUSH && i->op != OP_POP)
+	/* PUSH and its like have one that is as wide as the stack. */
+	if (i->op < OP_PUSH || i->op > OP_RET)
 		MUST(o->ea == cut(o->ea, i->addr_size));
 }
 
 static void check_steps(const struct lodge_insn *i, const u8 *state)
 {
 	bool rep = i->flags & LODGE_INSN_REP, none, done;
-	u64 regs[16], flags, count;
+	bool compares = i->op == OP_CMPS || i->op == OP_SCAS;
+	u64 regs[16], flags, count, rip = 0x1000;
 	struct lodge_operand src, dst;
 	u8 *data = malloc(LODGE_OPERAND_DATA);
 
@@ -79,15 +80,17 @@ static void check_steps(const struct lodge_insn *i, const u8 *state)
 	none = rep && !count;
 	lodge_insn_operands(i, regs, 0x1000, &src, &dst);
 	check_operand(&src, i, i->flags & LODGE_INSN_READS && !none);
-	check_operand(&dst, i, i->flags & LODGE_INSN_WRITES && !none);
+	check_operand(&dst, i, (i->flags & LODGE_INSN_WRITES || i->op == OP_CMPS) && !none);
 	if (i->flags & LODGE_INSN_RMW)
 		MUST(src.ea == dst.ea && src.seg == dst.seg);
 	if (i->flags & LODGE_INSN_PLAIN && i->flags & LODGE_INSN_WRITES)
 		MUST(lodge_insn_store(i, regs) == cut(lodge_insn_store(i, regs), i->opsize));
-	if (!(i->flags & LODGE_INSN_SSE))
-		lodge_insn_compute(i, regs, flags, data);
-	done = lodge_insn_commit(i, regs, &flags, data);
-	MUST(done == (!rep || count <= 1));
+	if (!(i->flags & LODGE_INSN_SSE) && !lodge_insn_compute(i, regs, flags, rip, data)) {
+		free(data);
+		return;
+	}
+	done = lodge_insn_commit(i, regs, &flags, &rip, data);
+	MUST(compares ? done || count > 1 : done == (!rep || count <= 1));
 	if (rep)
 		MUST(cut(regs[REG_CX], i->addr_size) == (count ? count - 1 : 0));
 	free(data);

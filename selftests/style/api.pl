@@ -21,8 +21,8 @@ my %have = ('The system fd' => {}, 'The VM fd' => {}, 'The vCPU fd' => { KVM_RUN
 	    Capabilities => {});
 my $dev = slurp('kmod/dev.c');
 $have{'The system fd'}{$_} = 1 for $dev =~ /\bcase (KVM_(?!CAP_)\w+):/g;
-for ($dev =~ /\{ (KVM_CAP_\w+, [^}]+) \}/g, map { "$_, 1" } $dev =~ /\bcase (KVM_CAP_\w+):/g) {
-	my ($cap, $value) = /KVM_CAP_(\w+), (.*)/;
+for ($dev =~ /\{ ((?:KVM|LODGE)_CAP_\w+, [^}]+) \}/g, map { "$_, 1" } $dev =~ /\bcase (KVM_CAP_\w+):/g) {
+	my ($cap, $value) = /(?:KVM|LODGE)_CAP_(\w+), (.*)/;
 	$have{Capabilities}{$cap} = 1 if $value ne '0';
 }
 for (['The VM fd', 'kmod/vm.c'], ['The vCPU fd', 'kmod/vcpu.c']) {

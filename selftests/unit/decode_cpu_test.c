@@ -54,6 +54,8 @@ static u8 model_memory[SIZE], before[SIZE];
 static u64 fs_base;
 static sigjmp_buf escape;
 static volatile int signal_seen;
+static u64 before_rcx;		/* RCX before the instruction */
+static bool divided;		/* the last step of the model did not raise #DE */
 
 void cpu_run(void);
 extern char cpu_back[];
@@ -202,12 +204,18 @@ static void model_init(void)
 
 static bool is_stack(const struct lodge_insn *i)
 {
-	return i->op == OP_PUSH || i->op == OP_POP;
+	return i->op == OP_PUSH || (i->op >= OP_POP && i->op <= OP_LEAVE);
+}
+
+/* No ModRM byte: the operand is where the stack is, or a table. */
+static bool is_implied(const struct lodge_insn *i)
+{
+	return (i->op >= OP_PUSH_REG && i->op <= OP_LEAVE) || i->op == OP_XLAT;
 }
 
 static bool is_string(const struct lodge_insn *i)
 {
-	return i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS;
+	return i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS || i->op == OP_CMPS || i->op == OP_SCAS;
 }
 
 static void steer_string(const struct lodge_insn *i)
@@ -233,7 +241,7 @@ static u64 address(const struct lodge_insn *i)
 /* Makes the operand lie in the sandbox. False where there is nothing to turn. */
 static bool steer(struct code *c, struct lodge_insn *i)
 {
-	u64 target = CPU_SANDBOX + SIZE / 4 + (i->flags & LODGE_INSN_SSE ? rnd() % 64 * 16 : rnd() % 1024);
+	u64 target = CPU_SANDBOX + SIZE / 4 + (i->flags & LODGE_INSN_SSE || i->opsize == 16 ? rnd() % 64 * 16 : rnd() % 1024);
 	bool bits = i->op == OP_BT_R, base = i->base != LODGE_REG_NONE;
 	s64 delta;
 	s32 disp;
@@ -242,6 +250,12 @@ static bool steer(struct code *c, struct lodge_insn *i)
 		return false;
 	if (is_stack(i))
 		model.regs[RSP] = CPU_SANDBOX + SIZE / 2;
+	if (i->op == OP_LEAVE)
+		model.regs[RBP] = CPU_SANDBOX + SIZE / 2 + 64;
+	if (i->op == OP_XLAT)
+		model.regs[RBX] = CPU_SANDBOX + SIZE / 2 - segment_base(i->seg);
+	if (is_implied(i))
+		return true;
 	if (base && i->base != i->index && !(bits && i->base == i->reg)) {
 		model.regs[i->base] += target - address(i);
 		return !is_stack(i) || model.regs[RSP] - CPU_SANDBOX - 64 < SIZE - 128;
@@ -277,20 +291,42 @@ static bool model_step(const struct lodge_insn *i)
 {
 	struct lodge_operand src, dst;
 	u8 data[LODGE_OPERAND_DATA];
+	u64 rip = CPU_CODE + i->len;
 
+	divided = true;
 	memset(data, rnd(), sizeof(data));
-	lodge_insn_operands(i, model.regs, CPU_CODE + i->len, &src, &dst);
+	lodge_insn_operands(i, model.regs, rip, &src, &dst);
 	if (src.len)
 		memcpy(data, model_at(&src), src.len);
+	if (dst.len && i->op == OP_CMPS)
+		memcpy(data + LODGE_CMPS_OTHER, model_at(&dst), dst.len);
 	if (i->op == OP_SSE_LOAD)
 		memcpy(memset(model.xmm[i->reg], 0, 16), data, i->opsize);
+	else if (i->op == OP_SSE_MERGE)
+		memcpy(model.xmm[i->reg] + (i->high ? 8 : 0), data, 8);
 	else if (i->op == OP_SSE_STORE)
-		memcpy(data, model.xmm[i->reg], i->opsize);
+		memcpy(data, model.xmm[i->reg] + (i->high ? 8 : 0), i->opsize);
 	else
-		lodge_insn_compute(i, model.regs, model.flags, data);
-	if (dst.len)
+		divided = lodge_insn_compute(i, model.regs, model.flags, rip, data);
+	if (!divided)
+		return true;
+	if (dst.len && i->op != OP_CMPS)
 		memcpy(model_at(&dst), data, dst.len);
-	return lodge_insn_commit(i, model.regs, &model.flags, data);
+	return lodge_insn_commit(i, model.regs, &model.flags, &rip, data);
+}
+
+/* AF after a shift is undefined, OF but after one by 1, and CF where the count is beyond the operand. */
+static u64 shift_flags(const struct lodge_insn *i, u8 count)
+{
+	bool rotate = i->op != OP_SHIFT2 && i->op != OP_SHIFT2_CL && i->alu < 4;
+	u64 flags = CF | PF | ZF | SF | DF | IF | (rotate ? AF : 0);
+
+	count &= i->opsize == 8 ? 63 : 31;
+	if (!count)
+		return flags | AF | OF;
+	if (!rotate && count > 8 * i->opsize - (i->alu < 4))
+		flags &= ~CF;
+	return count == 1 ? flags | OF : flags;
 }
 
 /* The flags that the manuals define. */
@@ -303,6 +339,14 @@ static u64 defined(const struct lodge_insn *i)
 		return CF | ZF | DF | IF;
 	case OP_TEST_MR: case OP_TEST_MI:
 		return all & ~AF;
+	case OP_SHIFT: case OP_SHIFT2:
+		return shift_flags(i, i->imm);
+	case OP_SHIFT_CL: case OP_SHIFT2_CL:
+		return shift_flags(i, before_rcx);
+	case OP_IMUL: case OP_IMUL_IMM: case OP_WIDE:
+		return DF | IF | (i->op == OP_WIDE && i->alu >= 2 ? 0 : CF | OF);
+	case OP_SCAN:
+		return DF | IF | ZF | (i->alu >= 2 ? CF : 0);
 	case OP_ALU_MR: case OP_ALU_RM: case OP_ALU_MI:
 		return i->alu == 1 || i->alu == 4 || i->alu == 6 ? all & ~AF : all;
 	}
@@ -376,15 +420,25 @@ static bool one(const struct form *f)
 		steer_string(&i);
 	if ((i.seg == 4 && i.addr_size == 4) || (!is_string(&i) && !steer(&c, &i)))
 		return false;
+	if (rnd() % 2 && i.op == OP_CMPXCHG_PAIR) {
+		memcpy(model_memory + address(&i) - CPU_SANDBOX, &model.regs[RAX], i.opsize / 2);
+		memcpy(model_memory + address(&i) - CPU_SANDBOX + i.opsize / 2, &model.regs[RDX], i.opsize / 2);
+	}
 	if (rnd() % 2 && i.op == OP_CMPXCHG)
 		memcpy(model_memory + address(&i) - CPU_SANDBOX, &model.regs[RAX], 8);
 	memcpy(before, model_memory, SIZE);
 	memcpy(sandbox, model_memory, SIZE);
 	*cpu = model;
 	nothing = does_nothing(&i);
+	before_rcx = model.regs[RCX];
 	while (!model_step(&i))
 		;
 	sig = run(&c, i.len);
+	if (!divided) {
+		if (sig != SIGFPE)
+			FAIL("%s: no #DE from the CPU", hex(&c, i.len));
+		return true;
+	}
 	if (sig)
 		FAIL("%s: the CPU ended in signal %d (%s)", hex(&c, i.len), sig, strsignal(sig));
 	compare(&c, &i, nothing);
@@ -414,6 +468,14 @@ static void forms(const struct form *f, int n)
 #define OPS(map, first, last, may)		{ map, first, last, 0, may, -1, -1 }
 #define GROUP(map, first, last, may, reg, end)	{ map, first, last, 0, may, reg, end }
 #define WITH(prefix, map, opcode)		{ map, opcode, opcode, prefix, PNONE, -1, -1 }
+
+static void need(u32 ecx_bit, const char *what)
+{
+	u32 a, b, c = 0, d;
+
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & ecx_bit))
+		test_skip("this CPU has no %s", what);
+}
 
 TEST(mov, "loads and stores: MOV, MOVZX, MOVSX, MOVSXD, MOVNTI, immediates")
 {
@@ -464,6 +526,47 @@ TEST(stack, "PUSH and POP of memory")
 	FORMS(GROUP(0, 0xff, 0xff, PUSUAL, 6, 6), GROUP(0, 0x8f, 0x8f, PUSUAL, 0, 0));
 }
 
+TEST(shift, "shifts and rotates, SHLD, SHRD")
+{
+	FORMS(GROUP(0, 0xc0, 0xc1, PUSUAL, 0, 7), GROUP(0, 0xd0, 0xd1, PUSUAL, 0, 7), GROUP(0, 0xd2, 0xd3, PUSUAL, 0, 7),
+	      OPS(0x0f, 0xa4, 0xa5, PNONE), OPS(0x0f, 0xac, 0xad, PNONE));
+}
+
+TEST(multiply, "MUL, IMUL in its three forms, DIV, IDIV")
+{
+	FORMS(OPS(0x0f, 0xaf, 0xaf, PUSUAL), OPS(0, 0x69, 0x69, PUSUAL), OPS(0, 0x6b, 0x6b, PUSUAL),
+	      GROUP(0, 0xf6, 0xf7, PUSUAL, 4, 7));
+}
+
+TEST(scan, "BSF, BSR, TZCNT, LZCNT, POPCNT")
+{
+	need(bit_POPCNT, "POPCNT");
+	FORMS(OPS(0x0f, 0xbc, 0xbd, P66), WITH(0xf3, 0x0f, 0xbc), WITH(0xf3, 0x0f, 0xbd), WITH(0xf3, 0x0f, 0xb8));
+}
+
+TEST(set, "SETcc with each condition, and XLAT")
+{
+	FORMS(OPS(0x0f, 0x90, 0x97, PUSUAL), OPS(0x0f, 0x98, 0x9f, PUSUAL), OPS(0, 0xd7, 0xd7, PUSUAL | NO_MODRM));
+}
+
+TEST(pair, "CMPXCHG8B and CMPXCHG16B, of the same and of other values")
+{
+	FORMS(GROUP(0x0f, 0xc7, 0xc7, PLOCK, 1, 1));
+}
+
+TEST(stack_registers, "PUSH of registers and immediates, POP, LEAVE")
+{
+	FORMS(OPS(0, 0x50, 0x57, P66 | NO_MODRM), OPS(0, 0x58, 0x5f, P66 | NO_MODRM), OPS(0, 0x68, 0x68, P66 | NO_MODRM),
+	      OPS(0, 0x6a, 0x6a, P66 | NO_MODRM), OPS(0, 0xc9, 0xc9, P66 | NO_MODRM));
+}
+
+TEST(string_compare, "CMPS and SCAS, alone, while equal and while not")
+{
+	FORMS(OPS(0, 0xa6, 0xa7, P66 | NO_MODRM), OPS(0, 0xae, 0xaf, P66 | NO_MODRM),
+	      { 0, 0xa6, 0xa7, 0xf3, P66 | NO_MODRM, -1, -1 }, { 0, 0xae, 0xaf, 0xf3, P66 | NO_MODRM, -1, -1 },
+	      { 0, 0xa6, 0xa7, 0xf2, P66 | NO_MODRM, -1, -1 }, { 0, 0xae, 0xaf, 0xf2, P66 | NO_MODRM, -1, -1 });
+}
+
 TEST(strings, "MOVS, STOS, LODS, alone and repeated, up and down")
 {
 	FORMS(OPS(0, 0xa4, 0xa5, PUSUAL | NO_MODRM), OPS(0, 0xaa, 0xab, PUSUAL | NO_MODRM),
@@ -481,15 +584,8 @@ TEST(sse, "SSE moves")
 	      WITH(0x66, 0x0f, 0x29), WITH(0x66, 0x0f, 0x2b), WITH(0x66, 0x0f, 0x6e),
 	      WITH(0x66, 0x0f, 0x7e), WITH(0xf3, 0x0f, 0x7e), WITH(0x66, 0x0f, 0x6f),
 	      WITH(0x66, 0x0f, 0x7f), WITH(0xf3, 0x0f, 0x6f), WITH(0xf3, 0x0f, 0x7f),
-	      WITH(0x66, 0x0f, 0xd6), WITH(0x66, 0x0f, 0xe7));
-}
-
-static void need(u32 ecx_bit, const char *what)
-{
-	u32 a, b, c = 0, d;
-
-	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & ecx_bit))
-		test_skip("this CPU has no %s", what);
+	      WITH(0x66, 0x0f, 0xd6), WITH(0x66, 0x0f, 0xe7), OPS(0x0f, 0x12, 0x13, PNONE), OPS(0x0f, 0x16, 0x17, PNONE),
+	      WITH(0x66, 0x0f, 0x12), WITH(0x66, 0x0f, 0x13), WITH(0x66, 0x0f, 0x16), WITH(0x66, 0x0f, 0x17));
 }
 
 TEST(movbe, "MOVBE")

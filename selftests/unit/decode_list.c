@@ -38,9 +38,7 @@ static const char *reg_name(int reg, int size, bool high, char *buf)
 	static const char old[] = "axcxdxbxspbpsidi";
 	static const char *const suffix[] = { [1] = "b", [2] = "w", [4] = "d", [8] = "" };
 
-	if (size == 16)
-		sprintf(buf, "xmm%d", reg);
-	else if (reg >= 8)
+	if (reg >= 8)
 		sprintf(buf, "r%d%s", reg, suffix[size]);
 	else if (high)
 		sprintf(buf, "%ch", old[2 * reg]);
@@ -56,11 +54,22 @@ static const char *name(const struct lodge_insn *i)
 	static const char *const plain[] = {
 		[OP_LOAD] = "mov", [OP_STORE] = "mov", [OP_STORE_IMM] = "mov", [OP_MOVZX] = "movzx",
 		[OP_MOVSX] = "movsx", [OP_MOVBE_LOAD] = "movbe", [OP_MOVBE_STORE] = "movbe",
-		[OP_SSE_LOAD] = "sse", [OP_SSE_STORE] = "sse", [OP_MOVS] = "movs", [OP_STOS] = "stos",
+		[OP_SSE_LOAD] = "sse", [OP_SSE_STORE] = "sse", [OP_SSE_MERGE] = "sse",
+		[OP_MMX_LOAD] = "mmx", [OP_MMX_STORE] = "mmx", [OP_MOVS] = "movs", [OP_STOS] = "stos",
 		[OP_LODS] = "lods", [OP_TEST_MR] = "test", [OP_TEST_MI] = "test", [OP_INC] = "inc",
 		[OP_DEC] = "dec", [OP_NOT] = "not", [OP_NEG] = "neg", [OP_XCHG] = "xchg",
 		[OP_XADD] = "xadd", [OP_CMPXCHG] = "cmpxchg", [OP_PUSH] = "push", [OP_POP] = "pop",
+		[OP_PUSH_REG] = "push", [OP_PUSH_IMM] = "push", [OP_POP_REG] = "pop", [OP_LEAVE] = "leave",
+		[OP_CALL] = "call", [OP_CALL_MEM] = "call", [OP_JMP_MEM] = "jmp", [OP_RET] = "ret",
+		[OP_IMUL] = "imul", [OP_IMUL_IMM] = "imul", [OP_XLAT] = "xlat", [OP_CMPS] = "cmps",
+		[OP_SCAS] = "scas", [OP_CMPXCHG_PAIR] = "cmpxchgb", [OP_NOTHING] = "cache",
+		[OP_STORE_SREG] = "mov", [OP_STORE_FCW] = "fnstcw", [OP_STORE_FSW] = "fnstsw",
+		[OP_STORE_MXCSR] = "stmxcsr",
 	};
+	static const char *const shift[] = { "rol", "ror", "rcl", "rcr", "shl", "shr", "shl", "sar" };
+	static const char *const wide[] = { "mul", "imul", "div", "idiv" };
+	static const char *const scan[] = { "bsf", "bsr", "tzcnt", "lzcnt", "popcnt" };
+	static char set[8];
 	static const char *const alu[] = { "add", "or", "adc", "sbb", "and", "sub", "xor", "cmp" };
 	static const char *const bt[] = { "bt", "bts", "btr", "btc" };
 	static const char *const cmov[] = {
@@ -75,16 +84,41 @@ static const char *name(const struct lodge_insn *i)
 		return bt[i->alu];
 	case OP_CMOV:
 		return cmov[i->alu];
+	case OP_SETCC:
+		sprintf(set, "set%s", cmov[i->alu] + 4);
+		return set;
+	case OP_SHIFT: case OP_SHIFT_CL:
+		return shift[i->alu];
+	case OP_SHIFT2: case OP_SHIFT2_CL:
+		return i->alu ? "shrd" : "shld";
+	case OP_WIDE:
+		return wide[i->alu];
+	case OP_SCAN:
+		return scan[i->alu];
 	}
 	return plain[i->op];
+}
+
+static bool is_string(const struct lodge_insn *i)
+{
+	return i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS || i->op == OP_CMPS || i->op == OP_SCAS;
+}
+
+static bool is_stack(const struct lodge_insn *i)
+{
+	return i->op >= OP_PUSH_REG && i->op <= OP_RET && i->op != OP_CALL_MEM && i->op != OP_JMP_MEM;
 }
 
 static void print_address(const struct lodge_insn *i)
 {
 	char buf[16];
 
-	if (i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS) {
+	if (is_string(i)) {
 		printf("%d", i->addr_size);
+		return;
+	}
+	if (i->op == OP_XLAT) {
+		printf("%s,,0", reg_name(3, i->addr_size, false, buf));
 		return;
 	}
 	if (i->rip_relative)
@@ -103,10 +137,12 @@ static bool has_reg(const struct lodge_insn *i)
 {
 	switch (i->op) {
 	case OP_STORE_IMM: case OP_ALU_MI: case OP_TEST_MI: case OP_INC: case OP_DEC: case OP_NOT:
-	case OP_NEG: case OP_BT_I: case OP_PUSH: case OP_POP: case OP_MOVS: case OP_STOS: case OP_LODS:
+	case OP_NEG: case OP_BT_I: case OP_PUSH: case OP_POP: case OP_SHIFT: case OP_SHIFT_CL:
+	case OP_WIDE: case OP_SETCC: case OP_XLAT: case OP_CMPXCHG_PAIR: case OP_NOTHING: case OP_STORE_FCW:
+	case OP_STORE_FSW: case OP_STORE_MXCSR: case OP_CALL_MEM: case OP_JMP_MEM: case OP_STORE_SREG:
 		return false;
 	}
-	return true;
+	return !is_string(i);
 }
 
 static void list(const u8 *bytes)
@@ -120,15 +156,29 @@ static void list(const u8 *bytes)
 		printf("%d\n", ret);
 		return;
 	}
+	if (is_stack(&i)) {
+		printf("0|%d|%s\n", i.len, name(&i));
+		return;
+	}
 	printf("0|%d|%s|%s|%s|%s|", i.len, name(&i), i.flags & LODGE_INSN_LOCK ? "lock" : "",
-	       i.flags & LODGE_INSN_REP ? "rep" : "", i.op == OP_STOS ? "es" : seg[i.seg]);
+	       i.flags & LODGE_INSN_REP ? "rep" : "", i.op == OP_STOS || i.op == OP_SCAS ? "es" :
+	       seg[i.seg]);
 	print_address(&i);
-	if (has_reg(&i))
-		reg_name(i.reg, i.flags & LODGE_INSN_SSE ? 16 : i.regsize, i.high, buf);
+	if (i.op == OP_STORE_SREG)
+		sprintf(buf, "%s", seg[i.reg]);
+	if (i.op == OP_MMX_LOAD || i.op == OP_MMX_STORE)
+		sprintf(buf, "mm%d", i.reg);
+	else if (i.flags & LODGE_INSN_SSE)
+		sprintf(buf, "%s%d", i.opsize == 32 ? "ymm" : "xmm", i.reg);
+	else if (has_reg(&i))
+		reg_name(i.reg, i.regsize, i.high, buf);
 	printf("|%d|%s|", i.opsize, buf);
-	if (i.op == OP_STORE_IMM || i.op == OP_ALU_MI || i.op == OP_TEST_MI || i.op == OP_BT_I)
-		printf("%llx", (unsigned long long)(i.op == OP_BT_I ? (u8)i.imm : i.opsize == 8 ? i.imm :
-			i.imm & ((1ull << 8 * i.opsize) - 1)));
+	if (i.op == OP_STORE_IMM || i.op == OP_ALU_MI || i.op == OP_TEST_MI || i.op == OP_IMUL_IMM)
+		printf("%llx", (unsigned long long)(i.opsize == 8 ? i.imm : i.imm & ((1ull << 8 * i.opsize) - 1)));
+	else if (i.op == OP_BT_I || i.op == OP_SHIFT || i.op == OP_SHIFT2)
+		printf("%x", (u8)i.imm);
+	else if (i.op == OP_SHIFT_CL || i.op == OP_SHIFT2_CL)
+		printf("cl");
 	printf("\n");
 }
 
@@ -185,6 +235,24 @@ static void add(int map, u8 opcode, int modrm)
 	list(slot);
 }
 
+static const u8 vex_moves[] = {
+	0x10, 0x11, 0x12, 0x13, 0x16, 0x17, 0x28, 0x29, 0x2b, 0x6e, 0x6f, 0x7e, 0x7f, 0xd6, 0xe7, 0xf0,
+};
+
+static void add_vex(const u8 *code, int n)
+{
+	u8 slot[SLOT];
+	int k;
+
+	memset(slot, 0x90, SLOT);
+	memcpy(slot, code, n);
+	for (k = n; k < LODGE_MAX_INSN; k++)
+		slot[k] = rnd();
+	if (fwrite(slot, SLOT, 1, corpus) != 1)
+		exit(1);
+	list(slot);
+}
+
 int main(int argc, char **argv)
 {
 	int op, modrm, k;
@@ -212,5 +280,13 @@ int main(int argc, char **argv)
 		add(0x38, 0xf0, modrm);
 		add(0x38, 0xf1, modrm);
 	}
+	/* VEX: the first byte after C5, and the two after C4 with an opcode of a move. */
+	for (op = 0; op < 256; op++)
+		for (modrm = 0; modrm < 256; modrm++) {
+			add_vex((u8[]) { 0xc5, modrm | 0x78, op }, 3);
+			add_vex((u8[]) { 0xc4, modrm | 1, rnd() | 0x78, vex_moves[op % ARRAY_SIZE(vex_moves)] }, 4);
+		}
+	for (modrm = 0; modrm < 256; modrm++)
+		add_vex((u8[]) { 0xc4, (modrm & 0xe0) | 2, rnd() | 0x78, 0x2a }, 4);
 	return fclose(corpus) ? 1 : 0;
 }

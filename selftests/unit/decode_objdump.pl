@@ -11,14 +11,18 @@ use warnings;
 
 my ($lister, $dir) = @ARGV;
 my $SLOT = 32;
-my %bytes = (BYTE => 1, WORD => 2, DWORD => 4, QWORD => 8, XMMWORD => 16);
+my %bytes = (BYTE => 1, WORD => 2, DWORD => 4, QWORD => 8, XMMWORD => 16, OWORD => 16, YMMWORD => 32);
 my %prefix = map { $_ => 1 } qw(lock rep repz repnz repe repne data16 data32 addr16 addr32 cs ds es ss fs gs
 	xacquire xrelease bnd notrack);
 my %known = map { $_ => 1 } qw(mov movzx movsx movbe sse movs stos lods add or adc sbb and sub xor cmp test inc
 	dec not neg xchg xadd cmpxchg bt bts btr btc push pop cmovo cmovno cmovb cmovae cmove cmovne cmovbe
-	cmova cmovs cmovns cmovp cmovnp cmovl cmovge cmovle cmovg);
+	cmova cmovs cmovns cmovp cmovnp cmovl cmovge cmovle cmovg rol ror rcl rcr shl shr sar shld shrd mul imul
+	div idiv bsf bsr tzcnt lzcnt popcnt mmx xlat cmps scas cmpxchgb cache fnstcw fnstsw stmxcsr call jmp ret leave
+	seto setno setb setae sete setne setbe seta sets setns setp setnp setl setge setle setg);
+my %cache = map { $_ => 1 } qw(clflush clflushopt clwb);
 my %sse = map { $_ => 1 } qw(movups movupd movss movsd movaps movapd movntps movntpd movd movq movdqa movdqu
-	movntdq movntdqa lddqu);
+	movntdq movntdqa lddqu movlps movlpd movhps movhpd);
+my %mmx = map { $_ => 1 } qw(movd movq movntq);
 my (%size, @plain);
 for my $r (qw(ax cx dx bx sp bp si di)) {
 	@size{"r$r", "e$r", $r} = (8, 4, 2);
@@ -27,7 +31,7 @@ $size{$_} = 1 for qw(al cl dl bl spl bpl sil dil ah ch dh bh);
 for my $n (8 .. 15) {
 	@size{"r$n", "r${n}d", "r${n}w", "r${n}b"} = (8, 4, 2, 1);
 }
-$size{"xmm$_"} = 16 for 0 .. 15;
+@size{"xmm$_", "ymm$_"} = (16, 32) for 0 .. 15;
 # Registers in an address that show that it is not of the mode's own size.
 my %other_width = (16 => qr/\be[a-ds]\w\b|\beiz/, 32 => qr/\b([bs][pix]|di)\b/,
 	64 => qr/\be[a-ds]\w\b|\be[bi]p\b|\beiz|\br\d+d/);
@@ -85,24 +89,40 @@ sub canonical {
 	$args =~ s/DWORD/WORD/ if $name eq 'movsxd' && $size{$args =~ s/,.*//r} == 2;
 	$name =~ s/^movsxd$/movsx/;
 	$name =~ s/^(movabs|movnti)$/mov/;
-	$name = 'sse' if $sse{$name} && $args =~ /xmm/;
+	$name = 'mmx' if $mmx{$name} && $args =~ /\bmm\d/;
+	my $vex = $name =~ s/^v(?=mov|lddqu)// && $args =~ /[xy]mm/;
+	return if $vex && ($args =~ /mm\d+,[xy]mm/ || %has);
+	$name = 'sse' if $sse{$name} && $args =~ /[xy]mm/;
+	$name = 'cache' if $cache{$name};
+	$name =~ s/^cmpxchg(8|16)b$/cmpxchgb/;
+	# Forms whose memory is the stack, and jumps, of which objdump does not say whether they are near.
+	$name =~ s/^(push|pop|call|ret|leave)[wdq]$/$1/ if $args !~ /[\[:]/;
+	my $stack = $name =~ /^(push|pop|call|ret|leave)$/ && $args !~ /\[|:|\b[ecsdfg]s\b/;
+	return $has{lock} ? 'undefined' : "stack|$len|$name" if $stack;
+	return $has{lock} ? 'undefined' : "jump|$len" if $name =~ /^(call|jmp)$/ && $args =~ /[\[:]/;
 	return if !$known{$name} || $args !~ /[\[:]/;
-	return if $args =~ /\b([ecsdfg]s(,|$)|[cdt]r\d|mm\d|k\d|[yz]mm|st\b)/ || $args =~ /,[ecdsfg]s$/;
+	my ($sreg) = $name eq 'mov' ? $args =~ /,([ecsdfg]s)$/ : ();
+	$args =~ s/,\K$sreg$/ax/ if $sreg;
+	return if $args =~ /\b([ecsdfg]s(,|$)|[cdt]r\d|k\d|zmm|st\b)/ || $args =~ /,[ecdsfg]s$/;
 	# An SSE move with an F2 or F3 that is no part of it: undefined.
 	return 'undefined' if $name eq 'sse' && $args =~ /XMMWORD/ && ($has{repz} || $has{repnz});
+	return 'undefined' if $name =~ /^(stmxcsr|cache)$/ && ($has{repz} || $has{repnz} || $has{data16} || $has{data32});
 	# LOCK must have memory to change, which is then the first operand: else the decoder refuses.
 	my $lock = $has{lock} ? 'lock' : '';
 	return '-3' if $lock && ($args !~ /^\w+ PTR/ || $name !~
-		/^(add|or|adc|sbb|and|sub|xor|inc|dec|not|neg|xchg|xadd|cmpxchg|bt[src])$/);
-	my $string = $name =~ /^(movs|stos|lods)$/;
+		/^(add|or|adc|sbb|and|sub|xor|inc|dec|not|neg|xchg|xadd|cmpxchgb?|bt[src])$/);
+	my $string = $name =~ /^(movs|stos|lods|cmps|scas)$/;
 	my $rep = $string && ($has{rep} || $has{repz} || $has{repnz}) ? 'rep' : '';
 	# The memory operand and the other one.
 	my ($mem, $other, $size) = ('') x 3;
+	my $third;
 	for my $arg (split /,(?![^\[]*\])/, $args) {
 		my ($ptr, $s, $m) = $arg =~ /^(?:(\w+) PTR )?(?:([ecsdfg]s):)?(\[.*\]|0x.*)$/;
 		if (defined $m && ($ptr || $s || $m =~ /^\[/)) {
 			$size = $bytes{$ptr} if $ptr;
-			($seg, $mem) = ($s, $m);	# of MOVS the second, which is the source
+			($seg, $mem) = ($s, $m) if $name ne 'cmps' || $mem eq '';	# of MOVS the second: the source
+		} elsif ($other ne '') {
+			$third = $arg;
 		} else {
 			$other = $arg;
 		}
@@ -110,7 +130,7 @@ sub canonical {
 	return if $mem eq '';
 	if ($string) {
 		my ($reg) = $mem =~ /(\w+)/;
-		$seg = $hidden || 'ds' if $bits == 64 && $seg !~ /[fg]s/ && $name ne 'stos';
+		$seg = $hidden || 'ds' if $bits == 64 && $seg !~ /[fg]s/ && $name !~ /^(stos|scas)$/;
 		return join('|', 0, $len, $name, $lock, $rep, $seg, $size{$reg}, $size || $size{$other}, '', '');
 	}
 	my $addr32 = $has{addr32} || $has{addr16} || $mem =~ $other_width{$bits};
@@ -124,7 +144,13 @@ sub canonical {
 	} else {
 		$reg = $other;
 	}
-	$size ||= 16 if $name eq 'sse';
+	if (defined $third) {
+		$imm = $third =~ /^0x/ ? number($third, $name eq 'imul' ? $size : 1) : $third;
+	} elsif ($name =~ /^(ro|rc|sh|sa)[lr]$/) {
+		($reg, $imm) = ('', $other =~ /^0x/ ? number($other, 1) : $other eq '' ? 1 : $other);
+	}
+	$reg = $sreg if $sreg;
+	$size ||= $reg =~ /ymm/ ? 32 : 16 if $name eq 'sse';
 	$size ||= $size{$reg};
 	return join('|', 0, $len, $name, $lock, $rep, $seg, $address, $size, $reg, $imm);
 }
@@ -179,6 +205,9 @@ sub compare {
 sub agree {
 	my ($ours, $theirs) = @_;
 	my @f = split /\|/, $theirs, -1;
+	my @o = split /\|/, $ours;
+	return $ours eq '0|' . join('|', @f[1, 2]) || ($ours =~ /^-[23]/ && $f[2] =~ /^(call|ret|push|pop)$/) if $f[0] eq 'stack';
+	return $ours !~ /^0/ ? $ours ne '-1' : $o[1] == $f[1] if $f[0] eq 'jump';
 	return $ours eq $theirs || ($theirs eq 'undefined' && $ours ne '-1') || ($ours eq '-3' && @f > 1 && $f[1] > 15);
 }
 

@@ -49,18 +49,27 @@ TEST(unknown, "forms without memory, and those left out, are unknown")
 {
 	EQ(DECODE(64, 0x8b, 0xc0), UNKNOWN);
 	EQ(DECODE(64, 0x90), UNKNOWN);
-	EQ(DECODE(64, 0xf7, 0x20), UNKNOWN);		/* MUL */
-	EQ(DECODE(64, 0xff, 0x10), UNKNOWN);		/* CALL */
+	EQ(DECODE(64, 0x0f, 0xb8, 0x00), UNKNOWN);	/* POPCNT without its prefix */
+	EQ(DECODE(64, 0xff, 0x18), UNKNOWN);		/* far CALL */
+	EQ(DECODE(64, 0x66, 0xff, 0x10), UNKNOWN);	/* vendors differ */
+	EQ(DECODE(64, 0x0f, 0xae, 0x30), UNKNOWN);	/* XSAVEOPT */
+	EQ(DECODE(64, 0x0f, 0xc7, 0x08), 0);
 	EQ(DECODE(64, 0x8f, 0x08), UNKNOWN);
-	EQ(DECODE(64, 0xc5, 0xf8, 0x10, 0x00), UNKNOWN);	/* VEX */
+	EQ(DECODE(64, 0xc5, 0xf8, 0x58, 0x00), UNKNOWN);	/* VADDPS */
+	EQ(DECODE(64, 0xc5, 0xf0, 0x10, 0x00), UNKNOWN);	/* a second register */
+	EQ(DECODE(64, 0xc5, 0xf8, 0x12, 0x00), UNKNOWN);	/* VMOVLPS, which has one */
+	EQ(DECODE(64, 0x66, 0xc5, 0xf8, 0x10, 0x00), UNKNOWN);
+	EQ(DECODE(64, 0xc5, 0xfd, 0x6e, 0x00), UNKNOWN);	/* VMOVD of 32 bytes */
+	EQ(DECODE(32, 0xc5, 0x78, 0x10, 0x00), UNKNOWN);	/* LDS */
 	EQ(DECODE(64, 0x62, 0xf1, 0x7c, 0x48, 0x10, 0x00), UNKNOWN);
-	EQ(DECODE(64, 0x0f, 0x6f, 0x00), UNKNOWN);	/* MMX */
+	EQ(DECODE(64, 0x0f, 0xfc, 0x00), UNKNOWN);	/* PADDB */
 	EQ(DECODE(64, 0xf2, 0x0f, 0x38, 0xf0, 0x00), UNKNOWN);	/* CRC32 */
 	EQ(DECODE(64, 0x66, 0x0f, 0xc3, 0x00), UNKNOWN);
 	EQ(DECODE(32, 0x63, 0x00), UNKNOWN);		/* ARPL */
 	EQ(DECODE(64, 0x82, 0x00, 0x01), UNKNOWN);
 	EQ(DECODE(64, 0xd9, 0x00), UNKNOWN);
-	EQ(DECODE(16, 0x8c, 0x07), UNKNOWN);		/* from a segment register */
+	EQ(DECODE(16, 0x8c, 0x37), UNKNOWN);		/* from a segment register that there is not */
+	EQ(DECODE(16, 0x8e, 0x07), UNKNOWN);
 }
 
 TEST(lock, "LOCK only where memory is read and written")
@@ -181,13 +190,15 @@ TEST(registers, "AH and SPL, merged bytes and words, cleared upper halves")
 }
 
 /* One step without any memory: what was read is data. */
+static u64 next, written;
 static bool step(u64 *flags, u64 read)
 {
 	u8 data[LODGE_OPERAND_DATA] = { 0 };
 
 	memcpy(data, &read, 8);
-	lodge_insn_compute(&insn, regs, *flags, data);
-	return lodge_insn_commit(&insn, regs, flags, data);
+	TRUE(lodge_insn_compute(&insn, regs, *flags, next, data));
+	memcpy(&written, data, 8);
+	return lodge_insn_commit(&insn, regs, flags, &next, data);
 }
 
 TEST(strings, "SI, DI and CX of 16-bit code wrap and keep what is above")
@@ -246,6 +257,119 @@ TEST(stack, "PUSH and POP with a 16-bit stack in 32-bit code")
 	EQ(DECODE(64, 0xff, 0x30), 0);
 	EQ(insn.opsize, 8);
 	EQ(insn.stack_size, 8);
+}
+
+TEST(jumps, "near CALL, JMP and RET: the stack, and where RIP goes")
+{
+	struct lodge_operand src, dst;
+	u64 flags = 2;
+
+	memset(regs, 0, sizeof(regs));
+	regs[4] = 0x8000;
+	next = 0x1005;
+	EQ(DECODE(64, 0xe8, 0xfb, 0xff, 0xff, 0xff), 0);	/* call to itself */
+	lodge_insn_operands(&insn, regs, next, &src, &dst);
+	EQ(src.len, 0);
+	EQ(dst.ea, 0x7ff8);
+	EQ(dst.len, 8);
+	TRUE(step(&flags, 0));
+	EQ(written, 0x1005);
+	EQ(next, 0x1000);
+	EQ(regs[4], 0x7ff8);
+	EQ(DECODE(32, 0xff, 0x15, 0x00, 0x20, 0x00, 0x00), 0);
+	TRUE(step(&flags, 0x12345678));
+	EQ(written, 0x1000);
+	EQ(next, 0x12345678);
+	EQ(regs[4], 0x7ff4);
+	EQ(DECODE(32, 0xff, 0x25, 0x00, 0x20, 0x00, 0x00), 0);
+	TRUE(step(&flags, 0x87654321));
+	EQ(next, 0x87654321);
+	EQ(regs[4], 0x7ff4);
+	EQ(DECODE(16, 0xc2, 0x10, 0x00), 0);
+	EQ(insn.stack_size, 2);
+	TRUE(step(&flags, 0xabcd));
+	EQ(next, 0xabcd);
+	EQ(regs[4], 0x8006);
+	next = 0xfffe;
+	EQ(DECODE(16, 0xe8, 0x10, 0x00), 0);	/* IP wraps */
+	TRUE(step(&flags, 0));
+	EQ(next, 0x000e);
+}
+
+TEST(callers, "what is stored from where only the caller can look")
+{
+	EQ(DECODE(16, 0x8c, 0x1f), 0);
+	EQ(insn.op, OP_STORE_SREG);
+	EQ(insn.reg, DS);
+	EQ(insn.opsize, 2);
+	EQ(DECODE(64, 0x4c, 0x8c, 0x28), 0);
+	EQ(insn.reg, GS);
+	EQ(insn.opsize, 2);
+	EQ(DECODE(16, 0x0f, 0xae, 0x1f), 0);
+	EQ(insn.op, OP_STORE_MXCSR);
+	EQ(insn.opsize, 4);
+	EQ(DECODE(64, 0xd9, 0x38), 0);
+	EQ(insn.op, OP_STORE_FCW);
+	EQ(DECODE(64, 0xdd, 0x38), 0);
+	EQ(insn.op, OP_STORE_FSW);
+	EQ(insn.opsize, 2);
+}
+
+TEST(vectors, "moves of MMX registers, of halves, and with VEX")
+{
+	EQ(DECODE(64, 0x44, 0x0f, 0x6f, 0x18), 0);	/* movq mm3, [rax]: REX.R does nothing */
+	EQ(insn.op, OP_MMX_LOAD);
+	EQ(insn.opsize, 8);
+	EQ(insn.reg, 3);
+	EQ(DECODE(32, 0x0f, 0x7e, 0x38), 0);
+	EQ(insn.op, OP_MMX_STORE);
+	EQ(insn.opsize, 4);
+	EQ(DECODE(64, 0x0f, 0xe7, 0x00), 0);
+	EQ(insn.op, OP_MMX_STORE);
+	EQ(DECODE(64, 0x66, 0x0f, 0x17, 0x08), 0);	/* movhpd [rax], xmm1 */
+	EQ(insn.op, OP_SSE_STORE);
+	TRUE(insn.high && !(insn.flags & LODGE_INSN_VEX));
+	EQ(insn.opsize, 8);
+	EQ(DECODE(64, 0x0f, 0x12, 0x08), 0);
+	EQ(insn.op, OP_SSE_MERGE);
+	TRUE(!insn.high);
+	EQ(DECODE(64, 0xc5, 0x7e, 0x6f, 0x18), 0);	/* vmovdqu ymm11, [rax] */
+	EQ(insn.op, OP_SSE_LOAD);
+	EQ(insn.opsize, 32);
+	EQ(insn.reg, 11);
+	TRUE(insn.flags & LODGE_INSN_VEX);
+	EQ(DECODE(64, 0xc4, 0x01, 0x79, 0xe7, 0x04, 0x48), 0);	/* vmovntdq [r8+r9*2], xmm8 */
+	EQ(insn.op, OP_SSE_STORE);
+	EQ(insn.opsize, 16);
+	EQ(insn.reg, 8);
+	EQ(insn.base, 8);
+	EQ(insn.index, 9);
+	EQ(DECODE(64, 0xc4, 0xe1, 0xf9, 0x7e, 0x00), 0);	/* vmovq [rax], xmm0 */
+	EQ(insn.opsize, 8);
+	EQ(DECODE(64, 0xc4, 0xe2, 0x7d, 0x2a, 0x00), 0);	/* vmovntdqa ymm0, [rax] */
+	EQ(insn.opsize, 32);
+	EQ(DECODE(32, 0xc5, 0xfa, 0x11, 0x00), 0);	/* vmovss [eax], xmm0 */
+	EQ(insn.opsize, 4);
+	EQ(insn.reg, 0);
+}
+
+TEST(divide_error, "a quotient without room, and 0, are #DE")
+{
+	u8 data[LODGE_OPERAND_DATA] = { 0 };
+
+	memset(regs, 0, sizeof(regs));
+	EQ(DECODE(64, 0xf7, 0x30), 0);
+	TRUE(!lodge_insn_compute(&insn, regs, 0, 0, data));
+	regs[2] = 5;
+	data[0] = 5;
+	TRUE(!lodge_insn_compute(&insn, regs, 0, 0, data));
+	data[0] = 6;
+	TRUE(lodge_insn_compute(&insn, regs, 0, 0, data));
+	EQ(DECODE(64, 0x48, 0xf7, 0x38), 0);	/* the lowest number by -1 */
+	regs[0] = 1ull << 63;
+	regs[2] = ~0ull;
+	memset(data, 0xff, 8);
+	TRUE(!lodge_insn_compute(&insn, regs, 0, 0, data));
 }
 
 TEST(plain, "only what the fast path can do is a plain access")
