@@ -5,7 +5,7 @@
  * Two tables. lodge_exit_fast[] runs in the window, interrupts off: it may not sleep, allocate or
  * touch user memory; it returns NEXT_ENTER (straight back into the guest), NEXT_USER (v->run is
  * filled in) or NEXT_HANDLE. Then the window closes and lodge_exit_slow[] runs, preemptible, with
- * vm->srcu held. A slow handler that has no work of its own repeats the fast one in that context.
+ * vcpu->mutex held. A slow handler that has no work of its own repeats the fast one in that context.
  *
  * Where the hardware does not give an instruction's length, io/skip.c finds it; in the window that may
  * not work, and the slow handler comes again.

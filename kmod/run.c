@@ -9,8 +9,9 @@
  *
  * How others make a vCPU look at its requests is in core/kick.c.
  *
- * vcpu->mutex is held throughout. vm->srcu is held around slow handlers and completions only: in
- * the window interrupts are off, and lodge_vm_sync() ends every window before anything is freed.
+ * vcpu->mutex is held throughout, and nothing else: slow handlers may wait for the program, or for a disk. Who looks
+ * into a table that others replace holds vm->srcu just for that (mem/, io/bus.c); in the window
+ * interrupts are off, and lodge_vm_sync() ends every window before anything is freed.
  */
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
@@ -108,9 +109,7 @@ static int service(struct lodge_vcpu *v)
 	if (unlikely(READ_ONCE(v->vm->dead)))
 		return -EIO;
 	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS)) {
-		v->srcu_idx = srcu_read_lock(&v->vm->srcu);
 		next = serve_slow(v);
-		srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
 		if (next != NEXT_ENTER)
 			return next;
 	}
@@ -128,11 +127,8 @@ static int service(struct lodge_vcpu *v)
 		return NEXT_AGAIN;
 	}
 	if (unlikely(v->pv.steal_msr & KVM_MSR_ENABLED) &&
-	    current->sched_info.run_delay != v->pv.steal_last) {
-		v->srcu_idx = srcu_read_lock(&v->vm->srcu);
+	    current->sched_info.run_delay != v->pv.steal_last)
 		lodge_pv_steal_update(v);
-		srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
-	}
 	if (v->stock.n < LODGE_STOCK_LOW)
 		return lodge_npt_stock_fill(v);
 	return NEXT_ENTER;
@@ -232,11 +228,8 @@ static int run_loop(struct lodge_vcpu *v)
 		}
 		if (next == NEXT_ENTER)
 			next = window(v);
-		if (next == NEXT_HANDLE) {
-			v->srcu_idx = srcu_read_lock(&v->vm->srcu);
+		if (next == NEXT_HANDLE)
 			next = lodge_exit_slow[v->exit.kind](v);
-			srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
-		}
 		if (next == NEXT_USER)
 			return 0;
 		if (next == NEXT_WORK && lodge_xfer_work())
@@ -314,9 +307,7 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 		v->complete_regs = NULL;
 	} else if (complete) {
 		v->complete = NULL;
-		v->srcu_idx = srcu_read_lock(&v->vm->srcu);
 		ret = complete(v);
-		srcu_read_unlock(&v->vm->srcu, v->srcu_idx);
 		if (ret == NEXT_USER || ret < 0) {
 			ret = ret == NEXT_USER ? 0 : ret;
 			goto published;

@@ -114,7 +114,6 @@ struct lodge_vcpu {
 	bool spec_live;			/* [v] the guest uses SPEC_CTRL: no exit for it */
 	bool spec_switch;		/* [v] the entry code switches it in this window */
 	bool dr_live;			/* [v] DR0-3 hold the guest's values in this window */
-	int srcu_idx;			/* [v] */
 	u64 __percpu *tlb_seen;		/* mem/tlb_check.c */
 };
 

@@ -46,6 +46,7 @@ struct lodge_vm {
 	struct lodge_routes __rcu *routes;	/* [r] */
 	struct list_head irqfds;	/* [i] irqchip/eventfd.c */
 	spinlock_t irqfds_lock;
+	atomic_t ending_irqfds;		/* [a] so many have still to be freed */
 	struct list_head ioeventfds;	/* [s] */
 	/*
 	 * [a] Vectors whose EOI somebody beside the LAPIC has to hear of: the IOAPIC, or userspace where it has

@@ -622,10 +622,9 @@ static int each_msr(struct lodge_vcpu *v, u32 n, unsigned long arg, bool write)
 {
 	struct kvm_msrs __user *u = (void __user *)arg;
 	struct kvm_msr_entry e;
-	int idx, ret = 0;
+	int ret = 0;
 	u32 i;
 
-	idx = srcu_read_lock(&v->vm->srcu);
 	for (i = 0; i < n; i++) {
 		u64 val;
 
@@ -642,7 +641,6 @@ static int each_msr(struct lodge_vcpu *v, u32 n, unsigned long arg, bool write)
 			break;
 		}
 	}
-	srcu_read_unlock(&v->vm->srcu, idx);
 	return ret ? ret : i;
 }
 

@@ -163,7 +163,6 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	const struct kvm_sregs *s = buf;
 	struct lodge_state *st = &v->st;
-	int idx;
 
 	if (!sregs_valid(v, s))
 		return -EINVAL;
@@ -193,9 +192,7 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		lodge_lapic_set_tpr(v, s->cr8 & 15);
 	else
 		v->cr8 = s->cr8 & 15;
-	idx = srcu_read_lock(&v->vm->srcu);
 	load_pdptes(v);
-	srcu_read_unlock(&v->vm->srcu, idx);
 	/* Old userspace on old habit: a BSP set to the reset vector runs. */
 	if (v->lapic && v->id == v->vm->boot_id && st->rip == 0xfff0 &&
 	    s->cs.selector == 0xf000 && s->cs.base == 0xffff0000 && !(s->cr0 & X86_CR0_PE))

@@ -56,10 +56,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define lodge_emergency_unregister(fn) ((void)(fn))
 #endif
 
-/*
- * Split locks of a guest: the kernel's policy (warn, or stop the program) where modules may call it (Kbuild looks).
- * Elsewhere the detection is off while a guest runs, and no guest gets an #AC for one.
- */
+/* A guest's split locks: the kernel's policy where modules may ask for it (Kbuild looks); else they are not looked for. */
 #ifdef LODGE_HAVE_SPLIT_LOCK
 #include <asm/cpu.h>
 #define lodge_split_lock(rip) handle_guest_split_lock(rip)
@@ -142,6 +139,11 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #endif
 #ifndef X86_BUG_ITS
 #define X86_BUG_ITS X86_FEATURE_ALWAYS
+#endif
+
+/* mem/fault.c: a signal ends a fault that waits for the program; older kernels wait until it is killed. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define FOLL_INTERRUPTIBLE 0
 #endif
 
 /* xfer.c: what the kernel does on the way into a guest. */

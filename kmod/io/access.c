@@ -7,7 +7,7 @@
  * goes on at the next KVM_RUN: lodge_access() is called again, from where it was called before. All instructions
  * that are carried out here come this way, those on ports too.
  *
- * vcpu->mutex and vm->srcu held, outside the window. No other lock.
+ * vcpu->mutex held, outside the window; SRCU is not, for memory may have to be waited for. No other lock.
  */
 #include "core/trace.h"
 #include "io/io.h"
@@ -41,9 +41,7 @@ void lodge_mmio_to_user(struct lodge_vcpu *v, gpa_t gpa, u8 len, bool write, u64
  */
 bool lodge_is_memory(struct lodge_vcpu *v, gpa_t gpa, bool write)
 {
-	struct lodge_memslot *slot = lodge_local_hit(v, gpa) ? NULL : lodge_vcpu_slot(v, gpa >> PAGE_SHIFT);
-
-	return slot && !(write && slot->flags & KVM_MEM_READONLY);
+	return !lodge_local_hit(v, gpa) && lodge_gpa_is_memory(v, gpa, write);
 }
 
 /* The next KVM_RUN after a piece that userspace had. */

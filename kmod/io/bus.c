@@ -157,6 +157,26 @@ static bool covers(const struct lodge_iodev *d, u64 addr, int len)
 	return addr - d->base + len <= d->len || (d->any_len && addr == d->base);
 }
 
+/* From the last one that begins at or below the address, until one takes the access. */
+static int ask_devices(struct lodge_vcpu *v, const struct lodge_bus *b, u64 addr, int len, void *val, bool write,
+		       bool window)
+{
+	int i, ret;
+
+	for (i = upper(b, addr) - 1; i >= 0 && addr - b->dev[i]->base < b->max_len; i--) {
+		struct lodge_iodev *d = b->dev[i];
+
+		if (!covers(d, addr, len) || (write ? !d->write : !d->read))
+			continue;
+		if (window && !d->fast)
+			return -EAGAIN;
+		ret = write ? d->write(d, v, addr, len, val) : d->read(d, v, addr, len, val);
+		if (ret != -EOPNOTSUPP)
+			return ret;
+	}
+	return -EOPNOTSUPP;
+}
+
 /**
  * lodge_bus_access - lodge_bus_read() and lodge_bus_write(): whatever in-kernel device is there
  * @v: the vCPU
@@ -172,25 +192,17 @@ static bool covers(const struct lodge_iodev *d, u64 addr, int len)
 int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write,
 		     bool window)
 {
+	int idx = window ? 0 : srcu_read_lock(&v->vm->srcu), ret = -EOPNOTSUPP;
 	const struct lodge_bus *b = rcu_dereference_check(v->vm->bus[bus], window ||
 							  srcu_read_lock_held(&v->vm->srcu));
-	int i, ret;
 
-	if (!b)
-		return -EOPNOTSUPP;
-	for (i = upper(b, addr) - 1; i >= 0 && addr - b->dev[i]->base < b->max_len; i--) {
-		struct lodge_iodev *d = b->dev[i];
-
-		if (!covers(d, addr, len) || (write ? !d->write : !d->read))
-			continue;
-		if (window && !d->fast)
-			return -EAGAIN;
-		ret = write ? d->write(d, v, addr, len, val) : d->read(d, v, addr, len, val);
-		if (ret != -EOPNOTSUPP)
-			return ret;
-	}
-	return -EOPNOTSUPP;
+	if (b)
+		ret = ask_devices(v, b, addr, len, val, write, window);
+	if (!window)
+		srcu_read_unlock(&v->vm->srcu, idx);
+	return ret;
 }
+
 
 /* -- coalesced MMIO -- */
 

@@ -35,7 +35,7 @@ void lodge_bus_del(struct lodge_vm *vm, int bus, struct lodge_iodev *d);/* slots
 void lodge_bus_free(struct lodge_vm *vm);
 int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write, bool window);
 
-/* vm->srcu held, or in the window. -EOPNOTSUPP: no device; -EAGAIN: window, and the device is not fast. */
+/* In the window or not. -EOPNOTSUPP: no device; -EAGAIN: window, and the device is not fast. */
 static inline int lodge_bus_read(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool window)
 {
 	return rcu_access_pointer(v->vm->bus[bus]) ?

@@ -10,7 +10,7 @@
  * limit and page are looked at here, for each operand and each element of a string. (Where it begins in its page is
  * asked in the window too: lodge_linear().)
  *
- * vcpu->mutex and vm->srcu held, outside the window. No other lock.
+ * vcpu->mutex held, outside the window and SRCU. No other lock.
  */
 #include <asm/trapnr.h>
 

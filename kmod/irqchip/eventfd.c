@@ -24,6 +24,7 @@
 #include <linux/rculist.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
+#include <linux/wait_bit.h>
 #include <linux/workqueue.h>
 
 #include "irqchip/irqchip.h"
@@ -51,7 +52,7 @@ struct ioeventfd {
 	bool any;			/* any data */
 };
 
-static struct workqueue_struct *wq;	/* shutdowns, flushed by whoever waits for them */
+static struct workqueue_struct *wq;	/* shutdowns; who waits for them waits for those of its VM alone */
 
 /* -- irqfd -- */
 
@@ -72,6 +73,7 @@ static void deactivate(struct irqfd *f)
 	list_del_rcu(&f->node);
 	if (f->resample)
 		atomic_dec(&f->vm->resample_irqfds);
+	atomic_inc(&f->vm->ending_irqfds);
 	queue_work(wq, &f->shutdown);
 }
 
@@ -91,12 +93,19 @@ static void drop_line(struct irqfd *f)
 		lodge_set_gsi(vm, f->gsi, LODGE_IRQ_SOURCE_RESAMPLE, 0);
 }
 
+/* Another VM's may take long: an eventfd's wake-up of its own, say. */
+static void wait_for_ends(struct lodge_vm *vm)
+{
+	wait_var_event(&vm->ending_irqfds, !atomic_read_acquire(&vm->ending_irqfds));
+}
+
 static void shutdown(struct work_struct *work)
 {
 	struct irqfd *f = container_of(work, struct irqfd, shutdown);
+	struct lodge_vm *vm = f->vm;
 	u64 count;
 
-	synchronize_srcu_expedited(&f->vm->srcu);	/* assign, and walkers of the list */
+	synchronize_srcu_expedited(&vm->srcu);	/* assign, and walkers of the list */
 	eventfd_ctx_remove_wait_queue(f->ctx, &f->wait, &count);
 	cancel_work_sync(&f->notify);
 	if (f->resample) {
@@ -105,6 +114,9 @@ static void shutdown(struct work_struct *work)
 	}
 	eventfd_ctx_put(f->ctx);
 	kfree(f);
+	/* The VM may be freed as soon as the count is 0; the wake-up uses its address alone. */
+	if (atomic_dec_and_test(&vm->ending_irqfds))
+		wake_up_var(&vm->ending_irqfds);
 }
 
 /* The eventfd's wait queue lock is held; possibly a hard interrupt. */
@@ -279,7 +291,7 @@ static int deassign(struct lodge_vm *vm, const struct kvm_irqfd *a)
 			deactivate(f);
 	spin_unlock_irq(&vm->irqfds_lock);
 	eventfd_ctx_put(ctx);
-	flush_workqueue(wq);
+	wait_for_ends(vm);
 	return 0;
 }
 
@@ -454,7 +466,7 @@ void lodge_eventfd_destroy(struct lodge_vm *vm)
 	list_for_each_entry_safe(f, next, &vm->irqfds, node)
 		deactivate(f);
 	spin_unlock_irq(&vm->irqfds_lock);
-	flush_workqueue(wq);
+	wait_for_ends(vm);
 }
 
 int lodge_eventfd_module_init(void)

@@ -22,6 +22,7 @@
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/sched/signal.h>
+#include <linux/userfaultfd_k.h>
 
 #include "host/compat.h"
 #include "host/lookup.h"
@@ -177,16 +178,47 @@ out:
 	return ret;
 }
 
+/**
+ * lodge_fault_in - have the host take a fault, as if the VMM had touched the address
+ * @mm: the VMM's, the caller's own
+ * @hva: the address
+ * @write: for a write
+ *
+ * May last for ever: not inside SRCU, nor with a lock that others wait for.
+ *
+ * Return: 0; -EFAULT; -EINTR where the program is being killed; -EHWPOISON.
+ */
+int lodge_fault_in(struct mm_struct *mm, unsigned long hva, bool write)
+{
+	bool unlocked = false;
+	int ret;
+
+	mmap_read_lock(mm);
+	ret = fixup_user_fault(mm, hva, write ? FAULT_FLAG_WRITE : 0, &unlocked);
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/* Does the program handle faults there itself? Then it may want to be called by a signal. */
+static bool handled_by_program(struct mm_struct *mm, unsigned long hva)
+{
+	struct vm_area_struct *vma;
+	bool armed;
+
+	mmap_read_lock(mm);
+	vma = find_vma(mm, hva);
+	armed = vma && vma->vm_start <= hva && userfaultfd_armed(vma);
+	mmap_read_unlock(mm);
+	return armed;
+}
+
 /* Fault the page in. 0, -EFAULT, -EHWPOISON, -EINTR. */
 static int page_slow(struct mm_struct *mm, struct fault *f)
 {
-	bool unlocked = false, found = false;
+	bool found = false;
 	long n;
 
-	mmap_read_lock(mm);
-	n = fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
-	mmap_read_unlock(mm);
-	if (!n) {
+	if (!handled_by_program(mm, f->hva) && !lodge_fault_in(mm, f->hva, f->write)) {
 		local_irq_disable();
 		found = find_page(mm, f);
 		local_irq_enable();
@@ -194,7 +226,7 @@ static int page_slow(struct mm_struct *mm, struct fault *f)
 	if (found)
 		return 0;
 	n = get_user_pages_unlocked(f->hva, 1, &f->page,
-				    FOLL_HWPOISON | (f->write ? FOLL_WRITE : 0));
+				    FOLL_HWPOISON | FOLL_INTERRUPTIBLE | (f->write ? FOLL_WRITE : 0));
 	if (n != 1)
 		return n < 0 ? n : -EFAULT;
 	f->held = true;
@@ -211,7 +243,7 @@ static void poisoned(unsigned long hva)
 
 /**
  * lodge_npt_fault - map, sleeping where that is needed
- * @v: the vCPU, vm->srcu held
+ * @v: the vCPU; not inside SRCU, for the host's fault may wait for the program itself
  * @gpa: the address that faulted
  * @access: ACC_*
  *
@@ -220,12 +252,14 @@ static void poisoned(unsigned long hva)
  */
 int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 {
-	struct fault f;
-	int ret;
+	struct fault f, now;
+	int idx, ret;
 
 	if (v->stock.n < LODGE_STOCK_LOW && lodge_npt_stock_fill(v))
 		return -ENOMEM;
+	idx = srcu_read_lock(&v->vm->srcu);
 	ret = begin(v, &f, gpa, access);
+	srcu_read_unlock(&v->vm->srcu, idx);
 	if (ret != MAP_DONE)
 		return ret;
 	ret = page_slow(v->vm->mm, &f);
@@ -239,6 +273,14 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 		return MAP_DONE;
 	if (ret)
 		return ret == -EINTR || ret == -ERESTARTSYS ? -EINTR : -EFAULT;
-	install(v, &f);
+	/* The slot of before may be gone. One that is as it was will do; else the guest faults anew. */
+	idx = srcu_read_lock(&v->vm->srcu);
+	if (begin(v, &now, gpa, access) == MAP_DONE && now.hva == f.hva && now.may_write == f.may_write) {
+		f.slot = now.slot;
+		install(v, &f);
+	} else if (f.held) {
+		put_page(f.page);
+	}
+	srcu_read_unlock(&v->vm->srcu, idx);
 	return MAP_DONE;
 }

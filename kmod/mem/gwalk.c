@@ -19,7 +19,7 @@
  * npt->gen is raised before the memory behind it may be used otherwise, and who raises it waits
  * for every window to end.
  *
- * vcpu->mutex held; vm->srcu held, or the window.
+ * vcpu->mutex held, in the window or outside; not inside SRCU, which is taken here around each look into the slots.
  */
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -40,7 +40,10 @@
 #define PF_RSVD	BIT(3)
 #define PF_PK	BIT(5)
 
-/* The slot of an address, and the user address there; NULL where this access finds no memory. */
+/*
+ * The slot of an address, and the user address there; NULL where this access finds no memory. In SRCU or the window, and
+ * the slot is not used behind its end.
+ */
 static struct lodge_memslot *gpa_slot(struct lodge_vcpu *v, gpa_t gpa, bool write,
 				      unsigned long *hva)
 {
@@ -52,50 +55,102 @@ static struct lodge_memslot *gpa_slot(struct lodge_vcpu *v, gpa_t gpa, bool writ
 	return s;
 }
 
-/**
- * lodge_read_gpa - read guest memory by physical address
- * @v: the vCPU; may sleep
- * @gpa: from where
- * @buf: to where
- * @len: how much; may cross pages
- *
- * Return: 0 or -EFAULT (no slot, or the VMM has nothing mapped there).
- */
-int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len)
+/* Bytes within a page, if the host has it mapped: nothing waits in here. True: all of them. */
+static bool copy_now(unsigned long hva, void *buf, int len, bool write)
 {
-	while (len) {
-		int part = min_t(int, len, PAGE_SIZE - offset_in_page(gpa));
-		unsigned long hva;
+	unsigned long left;
+	u32 half;
 
-		if (!gpa_slot(v, gpa, false, &hva) ||
-		    copy_from_user(buf, (void __user *)hva, part))
-			return -EFAULT;
+	pagefault_disable();
+	if (len == 8 && !write && IS_ALIGNED(hva, 8)) {		/* whole: an entry of a table, say */
+		left = get_user(*(u64 *)buf, (u64 __user *)hva);
+	} else if (len == 4 && !write && IS_ALIGNED(hva, 4)) {
+		left = get_user(half, (u32 __user *)hva);
+		memcpy(buf, &half, sizeof(half));
+	} else {
+		left = write ? copy_to_user((void __user *)hva, buf, len) :
+			       copy_from_user(buf, (void __user *)hva, len);
+	}
+	pagefault_enable();
+	return !left;
+}
+
+/*
+ * Guest memory within a page. The slot is looked up and used inside SRCU, where nothing may wait; the host takes a
+ * fault outside, which may last as long as the program wants (userfaultfd) or a server (FUSE, NFS), and then all is
+ * looked up again. 0, -EFAULT, -EINTR (the program is being killed).
+ */
+static int copy_part(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len, bool write)
+{
+	struct lodge_memslot *s;
+	unsigned long hva;
+	bool done = false;
+	int idx, ret = 0;
+
+	while (!done && !ret) {
+		idx = srcu_read_lock(&v->vm->srcu);
+		s = gpa_slot(v, gpa, write, &hva);
+		done = s && copy_now(hva, buf, len, write);
+		if (s && write)
+			lodge_mark_dirty(s, gpa >> PAGE_SHIFT);		/* after the write: see memslot.c */
+		srcu_read_unlock(&v->vm->srcu, idx);
+		if (!s)
+			ret = -EFAULT;
+		else if (!done)
+			ret = lodge_fault_in(v->vm->mm, hva, write);
+	}
+	return ret;
+}
+
+static int copy(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len, bool write)
+{
+	int ret = 0;
+
+	while (len && !ret) {
+		int part = min_t(int, len, PAGE_SIZE - offset_in_page(gpa));
+
+		ret = copy_part(v, gpa, buf, part, write);
 		gpa += part;
 		buf += part;
 		len -= part;
 	}
-	return 0;
+	return ret;
+}
+
+/**
+ * lodge_read_gpa - read guest memory by physical address
+ * @v: the vCPU; may sleep, not inside SRCU
+ * @gpa: from where
+ * @buf: to where
+ * @len: how much; may cross pages
+ *
+ * Return: 0; -EFAULT (no slot, or the VMM has nothing mapped there); -EINTR.
+ */
+int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len)
+{
+	return copy(v, gpa, buf, len, false);
 }
 
 /** lodge_write_gpa - the same for a write; -EFAULT also for a read-only slot */
 int lodge_write_gpa(struct lodge_vcpu *v, gpa_t gpa, const void *buf, int len)
 {
-	while (len) {
-		int part = min_t(int, len, PAGE_SIZE - offset_in_page(gpa));
-		unsigned long hva, left;
-		struct lodge_memslot *s = gpa_slot(v, gpa, true, &hva);
+	return copy(v, gpa, (void *)buf, len, true);
+}
 
-		if (!s)
-			return -EFAULT;
-		left = copy_to_user((void __user *)hva, buf, part);
-		lodge_mark_dirty(s, gpa >> PAGE_SHIFT);		/* after the write: see memslot.c */
-		if (left)
-			return -EFAULT;
-		gpa += part;
-		buf += part;
-		len -= part;
-	}
-	return 0;
+/**
+ * lodge_gpa_is_memory - whether a slot is there
+ * @v: the vCPU; not in the window
+ * @gpa: where
+ * @write: also writable, for the guest
+ */
+bool lodge_gpa_is_memory(struct lodge_vcpu *v, gpa_t gpa, bool write)
+{
+	int idx = srcu_read_lock(&v->vm->srcu);
+	unsigned long hva;
+	bool is = gpa_slot(v, gpa, write, &hva);
+
+	srcu_read_unlock(&v->vm->srcu, idx);
+	return is;
 }
 
 /* How this guest's tables are made. */
@@ -146,10 +201,6 @@ static void record(const struct walk *w, const u64 *where, u64 value)
 /* Whole, as the processor reads it: the guest may be writing it. 0, -EAGAIN (atomic only), -EFAULT. */
 static int read_entry(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 *e)
 {
-	unsigned long hva;
-	u32 half;
-	int ret;
-
 	*e = 0;
 	if (w->atomic) {
 		void *p = lodge_npt_peek(v, gpa);
@@ -160,13 +211,7 @@ static int read_entry(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64
 		record(w, p, *e);
 		return 0;
 	}
-	if (!gpa_slot(v, gpa, false, &hva))
-		return -EFAULT;
-	if (w->size == 8)
-		return get_user(*e, (u64 __user *)hva);
-	ret = get_user(half, (u32 __user *)hva);
-	*e = half;
-	return ret;
+	return copy_part(v, gpa, e, w->size, false);
 }
 
 /* The level above: read from memory like the others, unless the processor has it in registers. */
@@ -184,23 +229,32 @@ static int read_pdpte(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64
 /* Set bits in an entry unless it changed. 0, 1: it changed, walk again; -EAGAIN, -EFAULT. */
 static int set_bits(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 old, u64 bits)
 {
+	unsigned long hva, again;
 	struct lodge_memslot *s;
-	unsigned long hva;
+	bool same = false;
 	struct page *p;
 	void *k;
-	bool same;
+	int idx;
 
 	if (w->atomic)
 		return -EAGAIN;
+	idx = srcu_read_lock(&v->vm->srcu);
 	s = gpa_slot(v, gpa, true, &hva);
+	srcu_read_unlock(&v->vm->srcu, idx);
+	/* It may wait: so what it was asked for is looked up again. */
 	if (!s || get_user_pages_fast(hva, 1, FOLL_WRITE, &p) != 1)
 		return -EFAULT;
 	k = page_address(p) + offset_in_page(hva);
-	if (w->size == 8)
-		same = cmpxchg((u64 *)k, old, old | bits) == old;
-	else
-		same = cmpxchg((u32 *)k, (u32)old, (u32)(old | bits)) == (u32)old;
-	lodge_mark_dirty(s, gpa >> PAGE_SHIFT);
+	idx = srcu_read_lock(&v->vm->srcu);
+	s = gpa_slot(v, gpa, true, &again);
+	if (s && again == hva) {
+		if (w->size == 8)
+			same = cmpxchg((u64 *)k, old, old | bits) == old;
+		else
+			same = cmpxchg((u32 *)k, (u32)old, (u32)(old | bits)) == (u32)old;
+		lodge_mark_dirty(s, gpa >> PAGE_SHIFT);
+	}
+	srcu_read_unlock(&v->vm->srcu, idx);
 	set_page_dirty_lock(p);
 	put_page(p);
 	return !same;
@@ -526,11 +580,8 @@ int lodge_ioc_translate(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	struct kvm_translation *t = buf;
 	struct lodge_walk_fault f;
 	gpa_t gpa = ~0ull;
-	int idx, ret;
+	int ret = lodge_gva_to_gpa(v, t->linear_address, 0, &gpa, &f, false);
 
-	idx = srcu_read_lock(&v->vm->srcu);
-	ret = lodge_gva_to_gpa(v, t->linear_address, 0, &gpa, &f, false);
-	srcu_read_unlock(&v->vm->srcu, idx);
 	t->valid = !ret;
 	t->physical_address = ret ? ~0ull : gpa;
 	t->writeable = 1;

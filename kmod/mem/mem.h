@@ -90,6 +90,7 @@ void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa);	/* IRQs off */
 
 /* fault.c: enum lodge_map or an errno; the first may sleep, the second is for the window */
 int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);
+int lodge_fault_in(struct mm_struct *mm, unsigned long hva, bool write);
 int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);
 
 /* notifier.c */
@@ -102,6 +103,7 @@ void lodge_notifier_exit(struct lodge_vm *vm);
  * gwalk.c: addresses are linear, srcu is held. "atomic": in the window, and may answer -EAGAIN.
  * Walks return 0, 1 (the guest's fault, in *f), -EFAULT (no memory there).
  */
+bool lodge_gpa_is_memory(struct lodge_vcpu *v, gpa_t gpa, bool write);
 int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len);
 int lodge_write_gpa(struct lodge_vcpu *v, gpa_t gpa, const void *buf, int len);
 int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa,

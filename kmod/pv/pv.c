@@ -132,7 +132,7 @@ static void write_wall_clock(struct lodge_vcpu *v, gpa_t gpa)
 
 /**
  * lodge_pv_clock_update - REQ_CLOCK: write the vCPU's time page
- * @v: the vCPU; may sleep, vm->srcu held
+ * @v: the vCPU; may sleep
  *
  * Odd version, data, even version: the guest reads again when they differ.
  */
@@ -199,7 +199,7 @@ int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val)
 
 /**
  * lodge_pv_msr_write - the same for a write
- * @v: the vCPU; may sleep, vm->srcu held
+ * @v: the vCPU; may sleep
  * @index: which
  * @val: the value
  *

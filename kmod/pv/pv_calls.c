@@ -124,7 +124,7 @@ void lodge_pv_eoi_sync(struct lodge_vcpu *v)
 
 /**
  * lodge_pv_eoi_settle - REQ_PV_EOI: the same outside the window
- * @v: the vCPU; may sleep, vm->srcu held
+ * @v: the vCPU; may sleep
  */
 void lodge_pv_eoi_settle(struct lodge_vcpu *v)
 {
@@ -147,7 +147,7 @@ void lodge_pv_eoi_settle(struct lodge_vcpu *v)
 
 /**
  * lodge_pv_steal_update - tell the guest for how long this thread waited for a CPU
- * @v: the vCPU, in its thread; may sleep, vm->srcu held
+ * @v: the vCPU, in its thread; may sleep
  *
  * Odd version, data, even version, as kvmclock.
  */
