@@ -7,7 +7,7 @@
  * (lodge_npt_peek, in the window) look at them any time, so each change is one 64-bit store and a
  * table page is freed only when lodge_npt_flush() has seen every window end.
  *
- * There is one walker, walk(), which is inlined with its visitor into each of its users: looking an entry up,
+ * There are two walkers, walk() of a range and descend() to a frame, which are inlined with their visitors into their users: looking an entry up,
  * writing a leaf, taking ranges away, write-protecting, asking what was used. It stays as low in the tree as
  * it can; a range is gone through table by table, not from the root for each of its pages.
  *
@@ -61,6 +61,28 @@ enum go { ON, DOWN, STOP };
 
 typedef enum go visit_fn(struct spot *at, void *arg);
 
+static __always_inline void look(struct spot *at, u64 *table, gfn_t gfn, unsigned int s)
+{
+	at->gfn = gfn;
+	at->e = table + (gfn >> s & (ENTRIES - 1));
+	at->val = READ_ONCE(*at->e);
+	at->table = is_present(at->val) && !is_leaf(at->val, at->level);
+}
+
+/* Visit the entries on the way to one frame, from the top, until the visitor does not answer DOWN. */
+static __always_inline void descend(const struct lodge_npt *npt, gfn_t gfn, visit_fn *visit, void *arg)
+{
+	struct spot at = { .level = npt->levels };
+	unsigned int s = shift(at.level);
+	u64 *t = phys_to_virt(npt->root);
+
+	for (look(&at, t, gfn, s); visit(&at, arg) == DOWN; look(&at, t, gfn, s)) {
+		s -= 9;
+		at.level--;
+		t = table(at.val);
+	}
+}
+
 /*
  * Visit the entries that translate a range, in order: tables before what is below them; leaves and absent entries
  * at the level where they are. A visitor answers ON (what is below is left out), DOWN (into the table that
@@ -77,10 +99,7 @@ static __always_inline gfn_t walk(const struct lodge_npt *npt, gfn_t gfn, gfn_t 
 
 	t[at.level] = phys_to_virt(npt->root);
 	while (gfn < end && budget--) {
-		at.gfn = gfn;
-		at.e = t[at.level] + (gfn >> s & (ENTRIES - 1));
-		at.val = READ_ONCE(*at.e);
-		at.table = is_present(at.val) && !is_leaf(at.val, at.level);
+		look(&at, t[at.level], gfn, s);
 		switch (visit(&at, arg)) {
 		case DOWN:
 			s -= 9;
@@ -202,7 +221,7 @@ static void *reach(const struct lodge_npt *npt, gpa_t gpa, u64 bits)
 
 	if (gpa >> lodge_npt_gpa_bits(npt))
 		return NULL;
-	walk(npt, gfn, gfn + 1, INT_MAX, find_visit, &f);
+	descend(npt, gfn, find_visit, &f);
 	if (!is_present(f.val) || (f.val & (ops->leaf | ops->leaf_uc | bits)) != (ops->leaf | bits))
 		return NULL;
 	mask = (PAGE_SIZE << shift(f.level)) - 1;
@@ -280,7 +299,7 @@ bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level
 	const struct lodge_npt *npt = &v->vm->npt;
 
 	lockdep_assert_held(&npt->lock);
-	walk(npt, gfn, gfn + 1, INT_MAX, install_visit, &leaf);
+	descend(npt, gfn, install_visit, &leaf);
 	return leaf.done;
 }
 
