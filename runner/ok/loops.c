@@ -196,8 +196,6 @@ TEST(ac_loop, "an #AC whose delivery raises #AC, for ever, does not hold up the 
 		test_skip("%s: it checks no alignment", emulator());
 	EQ(get_regs(v).rax, R_CAME);
 	vm_free(v->vm);
-	if (on_bochs())
-		test_skip("Bochs: the host's processor may lock up");
 	loop_in_delivery(unaligned_vcpu(LOOP_STACK + 1), LOW_CODE + 0x100, "beside #AC in #AC's delivery");
 }
 
@@ -223,8 +221,6 @@ TEST(db_loop, "a #DB whose delivery raises #DB, for ever, does not hold up the h
 
 	if (host_is_qemu)
 		test_skip("QEMU: its VMRUN does not arm what DR7 says");
-	if (on_bochs())
-		test_skip("Bochs: a delivery's own writes meet no breakpoint");
 	time_limit(60);
 	*(u64 *)(vm->mem + TSS_GPA + 36) = IST_TOP;
 	((u64 *)(vm->mem + IDT_GPA))[2 * DB] |= 1ull << 32;
