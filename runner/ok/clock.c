@@ -242,7 +242,7 @@ static void run_deadlines(bool halts)
 	u32 each = (emulator() ? 1000 : MAX_DEADLINES / slowness()) / guests;
 	struct runner r[MAX_AT_ONCE];
 	size_t count = 0;
-	u64 khz;
+	u64 khz = 0;
 
 	if (!check_cap(KVM_CAP_TSC_DEADLINE_TIMER))
 		test_skip("the hypervisor has no TSC deadline");

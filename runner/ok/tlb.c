@@ -481,8 +481,13 @@ TEST(tlb_dirty, "the dirty log under guests that write on several processors: no
 	check_stale(vm, "dirty logs", count);
 	note("%llu pages were dirty", (unsigned long long)named);
 	NE(named, 0);
-	for (u64 page = 0; page < PAGES; page++)
-		EQ(mirror[page], *(u64 *)(mem + page * PAGE));
+	for (u64 page = 0; page < PAGES; page++) {
+		u64 is = *(u64 *)(mem + page * PAGE);
+
+		if (mirror[page] != is)
+			FAIL("page %llu: %llx was the last that a log named, %llx is there",
+			     (unsigned long long)page, (unsigned long long)mirror[page], (unsigned long long)is);
+	}
 }
 
 TEST(tlb_own, "guests that change their own tables and are moved between processors never see the old page")
