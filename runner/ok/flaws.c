@@ -18,63 +18,61 @@
 enum { TEXT = 768, SPEC_CTRL = 0x48 };
 
 struct text {
+	const char *name;	/* of the function */
 	u64 address;
 	size_t size;
 	u8 bytes[TEXT];
 };
 
-static bool next_symbol(FILE *f, u64 *address, char name[256])
+/* Calls @look for each symbol, until it says that it has seen enough. */
+static void each_symbol(bool (*look)(u64 address, const char *name, void *arg), void *arg)
 {
-	unsigned long long value;
-	char line[512];
+	FILE *f = fopen("/proc/kallsyms", "r");
+	char line[512], name[256];
+	unsigned long long address;
 
 	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%llx %*c %255s", &value, name) == 2) {
-			*address = value;
-			return true;
-		}
+		if (sscanf(line, "%llx %*c %255s", &address, name) == 2 && look(address, name, arg))
+			break;
 	}
+	if (f)
+		fclose(f);
+}
+
+static bool look_for_name(u64 address, const char *name, void *arg)
+{
+	struct text *t = arg;
+
+	if (strcmp(name, t->name))
+		return false;
+	t->address = address;
+	return true;
+}
+
+/* A function ends where the next symbol is, at the latest. */
+static bool look_for_end(u64 address, const char *name, void *arg)
+{
+	struct text *t = arg;
+
+	(void)name;
+	if (address > t->address && address - t->address < t->size)
+		t->size = address - t->address;
 	return false;
 }
 
-/* Where a function begins, and how long it can be at the most: up to the next symbol. */
-static void find_function(struct text *t, const char *name)
+struct target {
+	u64 address;
+	bool untrains;
+};
+
+static bool look_for_untrain(u64 address, const char *name, void *arg)
 {
-	FILE *f = fopen("/proc/kallsyms", "r");
-	char other[256];
-	u64 at;
+	static const char end[] = "untrain_ret";
+	struct target *t = arg;
+	size_t len = strlen(name);
 
-	while (!t->address && next_symbol(f, &at, other)) {
-		if (!strcmp(other, name))
-			t->address = at;
-	}
-	t->size = TEXT;
-	if (f)
-		rewind(f);
-	while (next_symbol(f, &at, other)) {
-		if (at > t->address && at - t->address < t->size)
-			t->size = at - t->address;
-	}
-	if (f)
-		fclose(f);
-}
-
-/* Whether this is the address of a symbol whose name ends so. */
-static bool is_symbol(u64 address, const char *end)
-{
-	FILE *f = fopen("/proc/kallsyms", "r");
-	bool found = false;
-	char name[256];
-	u64 at;
-
-	while (!found && next_symbol(f, &at, name)) {
-		size_t len = strlen(name), end_len = strlen(end);
-
-		found = at == address && len >= end_len && !strcmp(name + len - end_len, end);
-	}
-	if (f)
-		fclose(f);
-	return found;
+	t->untrains |= address == t->address && len >= sizeof(end) - 1 && !strcmp(name + len - sizeof(end) + 1, end);
+	return t->untrains;
 }
 
 static bool read_kcore(u64 address, void *to, size_t size)
@@ -130,12 +128,15 @@ static bool overwrites_history(const struct text *t)
 static bool untrains_returns(const struct text *t)
 {
 	for (int i = find_live(t, 0, "\xe8", 1); i >= 0; i = find_live(t, i + 1, "\xe8", 1)) {
+		struct target to = { 0 };
 		int32_t offset;
 
 		if ((size_t)i + 5 > t->size)
 			break;
 		memcpy(&offset, t->bytes + i + 1, sizeof(offset));
-		if (is_symbol(t->address + i + 5 + offset, "untrain_ret"))
+		to.address = t->address + i + 5 + offset;
+		each_symbol(look_for_untrain, &to);
+		if (to.untrains)
 			return true;
 	}
 	return false;
@@ -175,15 +176,16 @@ static void note_text(const struct text *t)
 
 TEST(mitigations, "the code that enters guests has what the kernel says it does against the processor's flaws")
 {
-	const char *name = host_is_amd() ? "svm_enter" : "vmx_enter";
-	static struct text t;
+	static struct text t = { .size = TEXT };
 	u32 asked = 0;
 
-	find_function(&t, name);
+	t.name = host_is_amd() ? "svm_enter" : "vmx_enter";
+	each_symbol(look_for_name, &t);
 	if (!t.address && device_is_kvm())
 		test_skip("the device is the stock KVM's");
 	if (!t.address)
-		test_skip("/proc/kallsyms shows no %s (kernel.kptr_restrict)", name);
+		test_skip("/proc/kallsyms shows no %s (kernel.kptr_restrict)", t.name);
+	each_symbol(look_for_end, &t);
 	if (!read_kcore(t.address, t.bytes, t.size))
 		test_skip("/proc/kcore cannot be read: %s", strerror(errno));
 	note_text(&t);
@@ -197,7 +199,7 @@ TEST(mitigations, "the code that enters guests has what the kernel says it does 
 			continue;
 		asked++;
 		if (!wanted[i].live(&t))
-			FAIL("%s: %s, but %s is not in %s", wanted[i].flaw, says, wanted[i].what, name);
+			FAIL("%s: %s, but %s is not in %s", wanted[i].flaw, says, wanted[i].what, t.name);
 		note("%s: %s", wanted[i].flaw, wanted[i].what);
 	}
 	if (!asked)

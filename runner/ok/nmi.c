@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The host's NMIs hit guests that compute: a performance counter that overflows every few ten thousand cycles stops each
- * processor thousands of times a second, at any instruction of the guest and of the way in and out. What the guests
+ * The host's NMIs hit guests that compute: a performance counter that overflows every 200,000 cycles stops each processor
+ * thousands of times a second, at any instruction of the guest and of the way in and out. What the guests
  * compute, in all general registers and in those of SSE, has to come out the same each time.
  *
  * Where the machine has no performance counters (an emulator, some hypervisors), the kernel samples by a timer
@@ -13,7 +13,7 @@
 #include "silicon.h"
 #include "vm.h"
 
-enum { MAX_GUESTS = 64, WORDS = 2048, CYCLES = 50000 };
+enum { MAX_GUESTS = 64, WORDS = 2048, CYCLES = 200000 };
 
 static volatile bool stop;
 static volatile u64 sums, wrong_sums, wrong_sum, right_sum;
