@@ -49,13 +49,12 @@ static bool look_for_name(u64 address, const char *name, void *arg)
 	return true;
 }
 
-/* A function ends where the next symbol is, at the latest. */
+/* It ends where the next symbol is, at the latest; vmx_exit_label, where the processor comes out, is within. */
 static bool look_for_end(u64 address, const char *name, void *arg)
 {
 	struct text *t = arg;
 
-	(void)name;
-	if (address > t->address && address - t->address < t->size)
+	if (address > t->address && address - t->address < t->size && strcmp(name, "vmx_exit_label"))
 		t->size = address - t->address;
 	return false;
 }
