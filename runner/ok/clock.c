@@ -69,7 +69,7 @@ TEST(tsc_moves, "two vCPUs that are moved between processors never see the TSC g
 	static int cpus[MAX_HOST_CPUS];
 	int n = want_two_cpus(cpus, MAX_HOST_CPUS), moves = emulator() ? 300 : 5000;
 	struct vm *vm = vm_new();
-	struct runner r[2];
+	struct runner r[2] = { 0 };
 
 	skip_unless_tsc();
 	time_limit(60);
@@ -240,7 +240,7 @@ static void run_deadlines(bool halts)
 	static u64 lates[MAX_DEADLINES];
 	int n = online_cpus(cpus, MAX_HOST_CPUS), guests = n > MAX_AT_ONCE ? MAX_AT_ONCE : n;
 	u32 each = (emulator() ? 1000 : MAX_DEADLINES / slowness()) / guests;
-	struct runner r[MAX_AT_ONCE];
+	struct runner r[MAX_AT_ONCE] = { 0 };
 	size_t count = 0;
 	u64 khz = 0;
 

@@ -159,7 +159,7 @@ TEST(offline, "a processor goes offline under a guest and comes back: the guest 
 	static int cpus[MAX_HOST_CPUS];
 	int cpu = cpus[want_two_cpus(cpus, MAX_HOST_CPUS) - 1];
 	struct vm *vm = vm_new();
-	struct runner r;
+	struct runner r = { 0 };
 
 	time_limit(60);
 	runner_start(&r, vcpu_long(vm, 0, guest_spin), cpu);

@@ -165,6 +165,8 @@ static void *run_guest(void *arg)
 		}
 		if (!ret && v->run->exit_reason == KVM_EXIT_IO && (u32)get_regs(v).rax == REPORT_DONE)
 			break;
+		if (!ret && v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR && r->doomed)
+			break;
 		if (!ret)
 			fail_if_guest_failed(v, __FILE__, __LINE__);
 		dump_vcpu(v);
@@ -176,7 +178,7 @@ static void *run_guest(void *arg)
 
 /**
  * runner_start() - run a vCPU in a thread, until its guest is done().
- * @r: the thread; runner_join() ends it.
+ * @r: the thread, zeroed; runner_join() ends it.
  * @v: the vCPU.
  * @cpu: the processor, -1 for any.
  *
@@ -184,7 +186,8 @@ static void *run_guest(void *arg)
  */
 void runner_start(struct runner *r, struct vcpu *v, int cpu)
 {
-	*r = (struct runner) { .v = v, .cpu = cpu };
+	r->v = v;
+	r->cpu = cpu;
 	EQ(pthread_create(&r->thread, NULL, run_guest, r), 0);
 	while (!r->tid)
 		usleep(1000);

@@ -102,7 +102,7 @@ static void hold_up(struct runner *r, struct vcpu *v, const char *what)
 static void loop(void (*guest)(void), const char *what)
 {
 	struct vcpu *v = vcpu_long(vm_new(), 0, guest);
-	struct runner r;
+	struct runner r = { 0 };
 	u64 before;
 
 	hold_up(&r, v, what);
@@ -128,19 +128,23 @@ TEST(pause_loop, "a guest that loops around PAUSE does not hold up the host's pr
 
 /*
  * An exception whose delivery raises the same exception, for ever: within one instruction, where no interrupt is
- * taken, unless the hypervisor sees each of them (CVE-2015-5307: #AC; CVE-2015-8104: #DB). It ends by a signal.
+ * taken, unless the hypervisor sees each of them (CVE-2015-5307: #AC; CVE-2015-8104: #DB). It ends by a signal, or
+ * because the hypervisor has had enough of it: the stock KVM on Intel does that with #AC.
  */
 static void loop_in_delivery(struct vcpu *v, u64 handler, const char *what)
 {
-	struct kvm_regs regs;
-	struct runner r;
+	struct runner r = { .doomed = true };
 
 	hold_up(&r, v, what);
-	TRUE(!r.ended);
+	if (r.ended) {
+		EQ(v->run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
+		note("the hypervisor has ended this guest");
+		runner_join(&r);
+		return;
+	}
 	runner_stop(&r);
-	regs = get_regs(v);
 	NE(v->run->exit_reason, KVM_EXIT_IO);
-	note("in the end at %llx, the handler is at %llx", regs.rip, (unsigned long long)handler);
+	note("in the end at %llx, the handler is at %llx", get_regs(v).rip, (unsigned long long)handler);
 }
 
 enum { DB = 1, AC = 17, R_CAME = 1, R_PASSED = 2, CODE3 = 0x0b, DATA3 = 0x13, TABLES = SCRATCH,

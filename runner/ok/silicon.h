@@ -16,8 +16,9 @@ enum { MAX_HOST_CPUS = 1024 };
 
 struct vcpu;
 
-/* A vCPU that runs in a thread of its own. */
+/* A vCPU that runs in a thread of its own. Zeroed before runner_start(), but for what that is to find. */
 struct runner {
+	bool doomed;		/* that the hypervisor ends it with an internal error is an end like done() */
 	struct vcpu *v;
 	int cpu;		/* where it runs; -1: wherever the host likes */
 	pthread_t thread;

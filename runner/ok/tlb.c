@@ -495,7 +495,7 @@ TEST(tlb_own, "guests that change their own tables and are moved between process
 	static int cpus[MAX_HOST_CPUS];
 	int n = online_cpus(cpus, MAX_HOST_CPUS);
 	u32 count = rounds(3000, 100);
-	struct runner r[2];
+	struct runner r[2] = { 0 };
 	struct vm *vm[2];
 
 	time_limit(60);
