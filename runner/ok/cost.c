@@ -4,7 +4,6 @@
  * goes offline under a guest and comes back.
  */
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "silicon.h"
@@ -132,20 +131,6 @@ static void guest_spin(void)
 	done();
 }
 
-struct runner {
-	struct vcpu *v;
-	atomic_int tid;
-};
-
-static void *run_guest(void *arg)
-{
-	struct runner *r = arg;
-
-	r->tid = thread_id();
-	DONE(r->v);
-	return NULL;
-}
-
 static int set_online(int cpu, bool on)
 {
 	char path[64];
@@ -173,14 +158,11 @@ TEST(offline, "a processor goes offline under a guest and comes back: the guest 
 {
 	static int cpus[MAX_HOST_CPUS];
 	int cpu = cpus[want_two_cpus(cpus, MAX_HOST_CPUS) - 1];
-	struct runner r = { vcpu_long(vm_new(), 0, guest_spin) };
-	struct vm *vm = r.v->vm;
-	pthread_t thread;
+	struct vm *vm = vm_new();
+	struct runner r = { 0 };
 
 	time_limit(60);
-	EQ(pthread_create(&thread, NULL, run_guest, &r), 0);
-	while (!r.tid)
-		usleep(1000);
+	runner_start(&r, vcpu_long(vm, 0, guest_spin), cpu);
 	for (int i = 0; i < 5; i++) {
 		pin_to(r.tid, cpu);
 		still_runs(vm);
@@ -195,6 +177,6 @@ TEST(offline, "a processor goes offline under a guest and comes back: the guest 
 	pin_to(r.tid, cpu);
 	still_runs(vm);
 	GUEST(vm, stop) = true;
-	EQ(pthread_join(thread, NULL), 0);
+	runner_join(&r);
 	note("processor %d, five times", cpu);
 }

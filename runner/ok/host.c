@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What several of --silicon's tests use: whether the machine is an emulator, which processors there are, threads on
- * one of them, numbers that are told as a spread.
+ * one of them, vCPUs in threads, numbers that are told as a spread.
  */
 #include <dirent.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/syscall.h>
 
-#include "guest.h"
 #include "silicon.h"
+#include "vm.h"
 
 /**
  * on_bochs() - whether this machine is Bochs.
@@ -81,6 +82,19 @@ pid_t thread_id(void)
 	return syscall(SYS_gettid);
 }
 
+static int move(pid_t tid, int cpu)
+{
+	size_t size = CPU_ALLOC_SIZE(MAX_HOST_CPUS);
+	cpu_set_t *set = CPU_ALLOC(MAX_HOST_CPUS);
+	int ret;
+
+	CPU_ZERO_S(size, set);
+	CPU_SET_S(cpu, size, set);
+	ret = sched_setaffinity(tid, size, set);
+	CPU_FREE(set);
+	return ret;
+}
+
 /**
  * pin_to() - a thread to one processor.
  * @tid: the thread.
@@ -88,13 +102,7 @@ pid_t thread_id(void)
  */
 void pin_to(pid_t tid, int cpu)
 {
-	size_t size = CPU_ALLOC_SIZE(MAX_HOST_CPUS);
-	cpu_set_t *set = CPU_ALLOC(MAX_HOST_CPUS);
-
-	CPU_ZERO_S(size, set);
-	CPU_SET_S(cpu, size, set);
-	OK(sched_setaffinity(tid, size, set));
-	CPU_FREE(set);
+	OK(move(tid, cpu));
 }
 
 /**
@@ -135,4 +143,93 @@ void note_spread(const char *what, const char *unit, u64 *values, size_t n)
 		     (unsigned long long)values[0], (unsigned long long)values[n / 2],
 		     (unsigned long long)values[n - 1 - n / 100],
 		     (unsigned long long)values[n - 1], unit, n);
+}
+
+/* Reads of memory that is not there find ones; it may be a slot that is about to be there again. */
+static void *run_guest(void *arg)
+{
+	struct runner *r = arg;
+	struct vcpu *v = r->v;
+
+	r->tid = thread_id();
+	if (r->cpu >= 0)
+		pin_to(r->tid, r->cpu);
+	while (!r->stop) {
+		int ret = vcpu_run(v);
+
+		if (ret == -EINTR || ret == -EAGAIN)
+			continue;
+		if (!ret && v->run->exit_reason == KVM_EXIT_MMIO) {
+			memset(v->run->mmio.data, 0xff, sizeof(v->run->mmio.data));
+			continue;
+		}
+		if (!ret && v->run->exit_reason == KVM_EXIT_IO && (u32)get_regs(v).rax == REPORT_DONE)
+			break;
+		if (!ret && v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR && r->doomed)
+			break;
+		if (!ret)
+			fail_if_guest_failed(v, __FILE__, __LINE__);
+		dump_vcpu(v);
+		FAIL("KVM_RUN: %s", strerror(-ret));
+	}
+	r->ended = true;
+	return NULL;
+}
+
+/**
+ * runner_start() - run a vCPU in a thread, until its guest is done().
+ * @r: the thread, zeroed; runner_join() ends it.
+ * @v: the vCPU.
+ * @cpu: the processor, -1 for any.
+ *
+ * Anything else that the guest leaves for ends the subtest, but reads of memory that is not there.
+ */
+void runner_start(struct runner *r, struct vcpu *v, int cpu)
+{
+	r->v = v;
+	r->cpu = cpu;
+	EQ(pthread_create(&r->thread, NULL, run_guest, r), 0);
+	while (!r->tid)
+		usleep(1000);
+}
+
+/**
+ * runner_join() - wait until the guest is done().
+ * @r: of runner_start().
+ */
+void runner_join(struct runner *r)
+{
+	EQ(pthread_join(r->thread, NULL), 0);
+}
+
+/**
+ * runner_stop() - end a guest that will never be done().
+ * @r: of runner_start().
+ */
+void runner_stop(struct runner *r)
+{
+	install_kick(SIGUSR1);
+	r->stop = true;
+	while (!r->ended) {
+		pthread_kill(r->thread, SIGUSR1);
+		usleep(1000);
+	}
+	runner_join(r);
+}
+
+/**
+ * move_all() - each of these guests to another processor.
+ * @r: the guests.
+ * @count: how many.
+ * @cpus: the processors.
+ * @n: how many of them.
+ * @step: neighbours first, then far ones: every pair of distances comes as this counts up.
+ */
+void move_all(struct runner *r, int count, const int *cpus, int n, u32 step)
+{
+	for (int i = 0; i < count; i++) {
+		/* One that has just ended is not there any more. */
+		if (!r[i].ended && move(r[i].tid, cpus[(step + i * (1 + step / n)) % n]) && errno != ESRCH)
+			FAIL("a thread cannot be moved: %s", strerror(errno));
+	}
 }

@@ -3,8 +3,9 @@
  * lodge-ok --silicon: runs the tests and sees to it that the machine is as it was when they have ended,
  * however they end.
  *
- * The tests run in a child. All that they change beyond their own lifetime is which processors are online;
- * this process waits, passes on what would end it, and brings back the processors that were online before.
+ * The tests run in a child. All that they change beyond their own lifetime is which processors are online, and the
+ * rate of samples that the kernel allows, which it lowers by itself if the samples take long. This process
+ * waits, passes on what would end it, and then brings back the processors and the rate that were there before.
  */
 #include <signal.h>
 #include <sys/wait.h>
@@ -38,6 +39,22 @@ static void bring_back(const int *list, int n)
 	}
 }
 
+static const char sample_rate[] = "/proc/sys/kernel/perf_event_max_sample_rate";
+
+static void bring_back_rate(const char *before)
+{
+	char text[32];
+	FILE *f;
+
+	if (!before[0] || !look_file(text, sizeof(text), "%s", sample_rate) || !strcmp(text, before))
+		return;
+	f = fopen(sample_rate, "w");
+	if (f)
+		fputs(before, f);
+	if (!f || fclose(f))
+		printf("# %s could not be set back to %s\n", sample_rate, before);
+}
+
 /* The status of the tests, or of a signal that ended them. */
 static int run_guarded(int argc, char **argv)
 {
@@ -45,7 +62,9 @@ static int run_guarded(int argc, char **argv)
 	static int before[MAX_HOST_CPUS];
 	struct sigaction sa = { .sa_handler = pass_on };
 	int n = online_cpus(before, MAX_HOST_CPUS), status = 0;
+	char rate[32];
 
+	look_file(rate, sizeof(rate), "%s", sample_rate);
 	fflush(stdout);
 	child = fork();
 	if (child < 0) {
@@ -59,6 +78,7 @@ static int run_guarded(int argc, char **argv)
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
 	bring_back(before, n);
+	bring_back_rate(rate);
 	if (WIFSIGNALED(status))
 		printf("Bail out! signal %d\n", WTERMSIG(status));
 	return WIFSIGNALED(status) ? 1 : WEXITSTATUS(status);

@@ -5,23 +5,9 @@
 # standard output, the right status. Reports in TAP. usage: files.sh LODGE-RUN
 # The last cases need a device: a file that is none, and one that may not be opened.
 set -u
+# shellcheck source=tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
 lodge=$1
-dir=$(mktemp -dt lodge-files.XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-# A leak or a bad access makes the program's status this one, which no case expects.
-export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99
-count=0 failures=0
-
-result() {
-	count=$((count + 1))
-	if [ -z "$2" ]; then
-		echo "ok $count $1"
-	else
-		echo "# $2"
-		echo "not ok $count $1"
-		failures=$((failures + 1))
-	fi
-}
 
 # refuses NAME STATUS PATTERN ARGUMENT...
 refuses() {
@@ -157,12 +143,7 @@ refuses "no device" 1 'is the module loaded' --kernel "$good" --device "$none" \
 refuses "a device that is none" 1 'not a KVM device' --kernel "$good" --device /dev/null
 # Root may open anything; without root this process drops nothing.
 chmod 0 "$dir/text"
-if [ "$(id -u)" = 0 ]; then
-	chmod 0755 "$dir"
-	cp "$lodge" "$dir/program"
-	printf '#!/bin/sh\nexec setpriv --reuid 65534 --clear-groups -- %s "$@"\n' "$dir/program" >"$dir/user"
-	chmod 0755 "$dir/user"
-	lodge=$dir/user
-fi
+a_user "$lodge"
+lodge=$user
 refuses "a device without permission" 1 'no permission' --kernel "$good" --device "$dir/text"
 [ $failures = 0 ]

@@ -4,23 +4,9 @@
 # lodge-ok on this machine: its options, and what it says where the processor has no virtualization, which
 # most machines that build Lodge have not. Reports in TAP. usage: ok.sh LODGE-OK
 set -u
+# shellcheck source=tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
 ok=$1
-dir=$(mktemp -dt lodge-ok.XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-# A leak or a bad access makes the program's status this one, which no case expects.
-export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99
-count=0 failures=0
-
-result() {
-	count=$((count + 1))
-	if [ -z "$2" ]; then
-		echo "ok $count $1"
-	else
-		echo "# $2"
-		echo "not ok $count $1"
-		failures=$((failures + 1))
-	fi
-}
 
 # says NAME STATUS STREAM PATTERN ARGUMENT...: on that stream, and nothing on the other
 says() {
@@ -59,15 +45,10 @@ without "no virtualization, --silicon: a report and no test" 1 '^1\.\.0 # SKIP '
 without "no virtualization, --silicon: the findings" 1 '^# This processor has no ' --silicon
 says "the list of tests" 0 out '^inventory ' --silicon -l
 says "the list without --silicon" 2 err "only --silicon has '-l'" -l
-if [ "$(id -u)" = 0 ]; then
-	chmod 0755 "$dir"
-	cp "$ok" "$dir/program"
-	printf '#!/bin/sh\nexec setpriv --reuid 65534 --clear-groups -- %s "$@"\n' "$dir/program" >"$dir/user"
-	chmod 0755 "$dir/user"
-	root=$ok ok=$dir/user
-fi
+a_user "$ok"
+root=$ok ok=$user
 says "--silicon without root" 3 err '^lodge-ok: --silicon wants root$' --silicon
-ok=${root:-$ok}
+ok=$root
 "$ok" >"$dir/first" 2>&1
 "$ok" >"$dir/second" 2>&1
 result "it says the same again" "$(diff "$dir/first" "$dir/second")"

@@ -248,8 +248,7 @@ static void dump_frames(struct vcpu *v)
 	}
 }
 
-/* What the guest says went wrong with it, if that is what this exit is. */
-static void fail_if_guest_failed(struct vcpu *v, const char *file, int line)
+void fail_if_guest_failed(struct vcpu *v, const char *file, int line)
 {
 	struct kvm_regs r;
 

@@ -107,6 +107,9 @@ int vcpu_run(struct vcpu *v);
 const char *exit_name(u32 reason);
 void dump_vcpu(struct vcpu *v);
 
+/* Ends the subtest with what the guest says went wrong with it, if that is what this exit is. */
+void fail_if_guest_failed(struct vcpu *v, const char *file, int line);
+
 /* Runs to the next exit, which has to be this one. */
 void run_to(struct vcpu *v, u32 reason, const char *file, int line);
 #define RUN_TO(v, reason) run_to(v, reason, __FILE__, __LINE__)
