@@ -415,7 +415,9 @@ enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v) = {
 	[EXIT_PAUSE]		= handle_pause_fast,
 	[EXIT_CR]		= handle_slow,
 	[EXIT_DR]		= handle_slow,
-	[EXIT_EXCEPTION]	= handle_exception,
+	/* Its delivery may raise it again before the host's interrupts get through: CVE-2015-5307, CVE-2015-8104. */
+	[EXIT_EXCEPTION]	= handle_slow,
+	[EXIT_SPLIT_LOCK]	= handle_slow,
 	[EXIT_XSETBV]		= handle_xsetbv,
 	[EXIT_CACHE]		= handle_cache,
 	[EXIT_MWAIT]		= handle_ud,
@@ -455,3 +457,14 @@ enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v) = {
 	[EXIT_UNKNOWN]		= handle_unknown,
 	[EXIT_RETRY]		= handle_enter,
 };
+
+/** lodge_exits_complete - every kind of exit has both its handlers; at load */
+bool __init lodge_exits_complete(void)
+{
+	int kind;
+
+	for (kind = 0; kind < EXIT_KINDS; kind++)
+		if (!lodge_exit_fast[kind] || !lodge_exit_slow[kind])
+			return false;
+	return true;
+}

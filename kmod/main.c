@@ -14,6 +14,7 @@
 #include "host/host.h"
 #include "irqchip/irqchip.h"
 #include "lodge.h"
+#include "run.h"
 #include "svm/ops.h"
 #include "vmx/ops.h"
 
@@ -78,6 +79,11 @@ static int __init probe(void)
 static int __init lodge_init(void)
 {
 	int ret = lodge_host_probe();
+
+	if (!lodge_exits_complete()) {
+		pr_err("lodge: a kind of exit has no handler\n");
+		return -EINVAL;
+	}
 
 	if (!ret)
 		ret = probe();

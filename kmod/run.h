@@ -11,4 +11,5 @@ int lodge_vcpu_run(struct lodge_vcpu *v);
 /* exit.c */
 extern enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v);
 extern enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v);
+bool lodge_exits_complete(void);
 #endif

@@ -123,9 +123,13 @@ void lodge_queue_nmi(struct lodge_vcpu *v)
  * lodge_reinject - the hardware says that this event's delivery was interrupted by the exit
  * @v: the vCPU; window
  * @e: the event; EVENT_NONE where running the instruction again raises it
+ *
+ * The window ends with this exit, whatever its handler finds: a delivery that is interrupted each time it is tried never
+ * comes to where the host's interrupts would get through.
  */
 void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e)
 {
 	v->inject = *e;
 	lodge_set_request(v, REQ_EVENT);
+	lodge_set_request(v, REQ_KICK);
 }

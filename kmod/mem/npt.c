@@ -7,9 +7,9 @@
  * (lodge_npt_peek, in the window) look at them any time, so each change is one 64-bit store and a
  * table page is freed only when lodge_npt_flush() has seen every window end.
  *
- * There are two walkers, walk() of a range and descend() to a frame, which are inlined with their visitors into their users: looking an entry up,
- * writing a leaf, taking ranges away, write-protecting, asking what was used. It stays as low in the tree as
- * it can; a range is gone through table by table, not from the root for each of its pages.
+ * There are two walkers, descend() to a frame and walk() of a range, which are inlined with their visitors into their
+ * users: looking an entry up, writing a leaf; taking ranges away, write-protecting, asking what was used. walk() stays as
+ * low in the tree as it can; a range is gone through table by table, not from the root for each of its pages.
  *
  * Taking translations away goes in bounded steps, so that the lock is never held for long. A range
  * that covers all of a 2M or 1G table takes the table out, with those below it: the next fault may
