@@ -76,6 +76,28 @@ TEST(real_interrupts, "real mode: INT n, #UD and #DE through the vector table, I
 	RUN_TO(v, KVM_EXIT_HLT);
 }
 
+/* NW without CD in CR0, and an MSR that there is not. */
+PAYLOAD16(real_gp,
+	"xor %ax, %ax\n mov %ax, %ds\n mov %ax, %ss\n mov $0x8000, %sp\n"
+	"movw $1f - real_gp + 0x1000, 4 * 13\n movw $0, 4 * 13 + 2\n"
+	"mov $0x10, %dx\n mov %cr0, %eax\n or $0x20000000, %eax\n and $0xbfffffff, %eax\n mov %eax, %cr0\n"
+	"mov %sp, %ax\n out %ax, %dx\n"
+	"mov $0x40000077, %ecx\n rdmsr\n mov $0x10, %dx\n mov %sp, %ax\n out %ax, %dx\n hlt\n"
+	"1: mov %sp, %bp\n"
+	"mov (%bp), %bx\n addw $3, (%bp)\n cmpb $0x0f, (%bx)\n jne 2f\n cmpb $0x32, 1(%bx)\n jne 2f\n subw $1, (%bp)\n"
+	"2: iret\n");
+
+TEST(real_gp, "real mode: a #GP that the hypervisor raises goes through the vector table, without an error code")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_real(vm, 0, LOW_CODE);
+
+	LOAD(vm, LOW_CODE, real_gp);
+	EQ(*(u16 *)RUN_TO_OUT(v, 0x10, 2), 0x8000);
+	EQ(*(u16 *)RUN_TO_OUT(v, 0x10, 2), 0x8000);
+	RUN_TO(v, KVM_EXIT_HLT);
+}
+
 PAYLOAD16(real_jump, "ljmp $0xf000, $0x0000\n");
 PAYLOAD16(real_top, "mov $0x5a, %al\n out %al, $0x80\n hlt\n");
 

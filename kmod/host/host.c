@@ -396,6 +396,8 @@ void lodge_dr_restore(struct lodge_vcpu *v)
 		set_debugreg(h->dr6, 6);
 		set_debugreg(h->dr7, 7);
 		h->dr_saved = false;
+	} else {
+		lodge_dr7_host();
 	}
 }
 

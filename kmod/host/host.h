@@ -80,11 +80,20 @@ extern const u16 lodge_verw_sel;
  */
 static inline bool lodge_dr_enter(struct lodge_vcpu *v, u64 guest_dr7)
 {
-	if (unlikely(this_cpu_read(cpu_dr7)))	/* also one that arms none: an exit leaves DR7 at its reset value */
+	if (unlikely(hw_breakpoint_active()))
 		lodge_dr_save_host();
 	if (unlikely(guest_dr7 & 0xff))
 		lodge_dr_touch(v);
 	return v->dr_live;
+}
+
+/* An exit leaves DR7 at its reset value; the host may have another that arms nothing. The kernel's own way is a call. */
+static inline void lodge_dr7_host(void)
+{
+	unsigned long dr7 = this_cpu_read(cpu_dr7);
+
+	if (dr7)
+		asm volatile("mov %0, %%db7" : : "r" (dr7));
 }
 
 /* It ends: the guest's out, with what the hardware left in DR6, and the host's back. */
@@ -94,6 +103,8 @@ static inline void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6)
 		set_debugreg((unsigned long)DR6_RESERVED, 6);
 	if (unlikely(v->dr_live || this_cpu_read(lodge_host_cpu.dr_saved)))
 		lodge_dr_restore(v);
+	else
+		lodge_dr7_host();
 }
 
 /*
