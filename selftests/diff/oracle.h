@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The driver's own parts: files of facts, what is expected to differ, and making a sequence shorter.
+ */
+#ifndef SELFTESTS_DIFF_ORACLE_H
+#define SELFTESTS_DIFF_ORACLE_H
+
+#include "tap.h"
+
+struct fact {
+	char *name, *value;
+	u32 line;
+};
+
+struct facts {
+	struct fact *f;		/* sorted by name */
+	u32 n;
+	char *text;
+	bool failed;		/* the program did not come to its end */
+};
+
+enum side { STOCK, LODGE, SIDES };
+
+/* Loads one module and takes the other away; false if that is not possible. */
+bool load_module(enum side side);
+
+/* Runs a program of this folder with one argument, or none, on the module that is loaded. */
+struct facts collect(enum side side, const char *program, const char *arg);
+void free_facts(struct facts *facts);
+const struct fact *find_fact(const struct facts *facts, const char *name);
+
+/* Prints the shortest form of a sequence of `ioctls` that differs at this step, as C. */
+void shrink(u32 sequence, u32 step);
+
+#endif
