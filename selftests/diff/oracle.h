@@ -14,7 +14,7 @@ struct fact {
 
 struct facts {
 	struct fact *f;		/* sorted by name */
-	u32 n;
+	u32 n, lines;
 	char *text;
 	bool failed;		/* the program did not come to its end */
 };
@@ -28,6 +28,9 @@ bool load_module(enum side side);
 struct facts collect(enum side side, const char *program, const char *arg);
 void free_facts(struct facts *facts);
 const struct fact *find_fact(const struct facts *facts, const char *name);
+
+/* For qsort(): in the order in which the program printed them. */
+int by_line(const void *a, const void *b);
 
 /* Prints the shortest form of a sequence of `ioctls` that differs at this step, as C. */
 void shrink(u32 sequence, u32 step);

@@ -46,19 +46,24 @@ static bool differs(const struct facts *facts, u32 c)
 	return false;
 }
 
+static bool collect_both(struct facts *facts)
+{
+	for (enum side side = STOCK; side < SIDES; side++) {
+		if (!load_module(side))
+			return false;
+		facts[side] = collect(side, "ioctls", "@/tmp/list");
+	}
+	return true;
+}
+
 /* The first of the candidates that still differs, or -1. */
 static int first_that_differs(u32 sequence, const struct subset *sets, u32 n)
 {
 	struct facts facts[SIDES];
 	int found = -1;
 
-	if (!write_list(sequence, sets, n))
+	if (!write_list(sequence, sets, n) || !collect_both(facts))
 		return -1;
-	for (enum side side = STOCK; side < SIDES; side++) {
-		if (!load_module(side))
-			return -1;
-		facts[side] = collect(side, "ioctls", "@/tmp/list");
-	}
 	for (u32 c = 0; c < n && found < 0; c++)
 		if (differs(facts, c))
 			found = c;
@@ -78,23 +83,32 @@ static struct subset without(const struct subset *from, u32 start, u32 size)
 	return s;
 }
 
+/* The steps that are left, which are named by the C that does them, and what each module says of them. */
 static void print_as_c(u32 sequence, const struct subset *set)
 {
-	char command[64];
+	struct facts facts[SIDES];
 
-	if (!write_list(sequence, set, 1))
+	if (!write_list(sequence, set, 1) || !collect_both(facts))
 		return;
-	fflush(stdout);
-	snprintf(command, sizeof(command), "./ioctls c@/tmp/list | sed 's/^/#   /'");
-	if (system(command))
-		printf("# shrink: the sequence could not be printed\n");
+	qsort(facts[STOCK].f, facts[STOCK].n, sizeof(struct fact), by_line);
+	for (u32 i = 0; i < facts[STOCK].n; i++) {
+		const struct fact *s = &facts[STOCK].f[i], *l = find_fact(&facts[LODGE], s->name);
+
+		printf("#   %s\n", strchr(s->name, ' ') ?: s->name);
+		if (l && !strcmp(l->value, s->value))
+			printf("#\tboth: %.300s\n", s->value);
+		else
+			printf("#\tstock: %.600s\n#\tLodge: %.600s\n", s->value, l ? l->value : "(none)");
+	}
+	free_facts(&facts[STOCK]);
+	free_facts(&facts[LODGE]);
 }
 
 void shrink(u32 sequence, u32 step)
 {
 	static struct subset sets[MAX_ATOMS];
 	struct subset now = { .n = (step + 1) * 4 };
-	int found = 0, round;
+	int found = 0;
 
 	for (u32 i = 0; i < now.n && i < MAX_ATOMS; i++)
 		now.atom[i] = i;
@@ -110,7 +124,6 @@ void shrink(u32 sequence, u32 step)
 		if (size > now.n)
 			size = now.n;
 	}
-	(void)round;
 	printf("# shrunk to %u parts:\n", now.n);
 	print_as_c(sequence, &now);
 }
