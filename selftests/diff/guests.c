@@ -66,12 +66,19 @@ static void memory_facts(u8 *now, const u8 *was, size_t size, const char *name)
 		fact_add("%s.more=%u", name, shown);
 }
 
-static void raise_event(u32 event)
+/* As a VMM does it: an interrupt only where the guest can take it, an exception before an instruction. */
+static void raise_event(u32 event, u32 n, bool allowed)
 {
 	struct kvm_interrupt irq = { .irq = 0x40 };
 	struct kvm_vcpu_events e;
 	int ret = 0;
 
+	if (n > 1)
+		allowed = m.v->run->ready_for_interrupt_injection && m.v->run->if_flag;
+	if ((event == EVENT_INTERRUPT && !allowed) || (event == EVENT_EXCEPTION && n > 1)) {
+		fact_add("event:none");
+		return;
+	}
 	switch (event) {
 	case EVENT_NMI:
 		ret = ioctl(m.v->fd, KVM_NMI, 0);
@@ -137,7 +144,7 @@ static bool run_case(const struct insn_case *c)
 		int ret;
 
 		if (c->event && c->event_at == n)
-			raise_event(c->event);
+			raise_event(c->event, n, c->regs.rflags & 0x200);
 		set_alarm(200);
 		ret = vcpu_run(m.v);
 		set_alarm(0);
@@ -228,8 +235,9 @@ static void one_case(u32 number)
 	memory_facts(data, pristine, DATA_BYTES, "data");
 	memory_facts(m.vm->mem, low_pristine, LOW_BYTES, "low");
 	fact_end();
-	if (!good) {
-		refused++;
+	refused += !good;
+	/* What an event or a step may leave behind is not the next case's. */
+	if (!good || c.event || c.step) {
 		machine_free(&m);
 		start();
 	}

@@ -16,6 +16,7 @@ enum {
 	NOT64 = 256, PLAIN = 512,	/* no operand size prefix: it would be another instruction */
 	STACKED = 1024,		/* the operand, or another one, is at RSP */
 	PORTS = 2048,
+	ZERO = 4096,		/* a displacement of 0 */
 	CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800, DF = 0x400, IF = 0x200,
 	ALL = CF | PF | AF | ZF | SF | OF,
 };
@@ -45,8 +46,7 @@ static const struct row {
 	{ "test imm", 1, { 0xf6 }, 0, GROUP | IMM8, AF }, { "not", 1, { 0xf7 }, 2, GROUP | LOCKS }, { "neg", 1, { 0xf7 }, 3, GROUP | LOCKS },
 	{ "mul", 1, { 0xf7 }, 4, GROUP, ALL & ~(CF | OF) }, { "imul", 1, { 0xf6 }, 5, GROUP, ALL & ~(CF | OF) },
 	{ "div", 1, { 0xf7 }, 6, GROUP, ALL }, { "idiv", 1, { 0xf6 }, 7, GROUP, ALL }, { "inc", 1, { 0xfe }, 0, GROUP | LOCKS },
-	{ "dec", 1, { 0xff }, 1, GROUP | LOCKS }, { "call mem", 1, { 0xff }, 2, GROUP }, { "jmp mem", 1, { 0xff }, 4, GROUP },
-	{ "push mem", 1, { 0xff }, 6, GROUP }, { "pop mem", 1, { 0x8f }, 0, GROUP },
+	{ "dec", 1, { 0xff }, 1, GROUP | LOCKS }, { "push mem", 1, { 0xff }, 6, GROUP }, { "pop mem", 1, { 0x8f }, 0, GROUP },
 	{ "mov moffs", 1, { 0xa0 }, 0, MOFFS }, { "mov moffs", 1, { 0xa1 }, 0, MOFFS }, { "mov moffs", 1, { 0xa2 }, 0, MOFFS },
 	{ "mov moffs", 1, { 0xa3 }, 0, MOFFS }, { "xlat", 1, { 0xd7 }, 0, 0 },
 	{ "movsb", 1, { 0xa4 }, 0, STRING }, { "movs", 1, { 0xa5 }, 0, STRING }, { "cmpsb", 1, { 0xa6 }, 0, STRING },
@@ -59,7 +59,7 @@ static const struct row {
 	{ "in", 1, { 0xec }, 0, PORTS }, { "in", 1, { 0xed }, 0, PORTS }, { "out", 1, { 0xee }, 0, PORTS }, { "out", 1, { 0xef }, 0, PORTS },
 	{ "push", 1, { 0x53 }, 0, STACKED }, { "pop", 1, { 0x5b }, 0, STACKED }, { "pusha", 1, { 0x60 }, 0, STACKED | NOT64 },
 	{ "popa", 1, { 0x61 }, 0, STACKED | NOT64 }, { "push imm", 1, { 0x6a }, 0, STACKED | IMM8 }, { "pushf", 1, { 0x9c }, 0, STACKED },
-	{ "popf", 1, { 0x9d }, 0, STACKED }, { "ret", 1, { 0xc3 }, 0, STACKED }, { "leave", 1, { 0xc9 }, 0, STACKED },
+	{ "popf", 1, { 0x9d }, 0, STACKED }, { "call", 1, { 0xe8 }, 0, STACKED | ZERO }, { "leave", 1, { 0xc9 }, 0, STACKED },
 	{ "les", 1, { 0xc4 }, 0, MODRM | NOT64 }, { "bound", 1, { 0x62 }, 0, MODRM | NOT64 },
 	{ "cmov", 2, { 0x0f, 0x44 }, 0, MODRM }, { "setcc", 2, { 0x0f, 0x95 }, 0, GROUP }, { "bt", 2, { 0x0f, 0xa3 }, 0, MODRM, ALL & ~(CF | ZF) },
 	{ "bts", 2, { 0x0f, 0xab }, 0, MODRM | LOCKS, ALL & ~(CF | ZF) }, { "btc imm", 2, { 0x0f, 0xba }, 7, GROUP | IMM8 | LOCKS, ALL & ~(CF | ZF) },
@@ -180,8 +180,8 @@ static void set_segments(struct insn_case *c, u64 base)
 		if (c->mode == REAL)
 			seg[i]->selector = base >> 4;
 	}
-	/* A limit close to the operand, or a segment that expands down to it. */
-	if (big && below(6) == 0) {
+	/* A limit close to the operand, or a segment that expands down to it. QEMU looks at no limits. */
+	if (big && below(6) == 0 && !on_qemu()) {
 		c->sregs.ds.limit = c->sregs.es.limit = limit & 0xfffff;
 		c->sregs.ds.g = c->sregs.es.g = 0;
 		if (below(4) == 0)
@@ -234,6 +234,8 @@ static void encode(struct maker *mk, const struct row *row, u8 operand)
 		put(c, mk->offset, mk->address);
 	if (row->flags & IMM8)
 		put(c, row->flags & PORTS ? 0x80 + below(16) : rnd(), 1);
+	if (row->flags & ZERO)
+		put(c, 0, c->mode == LONG ? 4 : operand);
 	if (row->flags & IMMZ)
 		put(c, rnd(), operand);
 }
@@ -302,8 +304,12 @@ struct insn_case random_case(struct machine *m)
 	snprintf(c.text, sizeof(c.text), "%s", row->name);
 	c.regs.rip = AT_CODE;
 	c.step = below(16) == 0;
-	if (below(6) == 0) {
+	/* What is pushed has all flags. */
+	if (below(6) == 0 && !c.undefined) {
 		c.event = 1 + below(EVENTS - 1);
+		/* There a VM entry does not end the NMI blocking that another guest has left. */
+		if (c.event == EVENT_NMI && on_bochs())
+			c.event = EVENT_NONE;
 		c.event_at = 1 + below(3);
 		c.regs.rflags |= below(3) ? IF : 0;
 	}
