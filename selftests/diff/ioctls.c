@@ -21,11 +21,12 @@
 #include "random.h"
 #include "state.h"
 
-enum { STEPS = 14, PARTS = 4, MAX_PARTS = 512 };
+enum { STEPS = 14, PARTS = 4, MAX_PARTS = 512, NO_MEMORY = 0x30000 };
 
 static struct machine m;
 static struct snapshot *before, *after;
 static u32 sequence;
+static bool entered;		/* there has been code for the guest */
 static bool over;		/* a guest did not come to an end, its state is that of a moment; or the VM is dead */
 static u64 sequences, steps, runs;
 static char name[2048];
@@ -118,6 +119,9 @@ static void op_msr(u32 part)
 	int ret;
 
 	(void)part;
+	/* Where these have memory to write to, they write the time. */
+	if (one.entry.index >= 0x4b564d00 && one.entry.index <= 0x4b564d03 && value)
+		one.entry.data = value = NO_MEMORY | (value & 0xfff);
 	say("MSR 0x%x = 0x%llx", one.entry.index, (unsigned long long)value);
 	ret = ioctl(m.v->fd, KVM_SET_MSRS, &one);
 	fact_case("%s", name);
@@ -135,7 +139,7 @@ static const struct {
 	{ 3, { 0x0f, 0x22, 0xe0 } }, { 2, { 0x0f, 0x06 } }, { 3, { 0x0f, 0x01, 0xd0 } }, { 3, { 0x0f, 0x01, 0xd1 } },
 	{ 3, { 0x0f, 0x23, 0xc0 } }, { 3, { 0x0f, 0x21, 0xf8 } }, { 2, { 0xdb, 0xe3 } }, { 2, { 0xd9, 0xe8 } },
 	{ 3, { 0x0f, 0x28, 0xc1 } }, { 2, { 0x0f, 0x09 } }, { 3, { 0x0f, 0x01, 0xc1 } }, { 3, { 0x0f, 0x01, 0xd9 } },
-	{ 2, { 0xcd, 0x40 } }, { 1, { 0xcf } }, { 2, { 0xf3, 0x6e } }, { 2, { 0xf3, 0x6c } }, { 3, { 0x0f, 0x01, 0xe0 } },
+	{ 2, { 0xcd, 0x40 } }, { 3, { 0x0f, 0x08, 0x90 } }, { 2, { 0xf3, 0x6e } }, { 2, { 0xf3, 0x6c } }, { 3, { 0x0f, 0x01, 0xe0 } },
 	{ 2, { 0x8e, 0xd8 } }, { 4, { 0x44, 0x0f, 0x22, 0xc0 } }, { 4, { 0x44, 0x0f, 0x20, 0xc0 } }, { 1, { 0xec } },
 	{ 2, { 0xf3, 0x90 } }, { 1, { 0xf4 } }, { 2, { 0x0f, 0x31 } },
 };
@@ -145,10 +149,11 @@ static void enter(enum mode mode)
 {
 	struct kvm_sregs s = machine_sregs(&m, mode);
 	struct kvm_regs r = { .rip = AT_CODE, .rsp = AT_STACK, .rflags = 2 };
-	static const u64 of_rcx[] = { 0, 0, 0x174, 0xc0000080, 0x277, 0x1b, 0x4b564d01, 0xc0000100, 3 };
+	static const u64 of_rcx[] = { 0, 0, 0x174, 0xc0000080, 0x277, 0x1b, 0x4b564d04, 0xc0000100, 3 };
 	u8 *code = m.vm->mem + AT_CODE;
 	u32 n = 0;
 
+	entered = true;
 	r.rax = below(2) ? awkward() : below(64);
 	r.rbx = below(2) ? AT_DATA : 0x12345;
 	r.rdi = r.rsi = below(2) ? AT_DATA : 0x20000;
@@ -176,13 +181,21 @@ static void enter(enum mode mode)
 		say("(refused) ");
 }
 
+/* What devices answer. */
+static void answer(struct kvm_run *run)
+{
+	memset((u8 *)run + 0x1000, 0x5a, 0x1000);
+	memset(run->mmio.data, 0xa5, run->exit_reason == KVM_EXIT_MMIO ? 8 : 0);
+}
+
 static void op_run(u32 part)
 {
 	struct kvm_run *run = m.v->run;
+	bool complete = below(8);
 	int ret;
 
 	(void)part;
-	if (on_bochs() || below(3))
+	if (on_bochs() || !entered || below(3))
 		enter(below(MODES));
 	run->immediate_exit = !below(12);
 	run->request_interrupt_window = !below(12);
@@ -190,9 +203,8 @@ static void op_run(u32 part)
 		say("run->immediate_exit = 1; ");
 	if (run->request_interrupt_window)
 		say("run->request_interrupt_window = 1; ");
-	say("KVM_RUN");
-	memset((u8 *)run + 0x1000, 0x5a, 64);
-	memset(run->mmio.data, 0xa5, 8);
+	say("KVM_RUN%s", complete ? ", completed" : "");
+	answer(run);
 	set_alarm(100);
 	ret = vcpu_run(m.v);
 	set_alarm(0);
@@ -201,9 +213,18 @@ static void op_run(u32 part)
 	fact_exit(run, ret);
 	fact_add("reason %u cr8 %llx base %llx if %u ready %u", run->exit_reason, run->cr8, run->apic_base, run->if_flag,
 		 run->ready_for_interrupt_injection);
-	over = ret == -EINTR && !run->immediate_exit;
+	/* Neither is a VM expected to go on where it could not be emulated. */
+	over = (ret == -EINTR && !run->immediate_exit) || (!ret && run->exit_reason == KVM_EXIT_INTERNAL_ERROR);
 	run->immediate_exit = 0;
 	run->request_interrupt_window = 0;
+	/* As a VMM does before it looks at a state or sets one: what the exit was about is completed. */
+	if (over || !complete)
+		return;
+	answer(run);
+	run->immediate_exit = 1;
+	ret = vcpu_run(m.v);
+	run->immediate_exit = 0;
+	fact_add("then %s", ret ? strerrorname_np(-ret) : "0");
 }
 
 static void op_slot(u32 part)
@@ -258,6 +279,9 @@ static void op_interrupt(u32 part)
 		ret = ioctl(m.vm->fd, KVM_SIGNAL_MSI, &msi);
 		break;
 	case 2:
+		/* Not where the guest cannot take it: stock KVM injects it all the same. */
+		if (user.irq < 256 && !(m.v->run->ready_for_interrupt_injection && m.v->run->if_flag))
+			user.irq += 256;
 		say("KVM_INTERRUPT %u", user.irq);
 		ret = ioctl(m.v->fd, KVM_INTERRUPT, &user);
 		break;
@@ -405,7 +429,7 @@ static void one_sequence(u32 number, u32 label)
 		OK(ioctl(m.vm->fd, KVM_CREATE_PIT2, &pit));
 	memset(spare, 0, 0x10000);
 	snapshot_take(&m, before);
-	over = false;
+	over = entered = false;
 	for (u32 s = 0; s < STEPS && !over; s++)
 		if (in[s * PARTS])
 			step(s, label);
