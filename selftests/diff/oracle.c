@@ -23,7 +23,7 @@
 
 #include "oracle.h"
 
-enum { FIELDS = 6, PROGRAM_LIMIT = 3000, SHOWN = 60, SHRUNK = 3 };
+enum { FIELDS = 6, PROGRAM_LIMIT = 3000, SHOWN = 60, SHRUNK = 3, MAX_SEQUENCES = 1 << 20 };
 
 static const char *const device[SIDES] = { "/dev/kvm", "/dev/lodge" };
 static const char *const side_name[SIDES] = { "stock", "lodge" };
@@ -242,6 +242,11 @@ struct pair {
 	char stock[2048], lodge[2048];
 };
 
+struct cursor {
+	const char *at;
+	int side, head;
+};
+
 static void head_of(const char *value, char *head, size_t size)
 {
 	size_t used = 0;
@@ -291,34 +296,71 @@ static void show(const char *program, const char *name, const struct pair *pair,
 		printf("# %s | %s | %s | %s\n", program, name, pair->stock, pair->lodge);
 }
 
+/* Walks over the pairs in which two values differ: what the calls said first, and where they said the same, the fields. */
+static bool differing(const char *stock, const char *lodge, struct cursor *c, struct pair *pair)
+{
+	const char *const sides[] = { stock, lodge };
+
+	if (!c->at) {
+		c->at = sides[0];
+		head_of(stock, pair->stock, sizeof(pair->stock));
+		head_of(lodge, pair->lodge, sizeof(pair->lodge));
+		c->head = strcmp(pair->stock, pair->lodge);
+		if (c->head)
+			return true;
+	}
+	for (; !c->head && c->side < 2; c->at = sides[++c->side])
+		if (next_pair(sides[c->side], &c->at, stock, lodge, pair))
+			return true;
+	return false;
+}
+
 /* Whether what follows in the sequence can still be compared: the calls said the same, and no field is a surprise. */
 static bool judge(const char *program, const char *name, const char *stock, const char *lodge, struct tally *t)
 {
-	const char *sides[] = { stock, lodge };
-	bool good = true, together = true;
+	struct cursor c = { 0 };
 	struct pair pair;
+	bool good = true;
 
 	t->compared++;
 	if (!strcmp(stock, lodge))
 		return true;
-	head_of(stock, pair.stock, sizeof(pair.stock));
-	head_of(lodge, pair.lodge, sizeof(pair.lodge));
-	if (strcmp(pair.stock, pair.lodge)) {
-		together = false;
-		good = is_expected(program, name, pair.stock, pair.lodge);
-		if (!good)
-			show(program, name, &pair, t);
+	while (differing(stock, lodge, &c, &pair)) {
+		if (is_expected(program, name, pair.stock, pair.lodge))
+			continue;
+		good = false;
+		show(program, name, &pair, t);
 	}
-	for (int side = 0; together && side < 2; side++)
-		for (const char *at = sides[side]; next_pair(sides[side], &at, stock, lodge, &pair); ) {
-			if (is_expected(program, name, pair.stock, pair.lodge))
-				continue;
-			good = false;
-			show(program, name, &pair, t);
-		}
 	t->allowed += good;
 	t->differing += !good;
-	return good && together;
+	return good && !c.head;
+}
+
+void surprise(const char *program, const char *name, const char *stock, const char *lodge, char *what, size_t size)
+{
+	struct cursor c = { 0 };
+	struct pair pair;
+
+	*what = 0;
+	while (!*what && differing(stock, lodge, &c, &pair)) {
+		const char *field = pair.stock[0] == '-' && !pair.stock[1] ? pair.lodge : pair.stock;
+
+		if (!is_expected(program, name, pair.stock, pair.lodge))
+			snprintf(what, size, "%.*s", c.head ? 4 : (int)strcspn(field, "="), c.head ? "call" : field);
+	}
+}
+
+void print_pairs(const char *stock, const char *lodge)
+{
+	struct cursor c = { 0 };
+	struct pair pair;
+
+	while (differing(stock, lodge, &c, &pair))
+		printf("#\tstock: %.300s   Lodge: %.300s\n", pair.stock, pair.lodge);
+	if (!c.head) {
+		head_of(stock, pair.stock, sizeof(pair.stock));
+		printf("#\tboth: %.300s\n", pair.stock);
+	}
 }
 
 int by_line(const void *a, const void *b)
@@ -331,11 +373,11 @@ static struct tally compare(const char *program, struct facts *stock, struct fac
 {
 	struct fact *lines = malloc((stock->n + lodge->n + 1) * sizeof(*lines));
 	struct tally t = {};
-	s64 sequence = -1;
-	bool apart = false;
+	static bool apart[MAX_SEQUENCES];	/* from their first difference on */
 	u64 was;
 	u32 n = stock->n, step = 0;
 
+	memset(apart, 0, sizeof(apart));
 	memcpy(lines, stock->f, n * sizeof(*lines));
 	for (u32 i = 0; i < lodge->n; i++)
 		if (!find_fact(stock, lodge->f[i].name))
@@ -344,19 +386,19 @@ static struct tally compare(const char *program, struct facts *stock, struct fac
 	for (u32 i = 0; i < n; i++) {
 		const struct fact *s = find_fact(stock, lines[i].name), *l = find_fact(lodge, lines[i].name);
 		s64 of = sequence_of(lines[i].name, &step);
+		bool in_sequence = of >= 0 && of < MAX_SEQUENCES, together;
 
-		if (of != sequence)
-			apart = false;
-		sequence = of;
-		if (apart) {
+		if (in_sequence && apart[of]) {
 			t.after++;
 			continue;
 		}
 		was = t.differing;
-		apart = !judge(program, lines[i].name, s ? s->value : "(none)", l ? l->value : "(none)", &t) && of >= 0;
-		if (t.differing > was && !strcmp(program, "ioctls") && apart && t.shrunk++ < SHRUNK &&
-		    !getenv("ORACLE_ALL"))
-			shrink(of, step);
+		together = judge(program, lines[i].name, s ? s->value : "(none)", l ? l->value : "(none)", &t);
+		if (!in_sequence || together)
+			continue;
+		apart[of] = true;
+		if (t.differing > was && !strcmp(program, "ioctls") && t.shrunk++ < SHRUNK && !getenv("ORACLE_ALL"))
+			shrink(of, step, lines[i].name, s ? s->value : "(none)", l ? l->value : "(none)");
 	}
 	free(lines);
 	return t;

@@ -32,7 +32,14 @@ const struct fact *find_fact(const struct facts *facts, const char *name);
 /* For qsort(): in the order in which the program printed them. */
 int by_line(const void *a, const void *b);
 
-/* Prints the shortest form of a sequence of `ioctls` that differs at this step, as C. */
-void shrink(u32 sequence, u32 step);
+/*
+ * What of these two values is not expected: "call", the name of the first such field, or nothing. And all in which they
+ * differ, for people.
+ */
+void surprise(const char *program, const char *name, const char *stock, const char *lodge, char *what, size_t size);
+void print_pairs(const char *stock, const char *lodge);
+
+/* Prints the shortest form of a sequence of `ioctls` that differs at this step as it did, as C. */
+void shrink(u32 sequence, u32 step, const char *name, const char *stock, const char *lodge);
 
 #endif

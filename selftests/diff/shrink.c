@@ -28,19 +28,24 @@ static bool write_list(u32 sequence, const struct subset *sets, u32 n)
 	return !fclose(f);
 }
 
-/* Whether a step of candidate number c differs. */
-static bool differs(const struct facts *facts, u32 c)
-{
-	char head[16];
+static char wanted[64];
 
-	snprintf(head, sizeof(head), "%u.", c);
+/* Whether the step of candidate number c differs in what it is about, so that one fault does not turn into another. */
+static bool differs(const struct facts *facts, u32 c, u32 step)
+{
+	char head[32], what[64];
+
+	snprintf(head, sizeof(head), "%u.%u ", c, step);
 	for (u32 i = 0; i < facts[STOCK].n; i++) {
 		const struct fact *s = &facts[STOCK].f[i], *l;
 
 		if (strncmp(s->name, head, strlen(head)))
 			continue;
 		l = find_fact(&facts[LODGE], s->name);
-		if (!l || strcmp(l->value, s->value))
+		if (!l)
+			continue;
+		surprise("ioctls", s->name, s->value, l->value, what, sizeof(what));
+		if (!strcmp(what, wanted))
 			return true;
 	}
 	return false;
@@ -57,7 +62,7 @@ static bool collect_both(struct facts *facts)
 }
 
 /* The first of the candidates that still differs, or -1. */
-static int first_that_differs(u32 sequence, const struct subset *sets, u32 n)
+static int first_that_differs(u32 sequence, u32 step, const struct subset *sets, u32 n)
 {
 	struct facts facts[SIDES];
 	int found = -1;
@@ -65,7 +70,7 @@ static int first_that_differs(u32 sequence, const struct subset *sets, u32 n)
 	if (!write_list(sequence, sets, n) || !collect_both(facts))
 		return -1;
 	for (u32 c = 0; c < n && found < 0; c++)
-		if (differs(facts, c))
+		if (differs(facts, c, step))
 			found = c;
 	free_facts(&facts[STOCK]);
 	free_facts(&facts[LODGE]);
@@ -95,28 +100,26 @@ static void print_as_c(u32 sequence, const struct subset *set)
 		const struct fact *s = &facts[STOCK].f[i], *l = find_fact(&facts[LODGE], s->name);
 
 		printf("#   %s\n", strchr(s->name, ' ') ?: s->name);
-		if (l && !strcmp(l->value, s->value))
-			printf("#\tboth: %.300s\n", s->value);
-		else
-			printf("#\tstock: %.600s\n#\tLodge: %.600s\n", s->value, l ? l->value : "(none)");
+		print_pairs(s->value, l ? l->value : "(none)");
 	}
 	free_facts(&facts[STOCK]);
 	free_facts(&facts[LODGE]);
 }
 
-void shrink(u32 sequence, u32 step)
+void shrink(u32 sequence, u32 step, const char *name, const char *stock, const char *lodge)
 {
 	static struct subset sets[MAX_ATOMS];
 	struct subset now = { .n = (step + 1) * 4 };
 	int found = 0;
 
+	surprise("ioctls", name, stock, lodge, wanted, sizeof(wanted));
 	for (u32 i = 0; i < now.n && i < MAX_ATOMS; i++)
 		now.atom[i] = i;
 	for (u32 size = now.n / 2, n, round = 0; size && now.n > 1 && round < MAX_ROUNDS; round++) {
 		n = 0;
 		for (u32 start = 0; start < now.n; start += size)
 			sets[n++] = without(&now, start, size);
-		found = first_that_differs(sequence, sets, n);
+		found = first_that_differs(sequence, step, sets, n);
 		if (found >= 0)
 			now = sets[found];
 		else
