@@ -184,7 +184,8 @@ static void reg_facts(const struct insn_case *c)
 	OK(ioctl(m.v->fd, KVM_GET_FPU, &f));
 	f.mxcsr = fpu.mxcsr;		/* which stock KVM neither gives nor takes here */
 	if (memcmp(&f, &fpu, sizeof(f)))
-		fact_add("fpu=%08x fcw=%x fsw=%x", fact_hash(&f, sizeof(f)), f.fcw, f.fsw);
+		fact_add("st=%08x xmm=%08x ftw=%x fcw=%x fsw=%x op=%x", fact_hash(f.fpr, sizeof(f.fpr)),
+			 fact_hash(f.xmm, sizeof(f.xmm)), f.ftwx, f.fcw, f.fsw, f.last_opcode);
 }
 
 static void set_up(const struct insn_case *c)

@@ -17,6 +17,7 @@ enum {
 	STACKED = 1024,		/* the operand, or another one, is at RSP */
 	PORTS = 2048,
 	ZERO = 4096,		/* a displacement of 0 */
+	SHORT = 8192,		/* a count beyond the operand's size has no defined result */
 	CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800, DF = 0x400, IF = 0x200,
 	ALL = CF | PF | AF | ZF | SF | OF,
 };
@@ -64,7 +65,7 @@ static const struct row {
 	{ "cmov", 2, { 0x0f, 0x44 }, 0, MODRM }, { "setcc", 2, { 0x0f, 0x95 }, 0, GROUP }, { "bt", 2, { 0x0f, 0xa3 }, 0, MODRM, ALL & ~(CF | ZF) },
 	{ "bts", 2, { 0x0f, 0xab }, 0, MODRM | LOCKS, ALL & ~(CF | ZF) }, { "btc imm", 2, { 0x0f, 0xba }, 7, GROUP | IMM8 | LOCKS, ALL & ~(CF | ZF) },
 	{ "bt imm", 2, { 0x0f, 0xba }, 4, GROUP | IMM8, ALL & ~(CF | ZF) }, { "btr", 2, { 0x0f, 0xb3 }, 0, MODRM, ALL & ~(CF | ZF) },
-	{ "shld", 2, { 0x0f, 0xa4 }, 0, MODRM | IMM8, OF | AF }, { "shrd", 2, { 0x0f, 0xad }, 0, MODRM, OF | AF },
+	{ "shld", 2, { 0x0f, 0xa4 }, 0, MODRM | IMM8 | SHORT, OF | AF }, { "shrd", 2, { 0x0f, 0xad }, 0, MODRM, OF | AF },
 	{ "imul", 2, { 0x0f, 0xaf }, 0, MODRM, ALL & ~(CF | OF) }, { "cmpxchg", 2, { 0x0f, 0xb0 }, 0, MODRM | LOCKS },
 	{ "cmpxchg", 2, { 0x0f, 0xb1 }, 0, MODRM | LOCKS }, { "movzx", 2, { 0x0f, 0xb6 }, 0, MODRM }, { "movzx", 2, { 0x0f, 0xb7 }, 0, MODRM },
 	{ "movsx", 2, { 0x0f, 0xbe }, 0, MODRM }, { "movsx", 2, { 0x0f, 0xbf }, 0, MODRM }, { "bsf", 2, { 0x0f, 0xbc }, 0, MODRM, ALL & ~ZF },
@@ -191,7 +192,7 @@ static void set_segments(struct insn_case *c, u64 base)
 
 static u8 random_prefixes(struct maker *mk, const struct row *row)
 {
-	static const u8 segments[] = { 0x26, 0x64, 0x65, 0x3e, 0x2e, 0x36 };
+	static const u8 segments[] = { 0x26, 0x64, 0x65, 0x3e };
 	struct insn_case *c = mk->c;
 	u8 operand = c->mode == REAL || c->mode == PROT16 ? 2 : 4;
 
@@ -202,7 +203,7 @@ static u8 random_prefixes(struct maker *mk, const struct row *row)
 		operand = 6 - operand;
 	}
 	if (below(6) == 0)
-		put(c, segments[below(below(4) ? 3 : 6)], 1);
+		put(c, segments[below(below(4) ? 3 : 4)], 1);
 	if (row->flags & LOCKS && below(4) == 0)
 		put(c, 0xf0, 1);
 	if (row->flags & STRING && below(3))
@@ -233,7 +234,7 @@ static void encode(struct maker *mk, const struct row *row, u8 operand)
 	if (row->flags & MOFFS)
 		put(c, mk->offset, mk->address);
 	if (row->flags & IMM8)
-		put(c, row->flags & PORTS ? 0x80 + below(16) : rnd(), 1);
+		put(c, row->flags & PORTS ? 0x80 + below(16) : row->flags & SHORT ? below(16) : rnd(), 1);
 	if (row->flags & ZERO)
 		put(c, 0, c->mode == LONG ? 4 : operand);
 	if (row->flags & IMMZ)
