@@ -203,7 +203,7 @@ static bool read_expected(void)
 
 static bool is_expected(const char *program, const char *name, const char *stock, const char *lodge)
 {
-	const char *text[] = { where, program, name, stock, lodge };
+	const char *const text[] = { where, program, name, stock, lodge };
 	bool found = false;
 
 	/* Each line that applies is used: two that say the same are both true. */
