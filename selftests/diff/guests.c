@@ -131,7 +131,8 @@ static void short_exit(struct kvm_run *run)
 	if (run->exit_reason == KVM_EXIT_MMIO)
 		fact_add("%s%llx/%u%s%s", out ? "st" : "ld", run->mmio.phys_addr, n, out ? ":" : "", text);
 	else
-		fact_add("%s%x/%ux%u%s%s", out ? "out" : "in", run->io.port, run->io.size, run->io.count, out ? ":" : "",
+		fact_add("%s%x/%ux%u%s%s", out ? "out" : "in", run->io.port, run->io.size, run->io.count,
+			out ? ":" : "",
 			 text);
 }
 
@@ -164,7 +165,8 @@ static bool run_case(const struct insn_case *c)
 
 static void reg_facts(const struct insn_case *c)
 {
-	static const char *const names[] = { "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8", "r9", "r10", "r11",
+	static const char *const names[] = { "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8", "r9",
+		"r10", "r11",
 		"r12", "r13", "r14", "r15" };
 	struct kvm_regs r = get_regs(m.v);
 	const u64 *now = (u64 *)&r, *was = (u64 *)&c->regs;

@@ -92,7 +92,8 @@ static void spare_emulator(enum state_id id)
 static void op_set(u32 part)
 {
 	static const enum state_id often[] = {
-		S_REGS, S_SREGS, S_SREGS, S_SREGS, S_SREGS, S_FPU, S_XSAVE, S_XSAVE, S_XCRS, S_DEBUGREGS, S_EVENTS, S_EVENTS,
+		S_REGS, S_SREGS, S_SREGS, S_SREGS, S_SREGS, S_FPU, S_XSAVE, S_XSAVE, S_XCRS, S_DEBUGREGS,
+			S_EVENTS, S_EVENTS,
 		S_EVENTS, S_MP, S_LAPIC, S_LAPIC, S_PIC0, S_PIC1, S_IOAPIC, S_IOAPIC, S_PIT, S_CLOCK,
 	};
 	enum state_id id = often[below(ARRAY_SIZE(often))];
@@ -141,7 +142,8 @@ static const struct {
 	{ 3, { 0x0f, 0x22, 0xe0 } }, { 2, { 0x0f, 0x06 } }, { 3, { 0x0f, 0x01, 0xd0 } }, { 3, { 0x0f, 0x01, 0xd1 } },
 	{ 3, { 0x0f, 0x23, 0xc0 } }, { 3, { 0x0f, 0x21, 0xf8 } }, { 2, { 0xdb, 0xe3 } }, { 2, { 0xd9, 0xe8 } },
 	{ 3, { 0x0f, 0x28, 0xc1 } }, { 2, { 0x0f, 0x09 } }, { 3, { 0x0f, 0x01, 0xc1 } }, { 3, { 0x0f, 0x01, 0xd9 } },
-	{ 2, { 0xcd, 0x40 } }, { 3, { 0x0f, 0x08, 0x90 } }, { 2, { 0xf3, 0x6e } }, { 2, { 0xf3, 0x6c } }, { 3, { 0x0f, 0x01, 0xe0 } },
+	{ 2, { 0xcd, 0x40 } }, { 3, { 0x0f, 0x08, 0x90 } }, { 2, { 0xf3, 0x6e } }, { 2, { 0xf3, 0x6c } }, { 3,
+		{ 0x0f, 0x01, 0xe0 } },
 	{ 2, { 0x8e, 0xd8 } }, { 4, { 0x44, 0x0f, 0x22, 0xc0 } }, { 4, { 0x44, 0x0f, 0x20, 0xc0 } }, { 1, { 0xec } },
 	{ 2, { 0xf3, 0x90 } }, { 1, { 0xf4 } }, { 2, { 0x0f, 0x31 } },
 };
@@ -213,7 +215,8 @@ static void op_run(u32 part)
 	runs++;
 	fact_case("%s", name);
 	fact_exit(run, ret);
-	fact_add("reason %u cr8 %llx base %llx if %u ready %u", run->exit_reason, run->cr8, run->apic_base, run->if_flag,
+	fact_add("reason %u cr8 %llx base %llx if %u ready %u", run->exit_reason, run->cr8, run->apic_base,
+		run->if_flag,
 		 run->ready_for_interrupt_injection);
 	/* Neither is a VM expected to go on where it could not be emulated. */
 	over = (ret == -EINTR && !run->immediate_exit) || (!ret && run->exit_reason == KVM_EXIT_INTERNAL_ERROR);
@@ -231,7 +234,8 @@ static void op_run(u32 part)
 
 static void op_slot(u32 part)
 {
-	static const u64 gpas[] = { 0x10000, 0x11000, 0x20000, 0xfee00000, 0xfec00000, 0xfffff000, 0x100000000, 0x8000 };
+	static const u64 gpas[] = { 0x10000, 0x11000, 0x20000, 0xfee00000, 0xfec00000, 0xfffff000, 0x100000000,
+		0x8000 };
 	u32 slot = 1 + below(4), flags = below(6) ? below(3) : below(16), page = below(8);
 	u64 gpa = below(8) ? gpas[below(ARRAY_SIZE(gpas))] : awkward();
 	u64 size = below(4) ? below(4) << 12 : below(2) ? 0 : awkward();

@@ -437,7 +437,8 @@ static struct tally compare(const char *program, struct facts *stock, struct fac
 		together = judge(program, lines[i].name, s ? s->value : "(none)", l ? l->value : "(none)", &t);
 		if (in_sequence && !together)
 			apart[of] = true;
-		if (in_sequence && t.differing > was && !strcmp(program, "ioctls") && t.shrunk++ < SHRUNK && !getenv("ORACLE_ALL"))
+		if (in_sequence && t.differing > was && !strcmp(program,
+			"ioctls") && t.shrunk++ < SHRUNK && !getenv("ORACLE_ALL"))
 			shrink(of, step, lines[i].name, s ? s->value : "(none)", l ? l->value : "(none)");
 	}
 	free(lines);
