@@ -146,7 +146,7 @@ static bool run_case(const struct insn_case *c)
 
 		if (c->event && c->event_at == n)
 			raise_event(c->event, n, c->regs.rflags & 0x200);
-		set_alarm(200);
+		set_alarm(600);
 		ret = vcpu_run(m.v);
 		set_alarm(0);
 		exits++;
@@ -223,7 +223,8 @@ static void one_case(u32 number)
 		sprintf(hex + 3 * i, " %02x", c.code[i]);
 	fact_case("%u.0 %s %s%s at %llx%s%s ds %llx/%x cx %llx si %llx di %llx", number, mode_name[c.mode], c.text, hex,
 		  (unsigned long long)c.target, c.step ? " stepped" : "",
-		  c.event == EVENT_NMI ? " NMI" : c.event == EVENT_INTERRUPT ? " interrupt" : c.event ? " exception" : "",
+		  c.event == EVENT_NMI ? " NMI" : c.event == EVENT_INTERRUPT ? " interrupt" :
+		  c.event ? " exception" : "",
 		  c.sregs.ds.base, c.sregs.ds.limit, c.regs.rcx, c.regs.rsi, c.regs.rdi);
 	set_up(&c);
 	good = run_case(&c);

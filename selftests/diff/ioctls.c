@@ -209,7 +209,7 @@ static void op_run(u32 part)
 		say("run->request_interrupt_window = 1; ");
 	say("KVM_RUN%s", complete ? ", completed" : "");
 	answer(run);
-	set_alarm(100);
+	set_alarm(300);
 	ret = vcpu_run(m.v);
 	set_alarm(0);
 	runs++;

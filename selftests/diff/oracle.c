@@ -335,7 +335,7 @@ static void show(const char *program, const char *name, const struct pair *pair,
 		printf("# %s | %s | %s | %s\n", program, name, pair->stock, pair->lodge);
 }
 
-/* Walks over the pairs in which two values differ: what the calls said first, and where they said the same, the fields. */
+/* Walks over the pairs in which two values differ: what the calls said, or where they said the same, the fields. */
 static bool differing(const char *stock, const char *lodge, struct cursor *c, struct pair *pair)
 {
 	const char *const sides[] = { stock, lodge };
