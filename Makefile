@@ -41,6 +41,9 @@ check:
 bench:
 	@$(LAB)/bench $(HOSTS)
 
+oracle:
+	@$(LAB)/oracle $(or $(HOST),qemu-amd) $(or $(KERNEL),6.12)
+
 check-all:
 	@$(LAB)/check --all
 
@@ -55,4 +58,4 @@ clean:
 		modules.order .*.cmd
 	find kmod -name '*.o' -delete -o -name '.*.cmd' -delete -o -name '*.o.d' -delete
 
-.PHONY: all module runner modules_install selftests demo check check-all bench style clean
+.PHONY: all module runner modules_install selftests demo check check-all oracle bench style clean

@@ -18,6 +18,13 @@ void random_start(u64 variant)
 	state = (seed + variant * 0x9e3779b97f4a7c15) | 1;
 }
 
+void random_seed(u64 seed)
+{
+	state = (seed + 1) * 0x9e3779b97f4a7c15 | 1;
+	for (int i = 0; i < 4; i++)
+		rnd();
+}
+
 u64 rnd(void)
 {
 	state ^= state << 13;

@@ -10,6 +10,9 @@
 
 /* Begins a subtest's sequence, and says which one it is. */
 void random_start(u64 variant);
+
+/* The same, without a word: for who makes each case of its number. */
+void random_seed(u64 seed);
 u64 rnd(void);
 u64 below(u64 n);
 
