@@ -173,9 +173,11 @@ TEST(signal, "a signal ends KVM_RUN that waits for its program, and the next one
 	struct waiting *w;
 	struct utsname u;
 	int major, minor, i;
+	char *end;
 
 	uname(&u);
-	EQ(sscanf(u.release, "%d.%d", &major, &minor), 2);
+	major = strtol(u.release, &end, 10);
+	minor = strtol(end + 1, NULL, 10);
 	if (major < 6 || (major == 6 && minor < 2))
 		test_skip("this kernel waits until the program is killed");
 	OK(sigaction(SIGUSR1, &act, NULL));

@@ -17,16 +17,9 @@
 
 DEFINE_PER_CPU(struct lodge_switch, lodge_switch);
 
-static const struct {
-	u32 msr;
-	u16 cap;		/* the processor has it; X86_FEATURE_ */
-} rows[SW_COUNT] = {
-	[SW_STAR]	= { MSR_STAR, X86_FEATURE_LM },
-	[SW_LSTAR]	= { MSR_LSTAR, X86_FEATURE_LM },
-	[SW_CSTAR]	= { MSR_CSTAR, X86_FEATURE_LM },
-	[SW_SFMASK]	= { MSR_SYSCALL_MASK, X86_FEATURE_LM },
-	[SW_TSC_AUX]	= { MSR_TSC_AUX, X86_FEATURE_RDTSCP },
-	[SW_XSS]	= { MSR_IA32_XSS, X86_FEATURE_XSAVES },
+static const u16 cap[SW_COUNT] = {	/* the processor has it: X86_FEATURE_ */
+	[SW_STAR] = X86_FEATURE_LM, [SW_LSTAR] = X86_FEATURE_LM, [SW_CSTAR] = X86_FEATURE_LM,
+	[SW_SFMASK] = X86_FEATURE_LM, [SW_TSC_AUX] = X86_FEATURE_RDTSCP, [SW_XSS] = X86_FEATURE_XSAVES,
 };
 
 /** lodge_switch_take - virtualization begins on this CPU: what the host has; IRQs off */
@@ -38,10 +31,10 @@ void lodge_switch_take(void)
 	s->held = s->foreign = 0;
 	for (i = 0; i < SW_COUNT; i++) {
 		s->now[i] = s->host[i] = 0;
-		if (!(lodge_ops->switched & BIT(i)) || !boot_cpu_has(rows[i].cap))
+		if (!(lodge_ops->switched & BIT(i)) || !boot_cpu_has(cap[i]))
 			continue;
 		s->held |= BIT(i);
-		s->now[i] = s->host[i] = lodge_rdmsr(rows[i].msr);
+		s->now[i] = s->host[i] = lodge_rdmsr(lodge_switched_msr[i]);
 	}
 }
 
@@ -58,35 +51,30 @@ bool lodge_wrmsr_outside(struct lodge_vcpu *v, u32 msr, u64 val)
 {
 	if (likely(lodge_wrmsr_safe(msr, val)))
 		return true;
-	lodge_wrmsr_safe(msr, 0);
-	lodge_vm_kill(v->vm, "the processor refuses the value of an MSR");
+	lodge_switch_refused(v, msr);
 	return false;
 }
 
-/** lodge_switch_write - lodge_switch_put(), where the value is another one */
-void lodge_switch_write(struct lodge_vcpu *v, enum lodge_switched i, u64 val)
+/** lodge_switch_refused - the processor did not take a guest's value: 0 is there instead, and the VM stops */
+noinline void lodge_switch_refused(struct lodge_vcpu *v, u32 msr)
 {
-	struct lodge_switch *s = this_cpu_ptr(&lodge_switch);
-
-	if (!(s->held & BIT(i)))
-		return;
-	s->now[i] = lodge_wrmsr_outside(v, rows[i].msr, val) ? val : 0;
-	if (s->now[i] == s->host[i])
-		s->foreign &= ~BIT(i);
-	else
-		s->foreign |= BIT(i);
+	lodge_wrmsr_safe(msr, 0);
+	lodge_vm_kill(v->vm, "the processor refuses the value of an MSR");
 }
 
 /** lodge_switch_restore - lodge_switch_out(), where there is something to put back */
 void lodge_switch_restore(void)
 {
 	struct lodge_switch *s = this_cpu_ptr(&lodge_switch);
-	unsigned long foreign = s->foreign;
-	int i;
+	u32 foreign = s->foreign;
 
-	for_each_set_bit(i, &foreign, SW_COUNT) {
-		lodge_wrmsr(rows[i].msr, s->host[i]);
+	s->foreign = 0;
+	for (; foreign; foreign &= foreign - 1) {
+		int i = __ffs(foreign);
+
+		if (s->now[i] == s->host[i])
+			continue;
+		lodge_wrmsr(lodge_switched_msr[i], s->host[i]);
 		s->now[i] = s->host[i];
 	}
-	s->foreign = 0;
 }

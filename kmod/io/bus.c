@@ -158,11 +158,14 @@ static bool covers(const struct lodge_iodev *d, u64 addr, int len)
 }
 
 /* From the last one that begins at or below the address, until one takes the access. */
-static int ask_devices(struct lodge_vcpu *v, const struct lodge_bus *b, u64 addr, int len, void *val, bool write,
-		       bool window)
+static int ask_devices(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write, bool window)
 {
+	const struct lodge_bus *b = rcu_dereference_check(v->vm->bus[bus], window ||
+							  srcu_read_lock_held(&v->vm->srcu));
 	int i, ret;
 
+	if (!b)
+		return -EOPNOTSUPP;
 	for (i = upper(b, addr) - 1; i >= 0 && addr - b->dev[i]->base < b->max_len; i--) {
 		struct lodge_iodev *d = b->dev[i];
 
@@ -192,14 +195,13 @@ static int ask_devices(struct lodge_vcpu *v, const struct lodge_bus *b, u64 addr
 int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write,
 		     bool window)
 {
-	int idx = window ? 0 : srcu_read_lock(&v->vm->srcu), ret = -EOPNOTSUPP;
-	const struct lodge_bus *b = rcu_dereference_check(v->vm->bus[bus], window ||
-							  srcu_read_lock_held(&v->vm->srcu));
+	int idx, ret;
 
-	if (b)
-		ret = ask_devices(v, b, addr, len, val, write, window);
-	if (!window)
-		srcu_read_unlock(&v->vm->srcu, idx);
+	if (window)
+		return ask_devices(v, bus, addr, len, val, write, true);
+	idx = srcu_read_lock(&v->vm->srcu);
+	ret = ask_devices(v, bus, addr, len, val, write, false);
+	srcu_read_unlock(&v->vm->srcu, idx);
 	return ret;
 }
 
