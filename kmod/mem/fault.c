@@ -199,26 +199,28 @@ int lodge_fault_in(struct mm_struct *mm, unsigned long hva, bool write)
 	return ret;
 }
 
-/* Does the program handle faults there itself? Then it may want to be called by a signal. */
+/*
+ * Does the program handle faults there itself? Then it may want to be called by a signal, which only the way through
+ * get_user_pages can do, in kernels that can at all. mmap_lock held.
+ */
 static bool handled_by_program(struct mm_struct *mm, unsigned long hva)
 {
-	struct vm_area_struct *vma;
-	bool armed;
+	struct vm_area_struct *vma = FOLL_INTERRUPTIBLE ? find_vma(mm, hva) : NULL;
 
-	mmap_read_lock(mm);
-	vma = find_vma(mm, hva);
-	armed = vma && vma->vm_start <= hva && userfaultfd_armed(vma);
-	mmap_read_unlock(mm);
-	return armed;
+	return vma && vma->vm_start <= hva && userfaultfd_armed(vma);
 }
 
 /* Fault the page in. 0, -EFAULT, -EHWPOISON, -EINTR. */
 static int page_slow(struct mm_struct *mm, struct fault *f)
 {
-	bool found = false;
+	bool found = false, unlocked = false;
 	long n;
 
-	if (!handled_by_program(mm, f->hva) && !lodge_fault_in(mm, f->hva, f->write)) {
+	mmap_read_lock(mm);
+	n = handled_by_program(mm, f->hva) ? -EFAULT :
+	    fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
+	mmap_read_unlock(mm);
+	if (!n) {
 		local_irq_disable();
 		found = find_page(mm, f);
 		local_irq_enable();
