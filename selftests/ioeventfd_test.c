@@ -157,3 +157,22 @@ TEST(deassign, "after deassigning, writes go to userspace again; closing the eve
 	expect_write(v, DOORBELL, 4);
 	DONE(v);
 }
+
+TEST(many, "3,000 ioeventfds, and zones and devices beside them")
+{
+	struct vm *vm = vm_new();
+	struct kvm_ioeventfd e = { .len = 2, .fd = eventfd(0, 0) };
+	struct kvm_coalesced_mmio_zone zone = { .addr = 0xd0000000, .size = 4096 };
+
+	time_limit(120);
+	for (u32 i = 0; i < 3000; i++) {
+		e.addr = 0xc0000000 + i * 16;
+		OK(ioctl(vm->fd, KVM_IOEVENTFD, &e));
+	}
+	OK(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone));
+	e.flags = KVM_IOEVENTFD_FLAG_DEASSIGN;
+	for (u32 i = 0; i < 3000; i++) {
+		e.addr = 0xc0000000 + i * 16;
+		OK(ioctl(vm->fd, KVM_IOEVENTFD, &e));
+	}
+}

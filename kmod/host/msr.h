@@ -34,10 +34,10 @@ static inline bool lodge_rdmsr_safe(u32 msr, u64 *val)
 
 static __always_inline bool lodge_wrmsr_safe(u32 msr, u64 val)
 {
-	asm goto("1: wrmsr\n" _ASM_EXTABLE(1b, %l[bad])
-		 : : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory" : bad);
-	return true;
-bad:
-	return false;
+	bool bad = true;
+
+	asm volatile("1: wrmsr\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+		     : "+q" (bad) : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
+	return !bad;
 }
 #endif

@@ -17,7 +17,7 @@
 
 #include "io/io.h"
 
-#define MAX_DEVICES 1000
+#define MAX_DEVICES 1000	/* of those that are counted: ioeventfds are limited by the program's files */
 
 struct lodge_bus {
 	int n;
@@ -76,10 +76,12 @@ int lodge_bus_add(struct lodge_vm *vm, int bus, struct lodge_iodev *d)
 {
 	struct lodge_bus *old = rcu_dereference_protected(vm->bus[bus],
 							  lockdep_is_held(&vm->slots_lock));
-	int n = old ? old->n : 0, i;
+	int n = old ? old->n : 0, counted = 0, i;
 	struct lodge_bus *new;
 
-	if (n >= MAX_DEVICES)
+	for (i = 0; i < n; i++)
+		counted += !old->dev[i]->uncounted;
+	if (!d->uncounted && counted >= MAX_DEVICES)
 		return -ENOSPC;
 	new = bus_alloc(n + 1);
 	if (!new)

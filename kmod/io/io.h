@@ -23,6 +23,7 @@ struct lodge_iodev {
 	u64 base;
 	u32 len;		/* bytes of address space; 0: it has none, and takes nothing */
 	bool any_len;		/* it takes whatever begins at base, of any length, and no more */
+	bool uncounted;		/* not against the limit of devices */
 	bool fast;		/* read and write may be called with IRQs off, in the window */
 	/* 0: done; -EOPNOTSUPP: not mine, look further. len is 1, 2, 4 or 8. v may be NULL. */
 	int (*read)(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, void *val);

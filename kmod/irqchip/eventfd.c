@@ -415,7 +415,7 @@ static bool args_valid(const struct kvm_ioeventfd *a)
  *
  * Return: 0; -EINVAL for flags, length, an address that wraps or a data match of any length;
  * -EBADF; -EEXIST when another takes the same writes; -ENOENT when there is none to take away;
- * -ENOSPC; -ENOMEM.
+ * -ENOMEM.
  */
 int lodge_ioc_ioeventfd(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
@@ -430,7 +430,7 @@ int lodge_ioc_ioeventfd(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return -ENOMEM;
 	e->dev = (struct lodge_iodev) {
 		.base = a->addr, .len = a->len, .any_len = !a->len, .fast = !IS_ENABLED(CONFIG_PREEMPT_RT),
-		.write = ioeventfd_write, .destroy = ioeventfd_destroy,
+		.uncounted = true, .write = ioeventfd_write, .destroy = ioeventfd_destroy,
 	};
 	e->len = a->len;
 	e->bus = a->flags & KVM_IOEVENTFD_FLAG_PIO ? BUS_PIO : BUS_MMIO;
