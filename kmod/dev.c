@@ -71,6 +71,7 @@ static const struct {
 	{ KVM_CAP_IOEVENTFD_ANY_LENGTH, 1 },
 	{ KVM_CAP_MAX_VCPU_ID, LODGE_MAX_VCPUS },
 	{ KVM_CAP_IMMEDIATE_EXIT, 1 },
+	{ KVM_CAP_GET_MSR_FEATURES, 1 },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, LODGE_DIRTY_LOG_MANUAL },
 	{ KVM_CAP_SET_GUEST_DEBUG2, LODGE_GUESTDBG },
 	{ KVM_CAP_BINARY_STATS_FD, 1 },
@@ -123,6 +124,10 @@ static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return lodge_supported_cpuid((void __user *)arg);
 	case KVM_GET_MSR_INDEX_LIST:
 		return lodge_msr_index_list((void __user *)arg);
+	case KVM_GET_MSR_FEATURE_INDEX_LIST:
+		return lodge_msr_feature_list((void __user *)arg);
+	case KVM_GET_MSRS:
+		return lodge_get_feature_msrs((void __user *)arg);
 	case KVM_X86_GET_MCE_CAP_SUPPORTED:
 		return get_mce_cap((void __user *)arg);
 	}

@@ -289,8 +289,6 @@ TEST(left_out, "capabilities that API.md leaves out: 0, their ioctls are refused
 		int cap, kind;
 		unsigned int cmd;
 	} out[] = {
-		{ KVM_CAP_GET_MSR_FEATURES, SYS, KVM_GET_MSR_FEATURE_INDEX_LIST },
-		{ KVM_CAP_GET_MSR_FEATURES, SYS, KVM_GET_MSRS },
 		{ KVM_CAP_EXT_EMUL_CPUID, SYS, KVM_GET_EMULATED_CPUID },
 		{ KVM_CAP_X86_MSR_FILTER, VM, KVM_X86_SET_MSR_FILTER },
 		{ KVM_CAP_PMU_EVENT_FILTER, VM, KVM_SET_PMU_EVENT_FILTER },

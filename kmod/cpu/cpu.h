@@ -98,8 +98,13 @@ int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool wi
 lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
 lodge_vcpu_ioctl lodge_setup_mce;
 int lodge_msr_index_list(struct kvm_msr_list __user *u);
-int lodge_msr_init(struct lodge_vcpu *v);
 void lodge_msr_table_init(void);				/* load */
+
+/* msr_feature.c */
+#define LODGE_DE_CFG BIT_ULL(1)		/* AMD's DE_CFG: LFENCE serializes. Linux sees to that wherever there is SVM */
+int lodge_msr_feature_list(struct kvm_msr_list __user *u);
+int lodge_get_feature_msrs(struct kvm_msrs __user *u);
+int lodge_msr_init(struct lodge_vcpu *v);
 
 /* event.c */
 void lodge_evaluate_events(struct lodge_vcpu *v);	/* window: choose v->inject, open windows */

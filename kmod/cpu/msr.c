@@ -71,6 +71,12 @@ static bool has_arch_cap(const struct lodge_vcpu *v)
 	return lodge_guest_has(v, LF_ARCH_CAPABILITIES);
 }
 
+/* Userspace alone: what a guest could have by a bit of CPUID that is not offered. */
+static bool has_none(const struct lodge_vcpu *v)
+{
+	return false;
+}
+
 static bool has_osvw(const struct lodge_vcpu *v)
 {
 	return lodge_guest_has(v, LF_OSVW);
@@ -495,7 +501,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_AMD64_DC_CFG), IGNORED },
 	{ ONE(0xc001102a /* BU_CFG2 of some */), IGNORED },
 	{ ONE(MSR_F15H_EX_CFG), IGNORED },
-	{ ONE(MSR_AMD64_DE_CFG), .val = BIT_ULL(1) /* LFENCE serializes */, IGNORED },
+	{ ONE(MSR_AMD64_DE_CFG), VF(de_cfg), .mask = LODGE_DE_CFG, OPS(u64, u64) },
 	{ ONE(MSR_K8_TSEG_ADDR), IGNORED },
 	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), IGNORED },
 	{ RANGE(MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3), IGNORED },
@@ -512,6 +518,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_IA32_LASTBRANCHTOIP), IGNORED },
 	{ ONE(MSR_IA32_LASTINTFROMIP), IGNORED },
 	{ ONE(MSR_IA32_LASTINTTOIP), IGNORED },
+	{ ONE(MSR_IA32_PERF_CAPABILITIES), LISTED, .has = has_none, OPS(const, same) },
 	{ ONE(MSR_FSB_FREQ), .val = 3, IGNORED },
 	{ ONE(MSR_MISC_FEATURES_ENABLES), OPS(const, same) },
 };
@@ -682,47 +689,4 @@ int lodge_msr_index_list(struct kvm_msr_list __user *u)
 	if (put_user(n, &u->nmsrs))
 		return -EFAULT;
 	return n > room ? -E2BIG : 0;
-}
-
-/*
- * SDM 4, IA32_ARCH_CAPABILITIES: which of the processor's flaws a guest need not mind. What the processor says
- * and holds in a guest, and what the kernel knows. PSCHANGE_MC_NO (6) is our doing: see vmx/caps.c.
- */
-static u64 arch_capabilities(void)
-{
-	static const struct {
-		u16 bug;
-		u8 bit;
-	} flaws[] = {
-		{ X86_BUG_CPU_MELTDOWN, 0 }, { X86_BUG_SPEC_STORE_BYPASS, 4 }, { X86_BUG_MDS, 5 },
-		{ X86_BUG_GDS, 26 }, { X86_BUG_RFDS, 27 }, { X86_BUG_ITS, 62 },
-	};
-	u64 val = 0;
-	int i;
-
-	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
-		val = lodge_rdmsr(MSR_IA32_ARCH_CAPABILITIES);
-	val &= GENMASK_ULL(2, 0) | GENMASK_ULL(6, 4) | BIT_ULL(8) | GENMASK_ULL(15, 13) | BIT_ULL(17) |
-	       GENMASK_ULL(20, 19) | BIT_ULL(24) | GENMASK_ULL(28, 26) | BIT_ULL(62);
-	val |= BIT_ULL(6);
-	for (i = 0; i < ARRAY_SIZE(flaws); i++)
-		if (!boot_cpu_has_bug(flaws[i].bug))
-			val |= BIT_ULL(flaws[i].bit);
-	return val;
-}
-
-/* OSVW: none of the errata that have a number there (APM 2, appendix on OS-visible workarounds). */
-#define OSVW_KNOWN 3
-
-/** lodge_msr_init - power-on values of a new vCPU; 0 */
-int lodge_msr_init(struct lodge_vcpu *v)
-{
-	v->mce.cap = LODGE_MCE_BANKS;
-	v->arch_cap = boot_cpu_has(X86_FEATURE_VMX) ? arch_capabilities() : 0;
-	v->osvw[0] = OSVW_KNOWN;
-	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? 0x100000000ull : 0x01000065;
-	if (!v->lapic)
-		v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-			       (v->id == v->vm->boot_id ? MSR_IA32_APICBASE_BSP : 0);
-	return 0;
 }
