@@ -72,14 +72,18 @@ static enum lodge_next handle_msr(struct lodge_vcpu *v)
 	bool window = v->mode == MODE_WINDOW, write = v->exit.msr.write;
 	u32 index = v->regs[R_CX];
 	enum lodge_next next;
+	bool filtered;
 	int len, ret;
 	u64 val;
 
 	len = lodge_insn_len(v, LODGE_SKIP_MSR, &next);
 	if (unlikely(!len))
 		return next;
-	if (write) {
-		val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
+	filtered = unlikely(rcu_access_pointer(v->vm->msr_filter)) && lodge_msr_filtered(v, index, write);
+	val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
+	if (filtered) {
+		ret = 1;
+	} else if (write) {
 		ret = lodge_msr_write(v, index, val, false, window);
 	} else {
 		ret = lodge_msr_read(v, index, &val, false);
@@ -88,6 +92,8 @@ static enum lodge_next handle_msr(struct lodge_vcpu *v)
 	if (ret == -EAGAIN)
 		return NEXT_HANDLE;
 	if (ret) {
+		if (unlikely(v->vm->user_msrs) && lodge_msr_to_user(v, index, write ? &val : NULL, filtered, len))
+			return NEXT_USER;
 		lodge_queue_exception(v, X86_TRAP_GP);
 		return NEXT_ENTER;
 	}

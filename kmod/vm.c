@@ -17,6 +17,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "cpu/cpu.h"
 #include "host/host.h"
 #include "io/io.h"
 #include "irqchip/irqchip.h"
@@ -39,6 +40,7 @@ static void vm_free(struct kref *kref)
 	lodge_irqchip_destroy(vm);
 	lodge_npt_free(vm);
 	lodge_slots_free(vm);
+	lodge_msr_filter_free(vm);
 	lodge_host_put();
 	if (vm->coalesced_page)
 		__free_page(vm->coalesced_page);
@@ -108,6 +110,8 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return cap->args[0] > LODGE_MAX_GSI ? -EINVAL : lodge_split_irqchip(vm, cap->args[0]);
 	if (cap->cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
 		return set_dirty_log_manual(vm, cap->args[0]);
+	if (cap->cap == KVM_CAP_X86_USER_SPACE_MSR)
+		return lodge_user_msrs(vm, cap->args[0]);
 	if (cap->cap == LODGE_CAP_BATCH_OUTS) {
 		if (cap->args[0] > 1)
 			return -EINVAL;
@@ -151,6 +155,7 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ KVM_UNREGISTER_COALESCED_MMIO, 0, .fn.vm = lodge_ioc_coalesced_del },
 	{ KVM_GET_CLOCK, 0, .fn.vm = lodge_get_clock },
 	{ KVM_SET_CLOCK, 0, .fn.vm = lodge_set_clock },
+	{ KVM_X86_SET_MSR_FILTER, 0, .fn.vm = lodge_ioc_msr_filter },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
 };
 

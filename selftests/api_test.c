@@ -290,7 +290,6 @@ TEST(left_out, "capabilities that API.md leaves out: 0, their ioctls are refused
 		unsigned int cmd;
 	} out[] = {
 		{ KVM_CAP_EXT_EMUL_CPUID, SYS, KVM_GET_EMULATED_CPUID },
-		{ KVM_CAP_X86_MSR_FILTER, VM, KVM_X86_SET_MSR_FILTER },
 		{ KVM_CAP_PMU_EVENT_FILTER, VM, KVM_SET_PMU_EVENT_FILTER },
 		{ KVM_CAP_XEN_HVM, VM, KVM_XEN_HVM_CONFIG },
 		{ KVM_CAP_HYPERV_EVENTFD, VM, KVM_HYPERV_EVENTFD },
@@ -303,7 +302,6 @@ TEST(left_out, "capabilities that API.md leaves out: 0, their ioctls are refused
 		{ KVM_CAP_ONE_REG, VCPU, KVM_GET_ONE_REG },
 		{ KVM_CAP_X2APIC_API, ENABLE, 0 },
 		{ KVM_CAP_EXCEPTION_PAYLOAD, ENABLE, 0 },
-		{ KVM_CAP_X86_USER_SPACE_MSR, ENABLE, 0 },
 		{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, ENABLE, 0 },
 		{ KVM_CAP_DIRTY_LOG_RING, ENABLE, 0 },
 		{ KVM_CAP_HYPERV_SYNIC, ENABLE, 0 },

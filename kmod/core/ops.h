@@ -56,7 +56,7 @@ struct lodge_ops {
 
 	void (*state_load)(struct lodge_vcpu *v, u32 groups);	/* hardware -> v->st, sets avail */
 	void (*state_store)(struct lodge_vcpu *v);		/* v->dirty -> hardware; may be in the window */
-	void (*set_intercepts)(struct lodge_vcpu *v);	/* after KVM_SET_GUEST_DEBUG or CPUID changed */
+	void (*set_intercepts)(struct lodge_vcpu *v);	/* after KVM_SET_GUEST_DEBUG, CPUID or the MSR filter changed */
 	void (*set_tsc_offset)(struct lodge_vcpu *v);	/* from v->tsc_offset; may be in the window */
 	int (*msr)(struct lodge_vcpu *v, u32 index, u64 *val, bool write);	/* what cpu/msr.c has checked; 1: not kept here */
 	bool (*nmi_blocked)(struct lodge_vcpu *v);

@@ -100,6 +100,7 @@ struct lodge_vcpu {
 	void (*complete_regs)(struct lodge_vcpu *v);	/* [v] the same, by registers alone */
 	struct lodge_pio pio;
 	struct lodge_mmio mmio;
+	struct lodge_msr_exit msr_exit;
 
 	struct mutex mutex;		/* [c] taken killable by every vCPU ioctl */
 	struct swait_queue_head wq;	/* [a] HLT sleeps here */

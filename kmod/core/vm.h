@@ -23,6 +23,7 @@ struct lodge_ioapic;
 struct lodge_pic;
 struct lodge_pit;
 struct lodge_routes;
+struct lodge_msr_filter;
 
 struct lodge_vm {
 	struct kref kref;		/* [a] the VM fd and each vCPU fd hold one */
@@ -57,6 +58,8 @@ struct lodge_vm {
 	atomic_t resample_irqfds;	/* [a] how many of irqfds want to hear of EOIs */
 	atomic_t apic_odd;		/* [a] LAPICs whose xAPIC id is not their vCPU's id */
 
+	struct lodge_msr_filter __rcu *msr_filter;	/* [s] written; read under RCU: cpu/msr_exit.c */
+	u32 user_msrs;			/* [a] KVM_MSR_EXIT_REASON_*: accesses that userspace answers */
 	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
 	bool dead;			/* [a] an impossible condition: every ioctl answers EIO */
 	raw_spinlock_t clock_lock;

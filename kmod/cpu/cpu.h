@@ -98,6 +98,7 @@ int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool wi
 lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
 lodge_vcpu_ioctl lodge_setup_mce;
 int lodge_msr_index_list(struct kvm_msr_list __user *u);
+bool lodge_msr_known(u32 index);
 void lodge_msr_table_init(void);				/* load */
 
 /* msr_feature.c */
@@ -105,6 +106,13 @@ void lodge_msr_table_init(void);				/* load */
 int lodge_msr_feature_list(struct kvm_msr_list __user *u);
 int lodge_get_feature_msrs(struct kvm_msrs __user *u);
 int lodge_msr_init(struct lodge_vcpu *v);
+
+/* msr_exit.c */
+lodge_vm_ioctl lodge_ioc_msr_filter;
+void lodge_msr_filter_free(struct lodge_vm *vm);
+int lodge_user_msrs(struct lodge_vm *vm, u64 reasons);
+bool lodge_msr_filtered(struct lodge_vcpu *v, u32 index, bool write);
+bool lodge_msr_to_user(struct lodge_vcpu *v, u32 index, const u64 *val, bool filtered, int len);	/* fills run */
 
 /* event.c */
 void lodge_evaluate_events(struct lodge_vcpu *v);	/* window: choose v->inject, open windows */

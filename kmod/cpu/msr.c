@@ -572,6 +572,12 @@ static const struct msr_row *find(u32 index)
 	return row ? &rows[row - 1] : NULL;
 }
 
+/** lodge_msr_known - there is such a register, for some guest */
+bool lodge_msr_known(u32 index)
+{
+	return index - X2APIC_FIRST < X2APIC_COUNT || find(index);
+}
+
 /**
  * lodge_msr_read - RDMSR, or KVM_GET_MSRS
  * @v: the vCPU; in or outside the window
