@@ -57,6 +57,13 @@ static enum lodge_next handle_cpuid(struct lodge_vcpu *v)
 	u32 a = v->regs[R_AX], c = v->regs[R_CX], b, d;
 	enum lodge_next next;
 
+	if (unlikely(v->misc_features)) {	/* SDM 3, CPUID faulting */
+		lodge_need(v, LG_CS);
+		if (v->st.cpl) {
+			lodge_queue_exception(v, X86_TRAP_GP);
+			return NEXT_ENTER;
+		}
+	}
 	if (!lodge_skip_insn(v, LODGE_SKIP_CPUID, &next))
 		return next;
 	lodge_cpuid(v, &a, &b, &c, &d);

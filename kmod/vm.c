@@ -112,6 +112,10 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return set_dirty_log_manual(vm, cap->args[0]);
 	if (cap->cap == KVM_CAP_X86_USER_SPACE_MSR)
 		return lodge_user_msrs(vm, cap->args[0]);
+	if (cap->cap == KVM_CAP_MSR_PLATFORM_INFO) {
+		WRITE_ONCE(vm->no_platform_info, !cap->args[0]);
+		return 0;
+	}
 	if (cap->cap == LODGE_CAP_BATCH_OUTS) {
 		if (cap->args[0] > 1)
 			return -EINVAL;

@@ -5,7 +5,7 @@
  */
 #include "msr.h"
 
-enum { UCODE_REV = 0x8b, PERF_CAPABILITIES = 0x345, DE_CFG = 0xc0011029, UNKNOWN_MSR = 0x1234 };
+enum { UCODE_REV = 0x8b, DE_CFG = 0xc0011029, UNKNOWN_MSR = 0x1234 };
 
 struct msrs {
 	struct kvm_msrs head;
@@ -64,7 +64,7 @@ TEST(features_bad, "MSRs of the system fd: what is no feature, how many were rea
 {
 	struct msrs m = {
 		.head.nmsrs = 3,
-		.entries = { { .index = UCODE_REV }, { .index = TSC }, { .index = PERF_CAPABILITIES } },
+		.entries = { { .index = UCODE_REV }, { .index = UNKNOWN_MSR }, { .index = PERF_CAPABILITIES } },
 	};
 	struct kvm_msr_list none = { .nmsrs = 0 };
 	u64 val;

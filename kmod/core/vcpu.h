@@ -87,6 +87,7 @@ struct lodge_vcpu {
 	u32 tsc_khz;			/* [v] what userspace believes it to be: close to vm->tsc_khz */
 	u64 tsc_adjust, tsc_aux, misc_enable, apic_base;	/* [v] apic_base: irqchip/lapic.c's when there is one */
 	u64 ucode_rev, arch_cap, de_cfg, hwcr, osvw[2];	/* [v] */
+	u64 platform_info, misc_features, power_ctl, smi_count, vm_cr, hsave_pa, poll_control;	/* [v] */
 	struct lodge_mtrr mtrr;
 	struct lodge_mce mce;
 	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */

@@ -76,6 +76,7 @@ struct lodge_vm {
 	struct page *coalesced_page;	/* [c] */
 	raw_spinlock_t ring_lock;	/* the ring in it */
 	bool pit_reinject;
+	bool no_platform_info;		/* [a] KVM_CAP_MSR_PLATFORM_INFO: guests do not see it */
 	bool batch_outs;		/* [a] LODGE_CAP_BATCH_OUTS */
 };
 

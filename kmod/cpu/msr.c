@@ -26,6 +26,12 @@
 #include "irqchip/irqchip.h"
 #include "pv/pv.h"
 
+#define HWCR_IGNORED	0x148ull		/* TlbCacheDis, FFDis, IGNNE_EM: APM 2, 3.2.10 and the parts' own manuals */
+#define HWCR_MC_STATUS	BIT_ULL(18)		/* McStatusWrEn */
+#define HWCR_KEPT	(HWCR_MC_STATUS | BIT_ULL(24))	/* and TscFreqSel */
+#define VM_CR_LOCK	BIT_ULL(3)
+#define VM_CR_SVMDIS	BIT_ULL(4)
+
 struct msr_row {
 	u32 first, last;
 	u8 flags;
@@ -132,6 +138,12 @@ SET(u64)
 	return 0;
 }
 
+/* The guest's writes have no effect. */
+SET(u64_kept)
+{
+	return host ? set_u64(v, r, index, val, host) : 0;
+}
+
 /* The guest only reads it. */
 SET(u64_host)
 {
@@ -172,6 +184,47 @@ GET(pv)
 SET(pv)
 {
 	return lodge_pv_msr_write(v, index, val);
+}
+
+/* Bits that Linux sets on old processors have no effect: the rest of r->mask is kept. */
+SET(hwcr)
+{
+	return set_u64(v, r, index, val & ~HWCR_IGNORED, host);
+}
+
+GET(platform_info)
+{
+	return !host && READ_ONCE(v->vm->no_platform_info) ? 1 : get_u64(v, r, index, val, host);
+}
+
+/* It says that CPUID can be made to fault: not to be taken back while it does. */
+SET(platform_info)
+{
+	if (!host || (v->misc_features && !(val & MSR_PLATFORM_INFO_CPUID_FAULT)))
+		return 1;
+	return set_u64(v, r, index, val, host);
+}
+
+SET(misc_features)
+{
+	return val && !(v->platform_info & MSR_PLATFORM_INFO_CPUID_FAULT) ? 1 : set_u64(v, r, index, val, host);
+}
+
+/* APM 2, 15.30.1: once there is no SVM, that stays so, and so does what guards it. */
+SET(vm_cr)
+{
+	u64 fixed = v->vm_cr & VM_CR_SVMDIS ? VM_CR_SVMDIS | VM_CR_LOCK : 0;
+
+	return set_u64(v, r, index, val & ~r->mask ? val : (val & ~fixed) | (v->vm_cr & fixed), host);
+}
+
+/* There is no SVM that would use it. A guest may write the address of a page, as with KVM. */
+SET(hsave_pa)
+{
+	if (!host && val & (v->cpuid.gpa_reserved | ~PAGE_MASK))
+		return 1;
+	v->hsave_pa = val & PAGE_MASK;
+	return 0;
 }
 
 /* -- those with effects -- */
@@ -229,10 +282,13 @@ SET(pat)
 	return 0;
 }
 
-/* No last-branch records: their bits (LBR, BTF) are ignored, others are #GP. */
+/*
+ * No last-branch records: on Intel their bits (LBR, BTF) are ignored, others are #GP; AMD's register without them
+ * ignores everything, as with KVM.
+ */
 SET(debugctl)
 {
-	return val & ~(u64)(DEBUGCTLMSR_LBR | DEBUGCTLMSR_BTF) ? 1 : 0;
+	return boot_cpu_has(X86_FEATURE_VMX) && val & ~(u64)(DEBUGCTLMSR_LBR | DEBUGCTLMSR_BTF) ? 1 : 0;
 }
 
 GET(tsc)
@@ -388,14 +444,17 @@ SET(mcg_cap)
 	return !host || val != v->mce.cap;
 }
 
+/* Userspace may find it, and leave it, 0 where it is not: it is in KVM's list. */
 GET(mcg_ctl)
 {
-	return v->mce.cap & MCG_CTL_P ? get_u64(v, r, index, val, host) : 1;
+	return v->mce.cap & MCG_CTL_P ? get_u64(v, r, index, val, host) : !host;
 }
 
 SET(mcg_ctl)
 {
-	if (!(v->mce.cap & MCG_CTL_P) || (val && val != ~0ull))
+	if (!(v->mce.cap & MCG_CTL_P))
+		return !host || val;
+	if (val && val != ~0ull)
 		return 1;
 	return set_u64(v, r, index, val, host);
 }
@@ -410,13 +469,13 @@ GET(bank)
 	return bank_exists(v, index) ? get_u64(v, r, index, val, host) : 1;
 }
 
-/* CTL takes all or nothing (Linux on K8 clears bit 10); a guest only clears STATUS. */
+/* CTL takes all or nothing (Linux on K8 clears bit 10); a guest only clears STATUS, but for HWCR.McStatusWrEn. */
 SET(bank)
 {
 	u32 reg = (index - MSR_IA32_MC0_CTL) & 3;
 
 	if (!bank_exists(v, index) || (reg == 0 && val && (val | BIT_ULL(10)) != ~0ull) ||
-	    (!host && reg == 1 && val))
+	    (!host && reg == 1 && val && !(v->hwcr & HWCR_MC_STATUS)))
 		return 1;
 	return set_u64(v, r, index, val, host);
 }
@@ -447,17 +506,21 @@ int lodge_setup_mce(struct lodge_vcpu *v, void *buf, unsigned long arg)
 #define ANY_BITS .mask = ~0ull
 #define MTRR_CAP 0x508			/* 8 variable ranges, fixed ranges, WC: SDM 3, 12.11.1 */
 #define MTRR_DEF_BITS 0xcff		/* E, FE, the default type: SDM 3, 12.11.2.1 */
-#define HWCR_BITS (BIT_ULL(24) | 0x58)	/* TscFreqSel; what Linux writes without effect, as KVM takes it */
+#define READ_ONLY OPS(const, never)
+#define COMMAND OPS(never, none)	/* writes have no effect here */
 
 static const struct msr_row rows[] = {
 	{ ONE(MSR_IA32_TSC), LISTED, OPS(tsc, tsc) },
 	{ ONE(MSR_IA32_APICBASE), LISTED | SLOW, VF(apic_base), OPS(u64, apic_base) },
+	{ ONE(MSR_IA32_P5_MC_ADDR), READ_ONLY },
+	{ ONE(MSR_IA32_P5_MC_TYPE), READ_ONLY },
 	{ ONE(MSR_IA32_TSC_ADJUST), LISTED, VF(tsc_adjust), OPS(u64, tsc_adjust) },
 	{ ONE(MSR_IA32_SPEC_CTRL), LISTED, .cap = X86_FEATURE_MSR_SPEC_CTRL,
 	  .has = has_spec_ctrl, OPS(spec_ctrl, spec_ctrl) },
 	{ ONE(MSR_IA32_PRED_CMD), .has = lodge_guest_has_ibpb, OPS(never, pred_cmd) },
 	{ ONE(MSR_IA32_FLUSH_CMD), .has = has_flush_cmd, OPS(never, flush_cmd) },
-	{ ONE(MSR_IA32_UCODE_REV), LISTED, VF(ucode_rev), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_IA32_UCODE_WRITE), COMMAND },
+	{ ONE(MSR_IA32_UCODE_REV), LISTED, VF(ucode_rev), ANY_BITS, OPS(u64, u64_kept) },
 	{ ONE(MSR_MTRRcap), .val = MTRR_CAP, OPS(const, never) },
 	{ ONE(MSR_IA32_SYSENTER_CS), LISTED, VF(st.sysenter_cs), ANY_BITS, OPS(syscall, syscall) },
 	{ ONE(MSR_IA32_SYSENTER_ESP), LISTED, VF(st.sysenter_esp), ANY_BITS, OPS(syscall, addr) },
@@ -482,6 +545,10 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_KVM_SYSTEM_TIME), LISTED | SLOW, OPS(pv, pv) },
 	{ RANGE(MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW), LISTED | SLOW, OPS(pv, pv) },
 	{ RANGE(MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN), LISTED | SLOW, OPS(pv, pv) },
+	/* no asynchronous page faults: they stay off. Nobody polls for a guest, so it may say that nobody need. */
+	{ ONE(MSR_KVM_ASYNC_PF_EN), LISTED, OPS(const, same) },
+	{ RANGE(MSR_KVM_ASYNC_PF_INT, MSR_KVM_ASYNC_PF_ACK), LISTED, OPS(const, same) },
+	{ ONE(MSR_KVM_POLL_CONTROL), LISTED, VF(poll_control), .mask = 1, OPS(u64, u64) },
 	{ ONE(MSR_EFER), LISTED, OPS(efer, efer) },
 	{ ONE(MSR_STAR), LISTED, VF(st.star), ANY_BITS, OPS(syscall, syscall) },
 	{ ONE(MSR_LSTAR), LISTED, VF(st.lstar), ANY_BITS, OPS(syscall, addr) },
@@ -492,35 +559,51 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_KERNEL_GS_BASE), LISTED, VF(st.kernel_gs_base), ANY_BITS, OPS(syscall, addr) },
 	{ ONE(MSR_TSC_AUX), LISTED, VF(tsc_aux), .cap = X86_FEATURE_RDTSCP, .has = has_rdtscp, OPS(u64, tsc_aux) },
 	/* what Linux reads or writes on AMD while it boots: there, and mostly of no effect */
-	{ ONE(MSR_AMD64_SYSCFG), IGNORED },
-	{ ONE(MSR_K7_HWCR), LISTED, VF(hwcr), .mask = HWCR_BITS, OPS(u64, u64) },
-	{ ONE(MSR_K8_INT_PENDING_MSG), IGNORED },
+	{ ONE(MSR_AMD64_SYSCFG), READ_ONLY },
+	{ ONE(MSR_K7_HWCR), LISTED, VF(hwcr), .mask = HWCR_KEPT, OPS(u64, hwcr) },
+	{ ONE(MSR_K7_CLK_CTL), .val = 0x20000000, IGNORED },
+	{ ONE(MSR_K8_INT_PENDING_MSG), READ_ONLY },
 	{ ONE(MSR_AMD64_NB_CFG), IGNORED },
-	{ ONE(MSR_AMD64_PATCH_LOADER), IGNORED },
+	{ ONE(MSR_AMD64_PATCH_LOADER), COMMAND },
+	{ ONE(MSR_VM_CR), VF(vm_cr), .mask = 0x1f, OPS(u64, vm_cr) },
+	{ ONE(MSR_VM_IGNNE), COMMAND },
+	{ ONE(MSR_VM_HSAVE_PA), LISTED, VF(hsave_pa), OPS(u64, hsave_pa) },
+	{ ONE(MSR_F15H_IC_CFG), READ_ONLY },
+	{ ONE(0xc0011023 /* BU_CFG */), IGNORED },
 	{ ONE(MSR_AMD64_BU_CFG2), IGNORED },
 	{ ONE(MSR_AMD64_DC_CFG), IGNORED },
 	{ ONE(0xc001102a /* BU_CFG2 of some */), IGNORED },
 	{ ONE(MSR_F15H_EX_CFG), IGNORED },
 	{ ONE(MSR_AMD64_DE_CFG), VF(de_cfg), .mask = LODGE_DE_CFG, OPS(u64, u64) },
-	{ ONE(MSR_K8_TSEG_ADDR), IGNORED },
-	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), IGNORED },
+	{ RANGE(MSR_K8_TSEG_ADDR, MSR_K8_TSEG_MASK), READ_ONLY },
+	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), OPS(const, same) },
 	{ RANGE(MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3), IGNORED },
 	{ RANGE(MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS), LISTED, VF(osvw), ANY_BITS, .has = has_osvw,
 	  .cap = X86_FEATURE_OSVW, OPS(u64, u64_host) },
 	/* and on Intel */
-	{ ONE(MSR_IA32_PLATFORM_ID), IGNORED },
-	{ ONE(MSR_IA32_EBL_CR_POWERON), IGNORED },
-	{ ONE(MSR_IA32_BBL_CR_CTL), IGNORED },
-	{ ONE(MSR_PLATFORM_INFO), IGNORED },
-	{ ONE(MSR_IA32_PERF_STATUS), .val = 1000 | 4ull << 40, IGNORED },
-	{ ONE(MSR_IA32_PERF_CTL), IGNORED },
-	{ ONE(MSR_IA32_LASTBRANCHFROMIP), IGNORED },
-	{ ONE(MSR_IA32_LASTBRANCHTOIP), IGNORED },
-	{ ONE(MSR_IA32_LASTINTFROMIP), IGNORED },
-	{ ONE(MSR_IA32_LASTINTTOIP), IGNORED },
+	{ ONE(MSR_IA32_PLATFORM_ID), READ_ONLY },
+	{ ONE(MSR_IA32_EBL_CR_POWERON), READ_ONLY },
+	{ ONE(MSR_EBC_FREQUENCY_ID), .val = 1 << 24, READ_ONLY },
+	{ ONE(MSR_SMI_COUNT), LISTED, VF(smi_count), ANY_BITS, OPS(u64, u64_host) },
+	{ RANGE(MSR_P6_PERFCTR0, MSR_P6_PERFCTR1), IGNORED },
+	{ RANGE(MSR_P6_EVNTSEL0, MSR_P6_EVNTSEL1), IGNORED },
+	{ ONE(MSR_PLATFORM_INFO), LISTED, VF(platform_info), ANY_BITS, OPS(platform_info, platform_info) },
+	{ ONE(MSR_IA32_BBL_CR_CTL3), .val = 0xbe702111, IGNORED },
+	{ ONE(MSR_IA32_PERF_STATUS), .val = 1000 | 4ull << 40, READ_ONLY },
+	{ ONE(MSR_IA32_PERF_CTL), READ_ONLY },
+	{ RANGE(MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP), OPS(const, same) },
+	{ ONE(MSR_IA32_POWER_CTL), LISTED, VF(power_ctl), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_RAPL_POWER_UNIT), READ_ONLY },
+	{ ONE(MSR_PKG_ENERGY_STATUS), READ_ONLY },
+	{ ONE(MSR_DRAM_ENERGY_STATUS), READ_ONLY },
+	{ ONE(MSR_PP0_ENERGY_STATUS), READ_ONLY },
+	{ ONE(MSR_PP1_ENERGY_STATUS), READ_ONLY },
+	{ RANGE(0x1c4, 0x1c5) /* XFD, XFD_ERR */, .has = has_none, OPS(const, same) },
+	{ ONE(MSR_IA32_XSS), .has = has_none, OPS(const, same) },
 	{ ONE(MSR_IA32_PERF_CAPABILITIES), LISTED, .has = has_none, OPS(const, same) },
-	{ ONE(MSR_FSB_FREQ), .val = 3, IGNORED },
-	{ ONE(MSR_MISC_FEATURES_ENABLES), OPS(const, same) },
+	{ ONE(MSR_FSB_FREQ), .val = 3, READ_ONLY },
+	{ ONE(MSR_MISC_FEATURES_ENABLES), LISTED, VF(misc_features), .mask = MSR_MISC_FEATURES_ENABLES_CPUID_FAULT,
+	  OPS(u64, misc_features) },
 };
 
 #define X2APIC_FIRST	APIC_BASE_MSR

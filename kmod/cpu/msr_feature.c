@@ -127,6 +127,8 @@ int lodge_msr_init(struct lodge_vcpu *v)
 	v->mce.cap = LODGE_MCE_BANKS;
 	feature(MSR_IA32_ARCH_CAPABILITIES, &v->arch_cap);
 	v->de_cfg = LODGE_DE_CFG;
+	v->platform_info = MSR_PLATFORM_INFO_CPUID_FAULT;
+	v->poll_control = 1;
 	v->osvw[0] = OSVW_KNOWN;
 	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? 0x100000000ull : 0x01000065;
 	if (!v->lapic)
