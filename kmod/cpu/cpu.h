@@ -6,7 +6,7 @@
 #include "core/core.h"
 #include "host/host.h"
 
-#define LODGE_MAX_CPUID		100	/* entries of a vCPU's CPUID: what VMMs make room for */
+#define LODGE_MAX_CPUID		256	/* entries of a vCPU's CPUID */
 #define LODGE_MAX_MSR_IO	256	/* entries of one KVM_GET/SET_MSRS */
 #define LODGE_GUESTDBG		(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP | \
 				 KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | \
