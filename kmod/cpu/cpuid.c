@@ -277,7 +277,7 @@ static void index_leaves(struct lodge_vcpu *v)
 
 /**
  * lodge_cpuid_init - recompute what depends on the guest's CPUID
- * @v: the vCPU; also right after creation, with no entries: only the plain bits of CR4 and long mode
+ * @v: the vCPU; also right after creation, with no entries: long mode and the host's bits of CR4
  *     are allowed then, as with KVM
  */
 void lodge_cpuid_init(struct lodge_vcpu *v)

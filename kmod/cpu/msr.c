@@ -242,12 +242,10 @@ SET(efer)
 
 	lodge_touch(v, LG_CR);
 	old = v->st.efer;
-	if (!host) {
-		val &= ~(u64)EFER_LMA;
-		if ((val ^ old) & EFER_LME && v->st.cr0 & X86_CR0_PG)
-			return 1;
-		val |= old & EFER_LMA;
-	}
+	/* LMA is not written, by userspace neither: long mode begins and ends with paging. */
+	val = (val & ~(u64)EFER_LMA) | (old & EFER_LMA);
+	if (!host && (val ^ old) & EFER_LME && v->st.cr0 & X86_CR0_PG)
+		return 1;
 	if (!lodge_efer_valid(v, val))
 		return 1;
 	v->st.efer = val;
