@@ -198,9 +198,8 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 	}
 	/* No memory there. Page tables and code are not emulated from a device. */
 	if (v->exit.fault.walk || v->exit.fault.access & ACC_FETCH || v->inject.type != EVENT_NONE)
-		return lodge_internal_error(v, v->inject.type != EVENT_NONE ?
-					    KVM_INTERNAL_ERROR_DELIVERY_EV :
-					    KVM_INTERNAL_ERROR_EMULATION);
+		return v->inject.type != EVENT_NONE ? lodge_internal_error(v, KVM_INTERNAL_ERROR_DELIVERY_EV) :
+						      lodge_emulation_failed(v);
 	return lodge_handle_mmio(v);
 }
 
@@ -297,12 +296,21 @@ static enum lodge_next handle_cr(struct lodge_vcpu *v)
 	return NEXT_ENTER;
 }
 
+static enum lodge_next handle_ud(struct lodge_vcpu *v)
+{
+	lodge_queue_exception(v, X86_TRAP_UD);
+	return NEXT_ENTER;
+}
+
 /* The other vendor's hypercall: a guest that was moved, or did not look, means this one. KVM writes it over. */
 static enum lodge_next handle_invalid(struct lodge_vcpu *v)
 {
 	enum lodge_next next;
-	int len = lodge_find_len(v, LODGE_SKIP_VMCALL, &next);
+	int len;
 
+	if (READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+		return handle_ud(v);
+	len = lodge_find_len(v, LODGE_SKIP_VMCALL, &next);
 	if (len) {
 		v->exit.len = len;
 		return handle_hypercall(v);
@@ -373,12 +381,6 @@ static enum lodge_next handle_cache(struct lodge_vcpu *v)
 
 	lodge_skip_insn(v, LODGE_SKIP_CACHE, &next);
 	return next;
-}
-
-static enum lodge_next handle_ud(struct lodge_vcpu *v)
-{
-	lodge_queue_exception(v, X86_TRAP_UD);
-	return NEXT_ENTER;
 }
 
 static enum lodge_next handle_gp(struct lodge_vcpu *v)

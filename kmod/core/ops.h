@@ -63,6 +63,7 @@ struct lodge_ops {
 	void (*set_nmi_blocked)(struct lodge_vcpu *v, bool blocked);
 	const struct lodge_pte_ops *pte_ops;
 	bool lost_at_shutdown;		/* the state of a guest that has shut down is undefined */
+	u32 quirks;			/* KVM_X86_QUIRK_* that are there, and can be switched off */
 	bool pdptes;			/* the processor holds a PAE guest's PDPTEs: v->st.pdpte */
 	int (*npt_levels)(void);	/* of the second-level tables: 4 or 5 */
 	/* Where more than "switched on" is needed for a window; NULL otherwise. */

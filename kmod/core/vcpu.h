@@ -93,6 +93,7 @@ struct lodge_vcpu {
 	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */
 	u32 cpuid_nent;			/* [v] */
 	u8 cpuid_first[4][LODGE_CPUID_DIRECT];	/* [v] of each leaf in cpuid_ent[] */
+	bool enforce_pv;		/* [v] KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 	bool ran;			/* [v] KVM_RUN entered the guest once */
 	struct lodge_debug debug;
 	u64 tsc_deadline;		/* [v] */

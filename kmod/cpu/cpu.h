@@ -15,6 +15,7 @@
 
 /* state.c */
 lodge_vcpu_ioctl lodge_get_regs, lodge_set_regs, lodge_get_sregs, lodge_set_sregs;
+lodge_vcpu_ioctl lodge_get_sregs2, lodge_set_sregs2;
 lodge_vcpu_ioctl lodge_get_events, lodge_set_events, lodge_get_debugregs, lodge_set_debugregs;
 lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state, lodge_get_nested_state;
 int lodge_set_cr0(struct lodge_vcpu *v, u64 val);	/* as the guest's MOV; 0, or 1: #GP */

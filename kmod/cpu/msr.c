@@ -83,6 +83,16 @@ static bool has_none(const struct lodge_vcpu *v)
 	return false;
 }
 
+static bool has_async_pf(const struct lodge_vcpu *v)
+{
+	return lodge_pv_has(v, KVM_FEATURE_ASYNC_PF);
+}
+
+static bool has_poll(const struct lodge_vcpu *v)
+{
+	return lodge_pv_has(v, KVM_FEATURE_POLL_CONTROL);
+}
+
 static bool has_osvw(const struct lodge_vcpu *v)
 {
 	return lodge_guest_has(v, LF_OSVW);
@@ -544,9 +554,9 @@ static const struct msr_row rows[] = {
 	{ RANGE(MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW), LISTED | SLOW, OPS(pv, pv) },
 	{ RANGE(MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN), LISTED | SLOW, OPS(pv, pv) },
 	/* no asynchronous page faults: they stay off. Nobody polls for a guest, so it may say that nobody need. */
-	{ ONE(MSR_KVM_ASYNC_PF_EN), LISTED, OPS(const, same) },
-	{ RANGE(MSR_KVM_ASYNC_PF_INT, MSR_KVM_ASYNC_PF_ACK), LISTED, OPS(const, same) },
-	{ ONE(MSR_KVM_POLL_CONTROL), LISTED, VF(poll_control), .mask = 1, OPS(u64, u64) },
+	{ ONE(MSR_KVM_ASYNC_PF_EN), LISTED, .has = has_async_pf, OPS(const, same) },
+	{ RANGE(MSR_KVM_ASYNC_PF_INT, MSR_KVM_ASYNC_PF_ACK), LISTED, .has = has_async_pf, OPS(const, same) },
+	{ ONE(MSR_KVM_POLL_CONTROL), LISTED, .has = has_poll, VF(poll_control), .mask = 1, OPS(u64, u64) },
 	{ ONE(MSR_EFER), LISTED, OPS(efer, efer) },
 	{ ONE(MSR_STAR), LISTED, VF(st.star), ANY_BITS, OPS(syscall, syscall) },
 	{ ONE(MSR_LSTAR), LISTED, VF(st.lstar), ANY_BITS, OPS(syscall, addr) },
