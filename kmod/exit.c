@@ -88,13 +88,12 @@ static enum lodge_next handle_msr(struct lodge_vcpu *v)
 		return next;
 	filtered = unlikely(rcu_access_pointer(v->vm->msr_filter)) && lodge_msr_filtered(v, index, write);
 	val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
-	if (filtered) {
+	if (filtered)
 		ret = 1;
-	} else if (write) {
+	else if (write)
 		ret = lodge_msr_write(v, index, val, false, window);
-	} else {
+	else
 		ret = lodge_msr_read(v, index, &val, false);
-	}
 	trace_kvm_msr(write, index, ret ? 0 : val, ret == 1);
 	if (ret == -EAGAIN)
 		return NEXT_HANDLE;
