@@ -101,7 +101,6 @@ TEST(sregs_first, "KVM_SET_SREGS before KVM_SET_CPUID2: the bits of CR4 that the
 	struct kvm_sregs s;
 	int n = 0;
 
-	vcpu_set_long(v, simple_guest, 0);
 	s = get_sregs(v);
 	for (size_t i = 0; i < ARRAY_SIZE(bits); i++) {
 		bool has = device_offers(bits[i].leaf, 0, bits[i].reg, bits[i].bit);
