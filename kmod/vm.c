@@ -155,7 +155,9 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 	case KVM_CAP_DISABLE_QUIRKS2:
 		if (val & ~(u64)lodge_ops->quirks)
 			return -EINVAL;
-		WRITE_ONCE(vm->quirks_off, vm->quirks_off | val);
+		fallthrough;
+	case KVM_CAP_DISABLE_QUIRKS:	/* the older one takes what it knows */
+		WRITE_ONCE(vm->quirks_off, vm->quirks_off | (val & lodge_ops->quirks));
 		return 0;
 	}
 	return -EINVAL;

@@ -561,6 +561,8 @@ TEST(quirks, "KVM_CAP_DISABLE_QUIRKS2: those of its value are taken, no others")
 		TRUE(mask & KVM_X86_QUIRK_CD_NW_CLEARED);
 	ERR(enable(vm->fd, KVM_CAP_DISABLE_QUIRKS2, mask | 1ull << 40), EINVAL);
 	OK(enable(vm->fd, KVM_CAP_DISABLE_QUIRKS2, mask));
+	EQ(check_cap(KVM_CAP_DISABLE_QUIRKS), 1);
+	OK(enable(vm->fd, KVM_CAP_DISABLE_QUIRKS, 1ull << 40));
 }
 
 static void hypercall_guest(void)
