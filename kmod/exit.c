@@ -57,6 +57,13 @@ static enum lodge_next handle_cpuid(struct lodge_vcpu *v)
 	u32 a = v->regs[R_AX], c = v->regs[R_CX], b, d;
 	enum lodge_next next;
 
+	if (unlikely(v->misc_features)) {	/* SDM 3, CPUID faulting */
+		lodge_need(v, LG_CS);
+		if (v->st.cpl) {
+			lodge_queue_exception(v, X86_TRAP_GP);
+			return NEXT_ENTER;
+		}
+	}
 	if (!lodge_skip_insn(v, LODGE_SKIP_CPUID, &next))
 		return next;
 	lodge_cpuid(v, &a, &b, &c, &d);
@@ -72,22 +79,27 @@ static enum lodge_next handle_msr(struct lodge_vcpu *v)
 	bool window = v->mode == MODE_WINDOW, write = v->exit.msr.write;
 	u32 index = v->regs[R_CX];
 	enum lodge_next next;
+	bool filtered;
 	int len, ret;
 	u64 val;
 
 	len = lodge_insn_len(v, LODGE_SKIP_MSR, &next);
 	if (unlikely(!len))
 		return next;
-	if (write) {
-		val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
+	filtered = unlikely(rcu_access_pointer(v->vm->msr_filter)) && lodge_msr_filtered(v, index, write);
+	val = (u32)v->regs[R_AX] | v->regs[R_DX] << 32;
+	if (filtered)
+		ret = 1;
+	else if (write)
 		ret = lodge_msr_write(v, index, val, false, window);
-	} else {
+	else
 		ret = lodge_msr_read(v, index, &val, false);
-	}
 	trace_kvm_msr(write, index, ret ? 0 : val, ret == 1);
 	if (ret == -EAGAIN)
 		return NEXT_HANDLE;
 	if (ret) {
+		if (unlikely(v->vm->user_msrs) && lodge_msr_to_user(v, index, write ? &val : NULL, filtered, len))
+			return NEXT_USER;
 		lodge_queue_exception(v, X86_TRAP_GP);
 		return NEXT_ENTER;
 	}
@@ -185,9 +197,8 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 	}
 	/* No memory there. Page tables and code are not emulated from a device. */
 	if (v->exit.fault.walk || v->exit.fault.access & ACC_FETCH || v->inject.type != EVENT_NONE)
-		return lodge_internal_error(v, v->inject.type != EVENT_NONE ?
-					    KVM_INTERNAL_ERROR_DELIVERY_EV :
-					    KVM_INTERNAL_ERROR_EMULATION);
+		return v->inject.type != EVENT_NONE ? lodge_internal_error(v, KVM_INTERNAL_ERROR_DELIVERY_EV) :
+						      lodge_emulation_failed(v);
 	return lodge_handle_mmio(v);
 }
 
@@ -284,12 +295,21 @@ static enum lodge_next handle_cr(struct lodge_vcpu *v)
 	return NEXT_ENTER;
 }
 
+static enum lodge_next handle_ud(struct lodge_vcpu *v)
+{
+	lodge_queue_exception(v, X86_TRAP_UD);
+	return NEXT_ENTER;
+}
+
 /* The other vendor's hypercall: a guest that was moved, or did not look, means this one. KVM writes it over. */
 static enum lodge_next handle_invalid(struct lodge_vcpu *v)
 {
 	enum lodge_next next;
-	int len = lodge_find_len(v, LODGE_SKIP_VMCALL, &next);
+	int len;
 
+	if (READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+		return handle_ud(v);
+	len = lodge_find_len(v, LODGE_SKIP_VMCALL, &next);
 	if (len) {
 		v->exit.len = len;
 		return handle_hypercall(v);
@@ -360,12 +380,6 @@ static enum lodge_next handle_cache(struct lodge_vcpu *v)
 
 	lodge_skip_insn(v, LODGE_SKIP_CACHE, &next);
 	return next;
-}
-
-static enum lodge_next handle_ud(struct lodge_vcpu *v)
-{
-	lodge_queue_exception(v, X86_TRAP_UD);
-	return NEXT_ENTER;
 }
 
 static enum lodge_next handle_gp(struct lodge_vcpu *v)

@@ -85,6 +85,8 @@ static noinline int serve_slow(struct lodge_vcpu *v)
 		lodge_take_apic_events(v);
 	if (lodge_take_request(v, REQ_CLOCK))
 		lodge_pv_clock_update(v);
+	if (lodge_take_request(v, REQ_INTERCEPTS))
+		lodge_ops->set_intercepts(v);
 	if (lodge_take_request(v, REQ_PV_EOI))
 		lodge_pv_eoi_settle(v);
 	if (lodge_take_request(v, REQ_TRIPLE_FAULT)) {

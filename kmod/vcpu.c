@@ -18,6 +18,7 @@
 #include <linux/uaccess.h>
 
 #include "cpu/cpu.h"
+#include "host/compat.h"
 #include "io/io.h"
 #include "irqchip/irqchip.h"
 #include "lodge.h"
@@ -156,14 +157,27 @@ static int ioc_vapic_addr(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return v->lapic ? 0 : -EINVAL;
 }
 
+static int ioc_enable_cap(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	const struct kvm_enable_cap *cap = buf;
+
+	if (cap->flags || cap->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return -EINVAL;
+	v->enforce_pv = cap->args[0];
+	return 0;
+}
+
 static const struct lodge_ioctl vcpu_ioctls[] = {
 	{ KVM_GET_REGS, 0, .fn.vcpu = lodge_get_regs },
 	{ KVM_SET_REGS, 0, .fn.vcpu = lodge_set_regs },
 	{ KVM_GET_SREGS, 0, .fn.vcpu = lodge_get_sregs },
 	{ KVM_SET_SREGS, 0, .fn.vcpu = lodge_set_sregs },
+	{ KVM_GET_SREGS2, 0, .fn.vcpu = lodge_get_sregs2 },
+	{ KVM_SET_SREGS2, 0, .fn.vcpu = lodge_set_sregs2 },
 	{ KVM_GET_FPU, 0, .fn.vcpu = lodge_get_fpu },
 	{ KVM_SET_FPU, 0, .fn.vcpu = lodge_set_fpu },
 	{ KVM_GET_XSAVE, 0, .fn.vcpu = lodge_get_xsave },
+	{ KVM_GET_XSAVE2, 0, .fn.vcpu = lodge_get_xsave },
 	{ KVM_SET_XSAVE, 0, .fn.vcpu = lodge_set_xsave },
 	{ KVM_GET_XCRS, 0, .fn.vcpu = lodge_get_xcrs },
 	{ KVM_SET_XCRS, 0, .fn.vcpu = lodge_set_xcrs },
@@ -188,6 +202,10 @@ static const struct lodge_ioctl vcpu_ioctls[] = {
 	{ KVM_GET_TSC_KHZ, IOC_VAL, .fn.vcpu = ioc_get_tsc_khz },
 	{ KVM_SET_TSC_KHZ, IOC_VAL, .fn.vcpu = lodge_ioc_set_tsc_khz },
 	{ KVM_KVMCLOCK_CTRL, IOC_VAL, .fn.vcpu = lodge_ioc_clock_ctrl },
+	{ KVM_ENABLE_CAP, 0, .fn.vcpu = ioc_enable_cap },
+	{ KVM_HAS_DEVICE_ATTR, 0, .fn.vcpu = lodge_ioc_has_attr },
+	{ KVM_GET_DEVICE_ATTR, 0, .fn.vcpu = lodge_ioc_get_attr },
+	{ KVM_SET_DEVICE_ATTR, 0, .fn.vcpu = lodge_ioc_set_attr },
 	{ KVM_SET_VAPIC_ADDR, 0, .fn.vcpu = ioc_vapic_addr },
 	{ KVM_X86_SETUP_MCE, 0, .fn.vcpu = lodge_setup_mce },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vcpu = lodge_ioc_vcpu_stats },
@@ -315,6 +333,9 @@ int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (arg >= LODGE_MAX_VCPUS)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
+	ret = -EINVAL;
+	if (vm->max_ids && arg >= vm->max_ids)
+		goto out;
 	ret = -EEXIST;
 	if (lodge_vcpu_by_id(vm, arg))
 		goto out;

@@ -17,6 +17,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "cpu/cpu.h"
 #include "host/host.h"
 #include "io/io.h"
 #include "irqchip/irqchip.h"
@@ -39,6 +40,7 @@ static void vm_free(struct kref *kref)
 	lodge_irqchip_destroy(vm);
 	lodge_npt_free(vm);
 	lodge_slots_free(vm);
+	lodge_msr_filter_free(vm);
 	lodge_host_put();
 	if (vm->coalesced_page)
 		__free_page(vm->coalesced_page);
@@ -82,6 +84,8 @@ static int set_boot_cpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	mutex_lock(&vm->slots_lock);
 	if (vm->nvcpus)
 		ret = -EBUSY;
+	else if (arg > (vm->max_ids ?: LODGE_MAX_VCPUS))
+		ret = -EINVAL;
 	else
 		vm->boot_id = arg;
 	mutex_unlock(&vm->slots_lock);
@@ -98,23 +102,71 @@ static int set_dirty_log_manual(struct lodge_vm *vm, u64 flags)
 	return 0;
 }
 
+/* Ids below this are all that there will be: to be said once, before the first vCPU. */
+static int set_max_ids(struct lodge_vm *vm, u64 max)
+{
+	int ret = -EINVAL;
+
+	if (max > LODGE_MAX_VCPUS)
+		return -EINVAL;
+	mutex_lock(&vm->slots_lock);
+	if (vm->boot_id <= max && (vm->max_ids == max || (!vm->max_ids && !vm->nvcpus))) {
+		vm->max_ids = max;
+		ret = 0;
+	}
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+static int set_flag(bool *flag, u64 val)
+{
+	if (val > 1)
+		return -EINVAL;
+	WRITE_ONCE(*flag, val);
+	return 0;
+}
+
 static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct kvm_enable_cap *cap = buf;
+	u64 val = cap->args[0];
 
 	if (cap->flags)
 		return -EINVAL;
-	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
-		return cap->args[0] > LODGE_MAX_GSI ? -EINVAL : lodge_split_irqchip(vm, cap->args[0]);
-	if (cap->cap == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
-		return set_dirty_log_manual(vm, cap->args[0]);
-	if (cap->cap == LODGE_CAP_BATCH_OUTS) {
-		if (cap->args[0] > 1)
+	switch (cap->cap) {
+	case KVM_CAP_SPLIT_IRQCHIP:
+		return val > LODGE_MAX_GSI ? -EINVAL : lodge_split_irqchip(vm, val);
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return set_dirty_log_manual(vm, val);
+	case KVM_CAP_MAX_VCPU_ID:
+		return set_max_ids(vm, val);
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		return lodge_user_msrs(vm, val);
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		return set_flag(&vm->no_platform_info, !val);
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+		return set_flag(&vm->exception_payload, !!val);
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+		return set_flag(&vm->triple_fault_event, !!val);
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		return set_flag(&vm->exit_on_emulation_failure, val);
+	case LODGE_CAP_BATCH_OUTS:
+		return set_flag(&vm->batch_outs, val);
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (val & ~(u64)lodge_ops->quirks)
 			return -EINVAL;
-		WRITE_ONCE(vm->batch_outs, cap->args[0]);
+		fallthrough;
+	case KVM_CAP_DISABLE_QUIRKS:	/* the older one takes what it knows */
+		WRITE_ONCE(vm->quirks_off, vm->quirks_off | (val & lodge_ops->quirks));
 		return 0;
 	}
 	return -EINVAL;
+}
+
+/* There are no shadow page tables whose number could be limited. */
+static int set_mmu_pages(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	return (u32)arg < 64 ? -EINVAL : 0;
 }
 
 static int get_tsc_khz(struct lodge_vm *vm, void *buf, unsigned long arg)
@@ -132,6 +184,7 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ KVM_SET_TSS_ADDR, IOC_VAL, .fn.vm = set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, 0, .fn.vm = set_identity_map },
 	{ KVM_SET_BOOT_CPU_ID, IOC_VAL, .fn.vm = set_boot_cpu },
+	{ KVM_SET_NR_MMU_PAGES, IOC_VAL, .fn.vm = set_mmu_pages },
 	{ KVM_ENABLE_CAP, 0, .fn.vm = enable_cap },
 	{ KVM_GET_TSC_KHZ, IOC_VAL, .fn.vm = get_tsc_khz },
 	{ KVM_CREATE_IRQCHIP, IOC_VAL, .fn.vm = lodge_ioc_create_irqchip },
@@ -151,6 +204,7 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ KVM_UNREGISTER_COALESCED_MMIO, 0, .fn.vm = lodge_ioc_coalesced_del },
 	{ KVM_GET_CLOCK, 0, .fn.vm = lodge_get_clock },
 	{ KVM_SET_CLOCK, 0, .fn.vm = lodge_set_clock },
+	{ KVM_X86_SET_MSR_FILTER, 0, .fn.vm = lodge_ioc_msr_filter },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
 };
 

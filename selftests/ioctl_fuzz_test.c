@@ -34,7 +34,8 @@ static const struct {
 	{ KVM_GET_FPU, KVM_SET_FPU }, { KVM_GET_LAPIC, KVM_SET_LAPIC },
 	{ KVM_GET_XSAVE, KVM_SET_XSAVE }, { KVM_GET_XCRS, KVM_SET_XCRS },
 	{ KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS }, { KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS },
-	{ KVM_GET_MP_STATE, KVM_SET_MP_STATE },
+	{ KVM_GET_MP_STATE, KVM_SET_MP_STATE }, { KVM_GET_SREGS2, KVM_SET_SREGS2 },
+	{ KVM_GET_XSAVE2, KVM_SET_XSAVE },
 };
 
 static void vcpu_state(struct vcpu *v)
@@ -45,7 +46,7 @@ static void vcpu_state(struct vcpu *v)
 	if (ioctl(v->fd, vcpu_states[i].get, buf))
 		return;
 	spoil(buf, _IOC_SIZE(vcpu_states[i].set));
-	if (vcpu_states[i].set == KVM_SET_SREGS)
+	if (vcpu_states[i].set == KVM_SET_SREGS || vcpu_states[i].set == KVM_SET_SREGS2)	/* they begin alike */
 		spare_qemu((struct kvm_sregs *)buf);
 	ioctl(v->fd, vcpu_states[i].set, buf);
 }
@@ -251,7 +252,10 @@ static const struct {
 	{ KVM_GET_API_VERSION, ON_SYS, true }, { KVM_GET_VCPU_MMAP_SIZE, ON_SYS, true },
 	{ KVM_CREATE_VM, ON_SYS, true }, { KVM_CHECK_EXTENSION, ON_SYS, true },
 	{ KVM_GET_MSR_INDEX_LIST, ON_SYS }, { KVM_GET_SUPPORTED_CPUID, ON_SYS },
-	{ KVM_X86_GET_MCE_CAP_SUPPORTED, ON_SYS },
+	{ KVM_X86_GET_MCE_CAP_SUPPORTED, ON_SYS }, { KVM_GET_MSR_FEATURE_INDEX_LIST, ON_SYS },
+	{ KVM_GET_MSRS, ON_SYS }, { KVM_SET_NR_MMU_PAGES, ON_VM, true }, { KVM_X86_SET_MSR_FILTER, ON_VM },
+	{ KVM_ENABLE_CAP, ON_VCPU }, { KVM_HAS_DEVICE_ATTR, ON_VCPU }, { KVM_GET_DEVICE_ATTR, ON_VCPU },
+	{ KVM_SET_DEVICE_ATTR, ON_VCPU },
 	{ KVM_CHECK_EXTENSION, ON_VM, true }, { KVM_CREATE_VCPU, ON_VM, true },
 	{ KVM_SET_USER_MEMORY_REGION2, ON_VM }, { KVM_CLEAR_DIRTY_LOG, ON_VM },
 	{ KVM_SET_TSS_ADDR, ON_VM, true }, { KVM_SET_IDENTITY_MAP_ADDR, ON_VM },
@@ -284,6 +288,13 @@ static void other(struct vcpu *v)
 	if (others[i].cmd == KVM_SET_USER_MEMORY_REGION2) {
 		words[3] = (u64)memory + (below(16) << 12);
 		words[2] = below(16) << 12;
+	}
+	if (others[i].cmd == KVM_X86_SET_MSR_FILTER) {
+		for (int n = 0; n < 16; n++)
+			words[3 * n + 3] = (u64)memory + below(0x1000);
+	} else if (others[i].cmd == KVM_GET_DEVICE_ATTR || others[i].cmd == KVM_SET_DEVICE_ATTR) {
+		words[0] = words[1] = 0;
+		words[2] = (u64)memory + 64;
 	}
 	/* left out on QEMU, which crashes: docs/testing.md */
 	if (others[i].cmd == KVM_SET_GUEST_DEBUG && host_is_qemu)

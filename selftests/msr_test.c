@@ -275,3 +275,189 @@ TEST(made_up_width, "a width of linear addresses that the host lacks is refused 
 	else
 		ERR(ioctl(v->fd, KVM_SET_CPUID2, c), EINVAL);
 }
+
+/* ---- registers without much behind them ---- */
+
+enum { ANY_HOST, AMD, INTEL };
+enum { READS = 1, GUEST_MAY = 2, VMM_MAY = 4, BOTH_MAY = GUEST_MAY | VMM_MAY };
+
+/* What it reads at first, a value to write, and what it reads then, where that has an effect. */
+static const struct fact {
+	u32 index;
+	u8 vendor, flags;
+	u64 reads, write, guest_then, vmm_then;
+} facts[] = {
+	{ 0, 0, READS },
+	{ 1, 0, READS },
+	{ 0x17, 0, READS },
+	{ 0x2a, 0, READS },
+	{ 0x2c, 0, READS, 1 << 24 },
+	{ 0x34, 0, READS | VMM_MAY, 0, 5, 0, 5 },
+	{ 0x79, 0, BOTH_MAY, 0, 0x1000 },
+	{ 0x8b, INTEL, READS | BOTH_MAY, 0x100000000, 0x7500000000, 0x100000000, 0x7500000000 },
+	{ 0x8b, AMD, READS | BOTH_MAY, 0x1000065, 0x75, 0x1000065, 0x75 },
+	{ 0xcd, 0, READS, 3 },
+	{ 0xce, 0, READS | VMM_MAY, 0x80000000, 0, 0x80000000, 0 },
+	{ 0x11e, 0, READS | BOTH_MAY, 0xbe702111, 1, 0xbe702111, 0xbe702111 },
+	{ 0x140, 0, READS | BOTH_MAY, 0, 1, 1, 1 },
+	{ 0x17b, 0, VMM_MAY },
+	{ 0x198, 0, READS, 1000 | 4ull << 40 },
+	{ 0x199, 0, READS },
+	{ 0x1d9, AMD, READS | BOTH_MAY, 0, 1 << 14 },
+	{ 0x1d9, INTEL, READS | BOTH_MAY, 0, 3 },
+	{ 0x1fc, 0, READS | BOTH_MAY, 0, 0x104005f, 0x104005f, 0x104005f },
+	{ PERF_CAPABILITIES, 0, VMM_MAY },
+	{ 0x606, 0, READS },
+	{ 0x611, 0, READS },
+	{ 0x619, 0, READS },
+	{ 0x639, 0, READS },
+	{ 0x641, 0, READS },
+	{ 0xc0010010, 0, READS },
+	{ HWCR, 0, READS | BOTH_MAY, 0, 0x148 },
+	{ HWCR, 0, READS | BOTH_MAY, 0, 1 << 18, 1 << 18, 1 << 18 },
+	{ HWCR, 0, READS, 0, 0x10 },
+	{ 0xc001001b, 0, READS | BOTH_MAY, 0x20000000, 1, 0x20000000, 0x20000000 },
+	{ 0xc0010020, 0, BOTH_MAY, 0, 0x1000 },
+	{ 0xc0010055, 0, READS },
+	{ 0xc0010058, 0, READS | BOTH_MAY },
+	{ 0xc0010058, 0, READS, 0, 1 },
+	{ 0xc0010112, 0, READS },
+	{ 0xc0010113, 0, READS },
+	{ VM_CR, AMD, READS | BOTH_MAY, 0, 8, 8, 8 },
+	{ VM_CR, AMD, READS, 0, 0x20 },
+	{ 0xc0010115, AMD, BOTH_MAY, 0, 1 },
+	{ VM_HSAVE_PA, AMD, READS | BOTH_MAY, 0, 0x5000, 0x5000, 0x5000 },
+	{ 0xc0011021, AMD, READS },
+	{ 0xc0011023, 0, READS | BOTH_MAY, 0, 1 },
+	{ 0x4b564d02, 0, READS | BOTH_MAY },
+	{ 0x4b564d05, 0, READS | BOTH_MAY, 1, 0 },
+	{ 0x4b564d05, 0, READS, 1, 2 },
+};
+static struct fact fact;
+
+static void fact_guest(void)
+{
+	u64 val, then = 0;
+
+	for (;;) {
+		u32 seen = try_rdmsr(fact.index, &val) ? READS : 0;
+
+		seen |= try_wrmsr(fact.index, fact.write) ? GUEST_MAY : 0;
+		try_rdmsr(fact.index, &then);
+		report(1, seen, seen & READS ? val : 0, seen & READS ? then : 0);
+	}
+}
+
+static void same(const struct fact *f, const char *what, u64 got, u64 want)
+{
+	count_check();
+	if (got != want)
+		FAIL("MSR 0x%x: %s: 0x%llx, wanted 0x%llx", f->index, what, (unsigned long long)got,
+		     (unsigned long long)want);
+}
+
+static void check_fact(struct vcpu *v, const struct fact *f)
+{
+	const u64 vmm_then = f->flags & VMM_MAY ? f->vmm_then : f->reads;
+	const u64 guest_then = f->flags & GUEST_MAY ? f->guest_then : f->reads;
+	struct words w;
+	u64 val = 0;
+
+	GUEST(v->vm, fact) = *f;
+	w = REPORT(v, 1);
+	same(f, "what the guest may", w.a, f->flags & (READS | GUEST_MAY));
+	same(f, "the guest reads", w.b, f->reads);
+	same(f, "the guest reads after its write", w.c, guest_then);
+	if (f->flags & READS) {
+		same(f, "the VMM reads", get_msr(v, f->index), guest_then);
+		set_msr(v, f->index, f->reads);
+	}
+	same(f, "the VMM may write", set_msr(v, f->index, f->write), !!(f->flags & VMM_MAY));
+	if (read_msr(v, f->index, &val))
+		same(f, "the VMM reads after its write", val, vmm_then);
+}
+
+TEST(facts, "MSRs without much behind them: what a guest and its VMM read, may write, and read then")
+{
+	for (size_t i = 0; i < ARRAY_SIZE(facts); i++) {
+		struct vm *vm;
+
+		if (facts[i].vendor && facts[i].vendor != (host_is_amd() ? AMD : INTEL))
+			continue;
+		vm = vm_new();
+		check_fact(vcpu_long(vm, 0, fact_guest), &facts[i]);
+		vm_free(vm);
+	}
+}
+
+static void platform_guest(void)
+{
+	u64 val;
+
+	for (;;)
+		report(1, try_rdmsr(0xce, &val), 0, 0);
+}
+
+TEST(platform_info, "KVM_CAP_MSR_PLATFORM_INFO: the guest sees the MSR or not, its VMM always; and the MSR says what it must")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, platform_guest);
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MSR_PLATFORM_INFO };
+
+	EQ(check_cap(KVM_CAP_MSR_PLATFORM_INFO), 1);
+	EQ(REPORT(v, 1).a, 1);
+	OK(ioctl(v->vm->fd, KVM_ENABLE_CAP, &cap));
+	EQ(REPORT(v, 1).a, 0);
+	EQ(get_msr(v, 0xce), 0x80000000);
+	cap.args[0] = 1;
+	OK(ioctl(v->vm->fd, KVM_ENABLE_CAP, &cap));
+	EQ(REPORT(v, 1).a, 1);
+	EQ(set_msr(v, 0x140, 1), 1);
+	EQ(set_msr(v, 0xce, 0), 0);
+	EQ(set_msr(v, 0x140, 0), 1);
+	EQ(set_msr(v, 0xce, 0), 1);
+	EQ(set_msr(v, 0x140, 1), 0);
+}
+
+static void on_user_cpuid(struct frame *f)
+{
+	report(1, f->error, f->rip, f->cs & 3);
+}
+
+static void cpuid_guest(void)
+{
+	u32 a, b, c, d;
+
+	on_vector[13] = on_user_cpuid;
+	wrmsr(0x140, 1);
+	cpuid(0, 0, &a, &b, &c, &d);	/* ring 0 may */
+	report(0, 0, 0, 0);
+	asm volatile(".globl the_cpuid\nthe_cpuid: cpuid" : : : "eax", "ebx", "ecx", "edx");
+}
+
+extern char the_cpuid[];
+
+TEST(cpuid_faults, "CPUID raises #GP in user mode where the guest has asked for it, and not in the kernel")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, cpuid_guest);
+	struct kvm_sregs s;
+	struct kvm_regs r;
+	struct words w;
+
+	REPORT(v, 0);
+	v->run->immediate_exit = 1;
+	EQ(vcpu_run(v), -EINTR);
+	v->run->immediate_exit = 0;
+	s = get_sregs(v);
+	s.cs.selector |= 3;
+	s.ss.selector |= 3;
+	s.cs.dpl = s.ss.dpl = 3;
+	*(u64 *)(v->vm->mem + s.tr.base + 4) = get_regs(v).rsp - 256;
+	set_sregs(v, &s);
+	r = get_regs(v);
+	r.rip = (u64)the_cpuid;
+	set_regs(v, &r);
+	w = REPORT(v, 1);
+	EQ(w.a, 0);
+	EQ(w.b, (u64)the_cpuid);
+	EQ(w.c, 3);
+}

@@ -139,6 +139,7 @@ enum lodge_request {
 	REQ_PV_EOI,			/* settle an EOI that the window could not */
 	REQ_IOAPIC_EOI,			/* tell userspace of an EOI: KVM_EXIT_IOAPIC_EOI */
 	REQ_TRIPLE_FAULT,
+	REQ_INTERCEPTS,			/* the VM's filter of MSRs has changed */
 	REQ_STEPPED,			/* an emulated instruction is done, and userspace steps */
 };
 

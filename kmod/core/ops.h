@@ -56,13 +56,14 @@ struct lodge_ops {
 
 	void (*state_load)(struct lodge_vcpu *v, u32 groups);	/* hardware -> v->st, sets avail */
 	void (*state_store)(struct lodge_vcpu *v);		/* v->dirty -> hardware; may be in the window */
-	void (*set_intercepts)(struct lodge_vcpu *v);	/* after KVM_SET_GUEST_DEBUG or CPUID changed */
+	void (*set_intercepts)(struct lodge_vcpu *v);	/* after KVM_SET_GUEST_DEBUG, CPUID or the MSR filter changed */
 	void (*set_tsc_offset)(struct lodge_vcpu *v);	/* from v->tsc_offset; may be in the window */
 	int (*msr)(struct lodge_vcpu *v, u32 index, u64 *val, bool write);	/* what cpu/msr.c has checked; 1: not kept here */
 	bool (*nmi_blocked)(struct lodge_vcpu *v);
 	void (*set_nmi_blocked)(struct lodge_vcpu *v, bool blocked);
 	const struct lodge_pte_ops *pte_ops;
 	bool lost_at_shutdown;		/* the state of a guest that has shut down is undefined */
+	u32 quirks;			/* KVM_X86_QUIRK_* that are there, and can be switched off */
 	bool pdptes;			/* the processor holds a PAE guest's PDPTEs: v->st.pdpte */
 	int (*npt_levels)(void);	/* of the second-level tables: 4 or 5 */
 	/* Where more than "switched on" is needed for a window; NULL otherwise. */

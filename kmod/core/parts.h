@@ -130,6 +130,12 @@ struct lodge_cpuid_cache {		/* what follows from the guest's CPUID, as far as th
 	u32 pv_features;		/* 0x40000001.EAX */
 };
 
+struct lodge_msr_exit {			/* msr_exit.c: an access that userspace answers [v] */
+	u64 rip;			/* of the instruction */
+	u8 len;
+	bool write;
+};
+
 struct lodge_fpu {			/* fpu.c [v] */
 	struct xregs_state *area;	/* standard format, 64-byte aligned */
 	u64 xcr0;

@@ -86,12 +86,14 @@ struct lodge_vcpu {
 	u64 tsc_offset;			/* [v] guest TSC = lodge_tsc() + this */
 	u32 tsc_khz;			/* [v] what userspace believes it to be: close to vm->tsc_khz */
 	u64 tsc_adjust, tsc_aux, misc_enable, apic_base;	/* [v] apic_base: irqchip/lapic.c's when there is one */
-	u64 ucode_rev, arch_cap, hwcr, osvw[2];	/* [v] */
+	u64 ucode_rev, arch_cap, de_cfg, hwcr, osvw[2];	/* [v] */
+	u64 platform_info, misc_features, power_ctl, smi_count, vm_cr, hsave_pa, poll_control;	/* [v] */
 	struct lodge_mtrr mtrr;
 	struct lodge_mce mce;
 	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */
 	u32 cpuid_nent;			/* [v] */
 	u8 cpuid_first[4][LODGE_CPUID_DIRECT];	/* [v] of each leaf in cpuid_ent[] */
+	bool enforce_pv;		/* [v] KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 	bool ran;			/* [v] KVM_RUN entered the guest once */
 	struct lodge_debug debug;
 	u64 tsc_deadline;		/* [v] */
@@ -100,6 +102,7 @@ struct lodge_vcpu {
 	void (*complete_regs)(struct lodge_vcpu *v);	/* [v] the same, by registers alone */
 	struct lodge_pio pio;
 	struct lodge_mmio mmio;
+	struct lodge_msr_exit msr_exit;
 
 	struct mutex mutex;		/* [c] taken killable by every vCPU ioctl */
 	struct swait_queue_head wq;	/* [a] HLT sleeps here */

@@ -14,6 +14,9 @@
 
 #include "core/parts.h"
 
+/* KVM_X86_QUIRK_*: what is as with KVM, though no processor does it, on hosts of both vendors */
+#define LODGE_QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+
 #define LODGE_MAX_VCPUS		255	/* xAPIC ids 0..254; 255 is the broadcast */
 
 struct lodge_vcpu;
@@ -23,6 +26,7 @@ struct lodge_ioapic;
 struct lodge_pic;
 struct lodge_pit;
 struct lodge_routes;
+struct lodge_msr_filter;
 
 struct lodge_vm {
 	struct kref kref;		/* [a] the VM fd and each vCPU fd hold one */
@@ -57,6 +61,8 @@ struct lodge_vm {
 	atomic_t resample_irqfds;	/* [a] how many of irqfds want to hear of EOIs */
 	atomic_t apic_odd;		/* [a] LAPICs whose xAPIC id is not their vCPU's id */
 
+	struct lodge_msr_filter __rcu *msr_filter;	/* [s] written; read under RCU: cpu/msr_exit.c */
+	u32 user_msrs;			/* [a] KVM_MSR_EXIT_REASON_*: accesses that userspace answers */
 	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
 	bool dead;			/* [a] an impossible condition: every ioctl answers EIO */
 	raw_spinlock_t clock_lock;
@@ -73,6 +79,11 @@ struct lodge_vm {
 	struct page *coalesced_page;	/* [c] */
 	raw_spinlock_t ring_lock;	/* the ring in it */
 	bool pit_reinject;
+	u32 quirks_off;			/* [a] KVM_X86_QUIRK_*, of KVM_CAP_DISABLE_QUIRKS2 */
+	u32 max_ids;			/* [s] KVM_CAP_MAX_VCPU_ID; 0: not said */
+	bool exception_payload, triple_fault_event;	/* [a] the capabilities of these names */
+	bool exit_on_emulation_failure;	/* [a] */
+	bool no_platform_info;		/* [a] KVM_CAP_MSR_PLATFORM_INFO: guests do not see it */
 	bool batch_outs;		/* [a] LODGE_CAP_BATCH_OUTS */
 };
 

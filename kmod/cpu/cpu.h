@@ -6,7 +6,7 @@
 #include "core/core.h"
 #include "host/host.h"
 
-#define LODGE_MAX_CPUID		100	/* entries of a vCPU's CPUID: what VMMs make room for */
+#define LODGE_MAX_CPUID		256	/* entries of a vCPU's CPUID */
 #define LODGE_MAX_MSR_IO	256	/* entries of one KVM_GET/SET_MSRS */
 #define LODGE_GUESTDBG		(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP | \
 				 KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | \
@@ -15,6 +15,7 @@
 
 /* state.c */
 lodge_vcpu_ioctl lodge_get_regs, lodge_set_regs, lodge_get_sregs, lodge_set_sregs;
+lodge_vcpu_ioctl lodge_get_sregs2, lodge_set_sregs2;
 lodge_vcpu_ioctl lodge_get_events, lodge_set_events, lodge_get_debugregs, lodge_set_debugregs;
 lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state, lodge_get_nested_state;
 int lodge_set_cr0(struct lodge_vcpu *v, u64 val);	/* as the guest's MOV; 0, or 1: #GP */
@@ -98,8 +99,21 @@ int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool wi
 lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
 lodge_vcpu_ioctl lodge_setup_mce;
 int lodge_msr_index_list(struct kvm_msr_list __user *u);
-int lodge_msr_init(struct lodge_vcpu *v);
+bool lodge_msr_known(u32 index);
 void lodge_msr_table_init(void);				/* load */
+
+/* msr_feature.c */
+#define LODGE_DE_CFG BIT_ULL(1)		/* AMD's DE_CFG: LFENCE serializes. Linux sees to that wherever there is SVM */
+int lodge_msr_feature_list(struct kvm_msr_list __user *u);
+int lodge_get_feature_msrs(struct kvm_msrs __user *u);
+int lodge_msr_init(struct lodge_vcpu *v);
+
+/* msr_exit.c */
+lodge_vm_ioctl lodge_ioc_msr_filter;
+void lodge_msr_filter_free(struct lodge_vm *vm);
+int lodge_user_msrs(struct lodge_vm *vm, u64 reasons);
+bool lodge_msr_filtered(struct lodge_vcpu *v, u32 index, bool write);
+bool lodge_msr_to_user(struct lodge_vcpu *v, u32 index, const u64 *val, bool filtered, int len);	/* fills run */
 
 /* event.c */
 void lodge_evaluate_events(struct lodge_vcpu *v);	/* window: choose v->inject, open windows */

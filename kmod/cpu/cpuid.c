@@ -265,6 +265,7 @@ static void index_leaves(struct lodge_vcpu *v)
 {
 	int i;
 
+	/* Of all 256 entries this is 0: what is not there is searched for among all. */
 	memset(v->cpuid_first, v->cpuid_nent, sizeof(v->cpuid_first));
 	for (i = v->cpuid_nent - 1; i >= 0; i--) {
 		u32 leaf = v->cpuid_ent[i].function, low = leaf & 0x3fffffff;
@@ -276,7 +277,7 @@ static void index_leaves(struct lodge_vcpu *v)
 
 /**
  * lodge_cpuid_init - recompute what depends on the guest's CPUID
- * @v: the vCPU; also right after creation, with no entries: only the plain bits of CR4 and long mode
+ * @v: the vCPU; also right after creation, with no entries: long mode and the host's bits of CR4
  *     are allowed then, as with KVM
  */
 void lodge_cpuid_init(struct lodge_vcpu *v)
@@ -313,48 +314,6 @@ static bool widths_exist(const struct kvm_cpuid_entry2 *e, int n)
 	return true;
 }
 
-/**
- * lodge_set_cpuid2 - KVM_SET_CPUID2
- * @v: the vCPU
- * @buf: struct kvm_cpuid2, the head
- * @arg: the user pointer, for the entries
- *
- * Return: 0; -E2BIG beyond LODGE_MAX_CPUID entries; -EINVAL after the first KVM_RUN, unless nothing changes; -EFAULT, -ENOMEM.
- */
-int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
-{
-	struct kvm_cpuid2 __user *u = (void __user *)arg;
-	u32 n = ((struct kvm_cpuid2 *)buf)->nent;
-	struct kvm_cpuid_entry2 *e;
-
-	if (n > LODGE_MAX_CPUID)
-		return -E2BIG;
-	e = kvcalloc(n + 1, sizeof(*e), GFP_KERNEL_ACCOUNT);
-	if (!e)
-		return -ENOMEM;
-	if (copy_from_user(e, u->entries, n * sizeof(*e))) {
-		kvfree(e);
-		return -EFAULT;
-	}
-	if (!widths_exist(e, n)) {
-		kvfree(e);
-		return -EINVAL;
-	}
-	if (v->ran) {
-		bool same = n == v->cpuid_nent && !memcmp(e, v->cpuid_ent, n * sizeof(*e));
-
-		kvfree(e);
-		return same ? 0 : -EINVAL;
-	}
-	kvfree(v->cpuid_ent);
-	v->cpuid_ent = e;
-	v->cpuid_nent = n;
-	index_leaves(v);
-	lodge_cpuid_init(v);
-	lodge_ops->set_intercepts(v);
-	return 0;
-}
-
 static void runtime_bits(struct lodge_vcpu *v, u32 leaf, u32 index, u32 *r)
 {
 	lodge_need(v, LG_CR);
@@ -379,21 +338,80 @@ static void runtime_bits(struct lodge_vcpu *v, u32 leaf, u32 index, u32 *r)
 	}
 }
 
+/* After KVM_RUN nothing may change but the bits that follow the guest's state, for KVM_GET_CPUID2 gave them so. */
+static bool same_cpuid(struct lodge_vcpu *v, struct kvm_cpuid_entry2 *e, int n)
+{
+	int i;
+
+	if (n != v->cpuid_nent)
+		return false;
+	for (i = 0; i < n; i++) {
+		struct kvm_cpuid_entry2 old = v->cpuid_ent[i];
+
+		runtime_bits(v, old.function, old.index, &old.eax);
+		runtime_bits(v, e[i].function, e[i].index, &e[i].eax);
+		if (memcmp(&old, &e[i], offsetof(struct kvm_cpuid_entry2, padding)))
+			return false;
+	}
+	return true;
+}
+
+/**
+ * lodge_set_cpuid2 - KVM_SET_CPUID2
+ * @v: the vCPU
+ * @buf: struct kvm_cpuid2, the head
+ * @arg: the user pointer, for the entries
+ *
+ * Return: 0; -E2BIG beyond LODGE_MAX_CPUID entries; -EINVAL after the first KVM_RUN,
+ * unless nothing changes; -EFAULT, -ENOMEM.
+ */
+int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	struct kvm_cpuid2 __user *u = (void __user *)arg;
+	u32 n = ((struct kvm_cpuid2 *)buf)->nent;
+	struct kvm_cpuid_entry2 *e;
+
+	if (n > LODGE_MAX_CPUID)
+		return -E2BIG;
+	e = kvcalloc(n + 1, sizeof(*e), GFP_KERNEL_ACCOUNT);
+	if (!e)
+		return -ENOMEM;
+	if (copy_from_user(e, u->entries, n * sizeof(*e))) {
+		kvfree(e);
+		return -EFAULT;
+	}
+	if (!widths_exist(e, n)) {
+		kvfree(e);
+		return -EINVAL;
+	}
+	if (v->ran) {
+		bool same = same_cpuid(v, e, n);
+
+		kvfree(e);
+		return same ? 0 : -EINVAL;
+	}
+	kvfree(v->cpuid_ent);
+	v->cpuid_ent = e;
+	v->cpuid_nent = n;
+	index_leaves(v);
+	lodge_cpuid_init(v);
+	lodge_ops->set_intercepts(v);
+	return 0;
+}
+
 /**
  * lodge_get_cpuid2 - KVM_GET_CPUID2: what was set, with the bits that follow CR4
  * @v: the vCPU
  * @buf: struct kvm_cpuid2, the head
  * @arg: the user pointer
  *
- * Return: 0; -E2BIG with nent set to what it takes; -EFAULT.
+ * Return: 0 with nent set; -E2BIG when they do not fit (nent is left as it was); -EFAULT.
  */
 int lodge_get_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	struct kvm_cpuid2 __user *u = (void __user *)arg;
 	u32 n = ((struct kvm_cpuid2 *)buf)->nent, i;
 
-	if (put_user(v->cpuid_nent, &u->nent))
-		return -EFAULT;
 	if (n < v->cpuid_nent)
 		return -E2BIG;
 	for (i = 0; i < v->cpuid_nent; i++) {
@@ -403,7 +421,7 @@ int lodge_get_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		if (copy_to_user(&u->entries[i], &e, sizeof(e)))
 			return -EFAULT;
 	}
-	return 0;
+	return put_user(v->cpuid_nent, &u->nent);
 }
 
 /* Beyond the last leaf Intel repeats the last basic one; AMD gives zeros (SDM 2, CPUID). */

@@ -162,6 +162,7 @@ static void unlock(struct lodge_cpuid_cache *c, const u32 *guest)
 /** lodge_features_init - find out what this host can offer; at load */
 void __init lodge_features_init(void)
 {
+	struct lodge_cpuid_cache all;
 	u32 processor[SLOTS];
 	int i;
 
@@ -175,6 +176,9 @@ void __init lodge_features_init(void)
 	memset(processor, 0, sizeof(processor));
 	processor[S_X1_EDX] = BIT(features[LF_LM].bit) | BIT(features[LF_NX].bit) | BIT(features[LF_FXSR_OPT].bit);
 	unlock(&without_cpuid, processor);
+	/* And VMMs may set CR4 before CPUID: as the host could have it. */
+	unlock(&all, offered);
+	without_cpuid.cr4_reserved = all.cr4_reserved;
 }
 
 /** lodge_feature_offered - a guest can have this on this host */

@@ -71,6 +71,7 @@ static void init_image(struct xregs_state *x)
 	memset(x, 0, fpu_size);
 	x->i387.cwd = 0x37f;
 	x->i387.mxcsr = 0x1f80;
+	x->i387.mxcsr_mask = fpu_mxcsr_mask;
 }
 
 /**
@@ -275,6 +276,35 @@ int lodge_get_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return 0;
 }
 
+/*
+ * The components that an image has, into one that is in the initial state: what XSTATE_BV leaves out is that at once,
+ * as with KVM, not only when the guest runs. MXCSR goes with SSE and AVX (SDM 1, 13.8.1).
+ */
+static void take_components(struct xregs_state *to, const struct xregs_state *from, u64 bv)
+{
+	struct fxregs_state *x = &to->i387;
+	int i;
+
+	init_image(to);
+	if (bv & XF_X87) {
+		memcpy(x, &from->i387, offsetof(struct fxregs_state, mxcsr));
+		memcpy(x->st_space, from->i387.st_space, sizeof(x->st_space));
+	}
+	if (bv & (XF_SSE | XF_AVX))
+		x->mxcsr = from->i387.mxcsr;
+	if (bv & XF_SSE)
+		memcpy(x->xmm_space, from->i387.xmm_space, sizeof(x->xmm_space));
+	for (i = 2; i < 63; i++) {
+		struct lodge_cpuid_regs r;
+
+		if (!(bv & fpu_rfbm & BIT_ULL(i)))
+			continue;
+		r = lodge_host_cpuid(0xd, i);
+		memcpy((void *)to + r.ebx, (void *)from + r.ebx, r.eax);
+	}
+	to->header.xfeatures = bv & fpu_rfbm;
+}
+
 /** lodge_set_xsave - KVM_SET_XSAVE; -EINVAL for what XRSTOR would refuse */
 int lodge_set_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
@@ -289,8 +319,7 @@ int lodge_set_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		return -EINVAL;
 	if (lodge_fpu_host.pkru && bv & XF_PKRU)
 		memcpy(&pkru, buf + fpu_pkru_offset, sizeof(u32));
-	memcpy(v->fpu.area, buf, fpu_size);
-	v->fpu.area->header.xfeatures = bv & fpu_rfbm;
+	take_components(v->fpu.area, in, fpu_rfbm ? bv : XF_X87 | XF_SSE);
 	v->fpu.pkru = pkru;
 	return 0;
 }

@@ -26,6 +26,12 @@
 #include "irqchip/irqchip.h"
 #include "pv/pv.h"
 
+#define HWCR_IGNORED	0x148ull		/* TlbCacheDis, FFDis, IGNNE_EM: APM 2, 3.2.10 and the parts' own manuals */
+#define HWCR_MC_STATUS	BIT_ULL(18)		/* McStatusWrEn */
+#define HWCR_KEPT	(HWCR_MC_STATUS | BIT_ULL(24))	/* and TscFreqSel */
+#define VM_CR_LOCK	BIT_ULL(3)
+#define VM_CR_SVMDIS	BIT_ULL(4)
+
 struct msr_row {
 	u32 first, last;
 	u8 flags;
@@ -69,6 +75,22 @@ static bool has_deadline(const struct lodge_vcpu *v)
 static bool has_arch_cap(const struct lodge_vcpu *v)
 {
 	return lodge_guest_has(v, LF_ARCH_CAPABILITIES);
+}
+
+/* Userspace alone: what a guest could have by a bit of CPUID that is not offered. */
+static bool has_none(const struct lodge_vcpu *v)
+{
+	return false;
+}
+
+static bool has_async_pf(const struct lodge_vcpu *v)
+{
+	return lodge_pv_has(v, KVM_FEATURE_ASYNC_PF);
+}
+
+static bool has_poll(const struct lodge_vcpu *v)
+{
+	return lodge_pv_has(v, KVM_FEATURE_POLL_CONTROL);
 }
 
 static bool has_osvw(const struct lodge_vcpu *v)
@@ -126,6 +148,12 @@ SET(u64)
 	return 0;
 }
 
+/* The guest's writes have no effect. */
+SET(u64_kept)
+{
+	return host ? set_u64(v, r, index, val, host) : 0;
+}
+
 /* The guest only reads it. */
 SET(u64_host)
 {
@@ -168,6 +196,47 @@ SET(pv)
 	return lodge_pv_msr_write(v, index, val);
 }
 
+/* Bits that Linux sets on old processors have no effect: the rest of r->mask is kept. */
+SET(hwcr)
+{
+	return set_u64(v, r, index, val & ~HWCR_IGNORED, host);
+}
+
+GET(platform_info)
+{
+	return !host && READ_ONCE(v->vm->no_platform_info) ? 1 : get_u64(v, r, index, val, host);
+}
+
+/* It says that CPUID can be made to fault: not to be taken back while it does. */
+SET(platform_info)
+{
+	if (!host || (v->misc_features && !(val & MSR_PLATFORM_INFO_CPUID_FAULT)))
+		return 1;
+	return set_u64(v, r, index, val, host);
+}
+
+SET(misc_features)
+{
+	return val && !(v->platform_info & MSR_PLATFORM_INFO_CPUID_FAULT) ? 1 : set_u64(v, r, index, val, host);
+}
+
+/* APM 2, 15.30.1: once there is no SVM, that stays so, and so does what guards it. */
+SET(vm_cr)
+{
+	u64 fixed = v->vm_cr & VM_CR_SVMDIS ? VM_CR_SVMDIS | VM_CR_LOCK : 0;
+
+	return set_u64(v, r, index, val & ~r->mask ? val : (val & ~fixed) | (v->vm_cr & fixed), host);
+}
+
+/* There is no SVM that would use it. A guest may write the address of a page, as with KVM. */
+SET(hsave_pa)
+{
+	if (!host && val & (v->cpuid.gpa_reserved | ~PAGE_MASK))
+		return 1;
+	v->hsave_pa = val & PAGE_MASK;
+	return 0;
+}
+
 /* -- those with effects -- */
 
 GET(efer)
@@ -183,12 +252,10 @@ SET(efer)
 
 	lodge_touch(v, LG_CR);
 	old = v->st.efer;
-	if (!host) {
-		val &= ~(u64)EFER_LMA;
-		if ((val ^ old) & EFER_LME && v->st.cr0 & X86_CR0_PG)
-			return 1;
-		val |= old & EFER_LMA;
-	}
+	/* LMA is not written, by userspace neither: long mode begins and ends with paging. */
+	val = (val & ~(u64)EFER_LMA) | (old & EFER_LMA);
+	if (!host && (val ^ old) & EFER_LME && v->st.cr0 & X86_CR0_PG)
+		return 1;
 	if (!lodge_efer_valid(v, val))
 		return 1;
 	v->st.efer = val;
@@ -223,10 +290,13 @@ SET(pat)
 	return 0;
 }
 
-/* No last-branch records: their bits (LBR, BTF) are ignored, others are #GP. */
+/*
+ * No last-branch records: on Intel their bits (LBR, BTF) are ignored, others are #GP; AMD's register without them
+ * ignores everything, as with KVM.
+ */
 SET(debugctl)
 {
-	return val & ~(u64)(DEBUGCTLMSR_LBR | DEBUGCTLMSR_BTF) ? 1 : 0;
+	return boot_cpu_has(X86_FEATURE_VMX) && val & ~(u64)(DEBUGCTLMSR_LBR | DEBUGCTLMSR_BTF) ? 1 : 0;
 }
 
 GET(tsc)
@@ -382,14 +452,17 @@ SET(mcg_cap)
 	return !host || val != v->mce.cap;
 }
 
+/* Userspace may find it, and leave it, 0 where it is not: it is in KVM's list. */
 GET(mcg_ctl)
 {
-	return v->mce.cap & MCG_CTL_P ? get_u64(v, r, index, val, host) : 1;
+	return v->mce.cap & MCG_CTL_P ? get_u64(v, r, index, val, host) : !host;
 }
 
 SET(mcg_ctl)
 {
-	if (!(v->mce.cap & MCG_CTL_P) || (val && val != ~0ull))
+	if (!(v->mce.cap & MCG_CTL_P))
+		return !host || val;
+	if (val && val != ~0ull)
 		return 1;
 	return set_u64(v, r, index, val, host);
 }
@@ -404,13 +477,13 @@ GET(bank)
 	return bank_exists(v, index) ? get_u64(v, r, index, val, host) : 1;
 }
 
-/* CTL takes all or nothing (Linux on K8 clears bit 10); a guest only clears STATUS. */
+/* CTL takes all or nothing (Linux on K8 clears bit 10); a guest only clears STATUS, but for HWCR.McStatusWrEn. */
 SET(bank)
 {
 	u32 reg = (index - MSR_IA32_MC0_CTL) & 3;
 
 	if (!bank_exists(v, index) || (reg == 0 && val && (val | BIT_ULL(10)) != ~0ull) ||
-	    (!host && reg == 1 && val))
+	    (!host && reg == 1 && val && !(v->hwcr & HWCR_MC_STATUS)))
 		return 1;
 	return set_u64(v, r, index, val, host);
 }
@@ -441,24 +514,28 @@ int lodge_setup_mce(struct lodge_vcpu *v, void *buf, unsigned long arg)
 #define ANY_BITS .mask = ~0ull
 #define MTRR_CAP 0x508			/* 8 variable ranges, fixed ranges, WC: SDM 3, 12.11.1 */
 #define MTRR_DEF_BITS 0xcff		/* E, FE, the default type: SDM 3, 12.11.2.1 */
-#define HWCR_BITS (BIT_ULL(24) | 0x58)	/* TscFreqSel; what Linux writes without effect, as KVM takes it */
+#define READ_ONLY OPS(const, never)
+#define COMMAND OPS(never, none)	/* writes have no effect here */
 
 static const struct msr_row rows[] = {
 	{ ONE(MSR_IA32_TSC), LISTED, OPS(tsc, tsc) },
 	{ ONE(MSR_IA32_APICBASE), LISTED | SLOW, VF(apic_base), OPS(u64, apic_base) },
+	{ ONE(MSR_IA32_P5_MC_ADDR), READ_ONLY },
+	{ ONE(MSR_IA32_P5_MC_TYPE), READ_ONLY },
 	{ ONE(MSR_IA32_TSC_ADJUST), LISTED, VF(tsc_adjust), OPS(u64, tsc_adjust) },
 	{ ONE(MSR_IA32_SPEC_CTRL), LISTED, .cap = X86_FEATURE_MSR_SPEC_CTRL,
 	  .has = has_spec_ctrl, OPS(spec_ctrl, spec_ctrl) },
 	{ ONE(MSR_IA32_PRED_CMD), .has = lodge_guest_has_ibpb, OPS(never, pred_cmd) },
 	{ ONE(MSR_IA32_FLUSH_CMD), .has = has_flush_cmd, OPS(never, flush_cmd) },
-	{ ONE(MSR_IA32_UCODE_REV), LISTED, VF(ucode_rev), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_IA32_UCODE_WRITE), COMMAND },
+	{ ONE(MSR_IA32_UCODE_REV), LISTED, VF(ucode_rev), ANY_BITS, OPS(u64, u64_kept) },
 	{ ONE(MSR_MTRRcap), .val = MTRR_CAP, OPS(const, never) },
 	{ ONE(MSR_IA32_SYSENTER_CS), LISTED, VF(st.sysenter_cs), ANY_BITS, OPS(syscall, syscall) },
 	{ ONE(MSR_IA32_SYSENTER_ESP), LISTED, VF(st.sysenter_esp), ANY_BITS, OPS(syscall, addr) },
 	{ ONE(MSR_IA32_SYSENTER_EIP), LISTED, VF(st.sysenter_eip), ANY_BITS, OPS(syscall, addr) },
 	{ ONE(MSR_IA32_MCG_CAP), VF(mce.cap), OPS(u64, mcg_cap) },
-	{ ONE(MSR_IA32_MCG_STATUS), VF(mce.status), ANY_BITS, OPS(u64, u64) },
-	{ ONE(MSR_IA32_MCG_CTL), VF(mce.ctl), ANY_BITS, OPS(mcg_ctl, mcg_ctl) },
+	{ ONE(MSR_IA32_MCG_STATUS), LISTED, VF(mce.status), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_IA32_MCG_CTL), LISTED, VF(mce.ctl), ANY_BITS, OPS(mcg_ctl, mcg_ctl) },
 	{ ONE(MSR_IA32_MISC_ENABLE), LISTED, VF(misc_enable), ANY_BITS, OPS(u64, u64) },
 	{ ONE(MSR_IA32_DEBUGCTLMSR), OPS(const, debugctl) },
 	{ ONE(MSR_IA32_ARCH_CAPABILITIES), LISTED, VF(arch_cap), ANY_BITS, .has = has_arch_cap,
@@ -476,6 +553,10 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_KVM_SYSTEM_TIME), LISTED | SLOW, OPS(pv, pv) },
 	{ RANGE(MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW), LISTED | SLOW, OPS(pv, pv) },
 	{ RANGE(MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN), LISTED | SLOW, OPS(pv, pv) },
+	/* no asynchronous page faults: they stay off. Nobody polls for a guest, so it may say that nobody need. */
+	{ ONE(MSR_KVM_ASYNC_PF_EN), LISTED, .has = has_async_pf, OPS(const, same) },
+	{ RANGE(MSR_KVM_ASYNC_PF_INT, MSR_KVM_ASYNC_PF_ACK), LISTED, .has = has_async_pf, OPS(const, same) },
+	{ ONE(MSR_KVM_POLL_CONTROL), LISTED, .has = has_poll, VF(poll_control), .mask = 1, OPS(u64, u64) },
 	{ ONE(MSR_EFER), LISTED, OPS(efer, efer) },
 	{ ONE(MSR_STAR), LISTED, VF(st.star), ANY_BITS, OPS(syscall, syscall) },
 	{ ONE(MSR_LSTAR), LISTED, VF(st.lstar), ANY_BITS, OPS(syscall, addr) },
@@ -486,34 +567,51 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_KERNEL_GS_BASE), LISTED, VF(st.kernel_gs_base), ANY_BITS, OPS(syscall, addr) },
 	{ ONE(MSR_TSC_AUX), LISTED, VF(tsc_aux), .cap = X86_FEATURE_RDTSCP, .has = has_rdtscp, OPS(u64, tsc_aux) },
 	/* what Linux reads or writes on AMD while it boots: there, and mostly of no effect */
-	{ ONE(MSR_AMD64_SYSCFG), IGNORED },
-	{ ONE(MSR_K7_HWCR), LISTED, VF(hwcr), .mask = HWCR_BITS, OPS(u64, u64) },
-	{ ONE(MSR_K8_INT_PENDING_MSG), IGNORED },
+	{ ONE(MSR_AMD64_SYSCFG), READ_ONLY },
+	{ ONE(MSR_K7_HWCR), LISTED, VF(hwcr), .mask = HWCR_KEPT, OPS(u64, hwcr) },
+	{ ONE(MSR_K7_CLK_CTL), .val = 0x20000000, IGNORED },
+	{ ONE(MSR_K8_INT_PENDING_MSG), READ_ONLY },
 	{ ONE(MSR_AMD64_NB_CFG), IGNORED },
-	{ ONE(MSR_AMD64_PATCH_LOADER), IGNORED },
+	{ ONE(MSR_AMD64_PATCH_LOADER), COMMAND },
+	{ ONE(MSR_VM_CR), VF(vm_cr), .mask = 0x1f, OPS(u64, vm_cr) },
+	{ ONE(MSR_VM_IGNNE), COMMAND },
+	{ ONE(MSR_VM_HSAVE_PA), LISTED, VF(hsave_pa), OPS(u64, hsave_pa) },
+	{ ONE(MSR_F15H_IC_CFG), READ_ONLY },
+	{ ONE(0xc0011023 /* BU_CFG */), IGNORED },
 	{ ONE(MSR_AMD64_BU_CFG2), IGNORED },
 	{ ONE(MSR_AMD64_DC_CFG), IGNORED },
 	{ ONE(0xc001102a /* BU_CFG2 of some */), IGNORED },
 	{ ONE(MSR_F15H_EX_CFG), IGNORED },
-	{ ONE(MSR_AMD64_DE_CFG), .val = BIT_ULL(1) /* LFENCE serializes */, IGNORED },
-	{ ONE(MSR_K8_TSEG_ADDR), IGNORED },
-	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), IGNORED },
+	{ ONE(MSR_AMD64_DE_CFG), VF(de_cfg), .mask = LODGE_DE_CFG, OPS(u64, u64) },
+	{ RANGE(MSR_K8_TSEG_ADDR, MSR_K8_TSEG_MASK), READ_ONLY },
+	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), OPS(const, same) },
 	{ RANGE(MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3), IGNORED },
 	{ RANGE(MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS), LISTED, VF(osvw), ANY_BITS, .has = has_osvw,
 	  .cap = X86_FEATURE_OSVW, OPS(u64, u64_host) },
 	/* and on Intel */
-	{ ONE(MSR_IA32_PLATFORM_ID), IGNORED },
-	{ ONE(MSR_IA32_EBL_CR_POWERON), IGNORED },
-	{ ONE(MSR_IA32_BBL_CR_CTL), IGNORED },
-	{ ONE(MSR_PLATFORM_INFO), IGNORED },
-	{ ONE(MSR_IA32_PERF_STATUS), .val = 1000 | 4ull << 40, IGNORED },
-	{ ONE(MSR_IA32_PERF_CTL), IGNORED },
-	{ ONE(MSR_IA32_LASTBRANCHFROMIP), IGNORED },
-	{ ONE(MSR_IA32_LASTBRANCHTOIP), IGNORED },
-	{ ONE(MSR_IA32_LASTINTFROMIP), IGNORED },
-	{ ONE(MSR_IA32_LASTINTTOIP), IGNORED },
-	{ ONE(MSR_FSB_FREQ), .val = 3, IGNORED },
-	{ ONE(MSR_MISC_FEATURES_ENABLES), OPS(const, same) },
+	{ ONE(MSR_IA32_PLATFORM_ID), READ_ONLY },
+	{ ONE(MSR_IA32_EBL_CR_POWERON), READ_ONLY },
+	{ ONE(MSR_EBC_FREQUENCY_ID), .val = 1 << 24, READ_ONLY },
+	{ ONE(MSR_SMI_COUNT), LISTED, VF(smi_count), ANY_BITS, OPS(u64, u64_host) },
+	{ RANGE(MSR_P6_PERFCTR0, MSR_P6_PERFCTR1), IGNORED },
+	{ RANGE(MSR_P6_EVNTSEL0, MSR_P6_EVNTSEL1), IGNORED },
+	{ ONE(MSR_PLATFORM_INFO), LISTED, VF(platform_info), ANY_BITS, OPS(platform_info, platform_info) },
+	{ ONE(MSR_IA32_BBL_CR_CTL3), .val = 0xbe702111, IGNORED },
+	{ ONE(MSR_IA32_PERF_STATUS), .val = 1000 | 4ull << 40, READ_ONLY },
+	{ ONE(MSR_IA32_PERF_CTL), READ_ONLY },
+	{ RANGE(MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP), OPS(const, same) },
+	{ ONE(MSR_IA32_POWER_CTL), LISTED, VF(power_ctl), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_RAPL_POWER_UNIT), READ_ONLY },
+	{ ONE(MSR_PKG_ENERGY_STATUS), READ_ONLY },
+	{ ONE(MSR_DRAM_ENERGY_STATUS), READ_ONLY },
+	{ ONE(MSR_PP0_ENERGY_STATUS), READ_ONLY },
+	{ ONE(MSR_PP1_ENERGY_STATUS), READ_ONLY },
+	{ RANGE(0x1c4, 0x1c5) /* XFD, XFD_ERR */, .has = has_none, OPS(const, same) },
+	{ ONE(MSR_IA32_XSS), .has = has_none, OPS(const, same) },
+	{ ONE(MSR_IA32_PERF_CAPABILITIES), LISTED, .has = has_none, OPS(const, same) },
+	{ ONE(MSR_FSB_FREQ), .val = 3, READ_ONLY },
+	{ ONE(MSR_MISC_FEATURES_ENABLES), LISTED, VF(misc_features), .mask = MSR_MISC_FEATURES_ENABLES_CPUID_FAULT,
+	  OPS(u64, misc_features) },
 };
 
 #define X2APIC_FIRST	APIC_BASE_MSR
@@ -563,6 +661,12 @@ static const struct msr_row *find(u32 index)
 	else
 		return search(index);
 	return row ? &rows[row - 1] : NULL;
+}
+
+/** lodge_msr_known - there is such a register, for some guest */
+bool lodge_msr_known(u32 index)
+{
+	return index - X2APIC_FIRST < X2APIC_COUNT || find(index);
 }
 
 /**
@@ -682,47 +786,4 @@ int lodge_msr_index_list(struct kvm_msr_list __user *u)
 	if (put_user(n, &u->nmsrs))
 		return -EFAULT;
 	return n > room ? -E2BIG : 0;
-}
-
-/*
- * SDM 4, IA32_ARCH_CAPABILITIES: which of the processor's flaws a guest need not mind. What the processor says
- * and holds in a guest, and what the kernel knows. PSCHANGE_MC_NO (6) is our doing: see vmx/caps.c.
- */
-static u64 arch_capabilities(void)
-{
-	static const struct {
-		u16 bug;
-		u8 bit;
-	} flaws[] = {
-		{ X86_BUG_CPU_MELTDOWN, 0 }, { X86_BUG_SPEC_STORE_BYPASS, 4 }, { X86_BUG_MDS, 5 },
-		{ X86_BUG_GDS, 26 }, { X86_BUG_RFDS, 27 }, { X86_BUG_ITS, 62 },
-	};
-	u64 val = 0;
-	int i;
-
-	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
-		val = lodge_rdmsr(MSR_IA32_ARCH_CAPABILITIES);
-	val &= GENMASK_ULL(2, 0) | GENMASK_ULL(6, 4) | BIT_ULL(8) | GENMASK_ULL(15, 13) | BIT_ULL(17) |
-	       GENMASK_ULL(20, 19) | BIT_ULL(24) | GENMASK_ULL(28, 26) | BIT_ULL(62);
-	val |= BIT_ULL(6);
-	for (i = 0; i < ARRAY_SIZE(flaws); i++)
-		if (!boot_cpu_has_bug(flaws[i].bug))
-			val |= BIT_ULL(flaws[i].bit);
-	return val;
-}
-
-/* OSVW: none of the errata that have a number there (APM 2, appendix on OS-visible workarounds). */
-#define OSVW_KNOWN 3
-
-/** lodge_msr_init - power-on values of a new vCPU; 0 */
-int lodge_msr_init(struct lodge_vcpu *v)
-{
-	v->mce.cap = LODGE_MCE_BANKS;
-	v->arch_cap = boot_cpu_has(X86_FEATURE_VMX) ? arch_capabilities() : 0;
-	v->osvw[0] = OSVW_KNOWN;
-	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? 0x100000000ull : 0x01000065;
-	if (!v->lapic)
-		v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-			       (v->id == v->vm->boot_id ? MSR_IA32_APICBASE_BSP : 0);
-	return 0;
 }

@@ -14,12 +14,11 @@
 #include "cpu/cpu.h"
 #include "irqchip/irqchip.h"
 
-/* SDM 3, table 10-1; APM 2, 14.1.3. INIT keeps the FPU, the LAPIC's id, and most MSRs. */
+/* SDM 3, table 10-1; APM 2, 14.1.3. INIT keeps the FPU, the LAPIC's id, and most MSRs; neither EFER nor DR0-3. */
 static void reset_state(struct lodge_vcpu *v, bool init)
 {
 	struct lodge_state *st = &v->st;
 	u64 cr0 = init ? v->st.cr0 & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
-	u64 dr_save[4] = { st->dr[0], st->dr[1], st->dr[2], st->dr[3] };
 	struct lodge_state keep = *st;
 	int i;
 
@@ -44,7 +43,6 @@ static void reset_state(struct lodge_vcpu *v, bool init)
 	st->dr7 = 0x400;
 	st->pat = 0x0007040600070406ull;
 	if (init) {
-		memcpy(st->dr, dr_save, sizeof(dr_save));
 		st->star = keep.star;
 		st->lstar = keep.lstar;
 		st->cstar = keep.cstar;
@@ -54,7 +52,6 @@ static void reset_state(struct lodge_vcpu *v, bool init)
 		st->sysenter_esp = keep.sysenter_esp;
 		st->sysenter_eip = keep.sysenter_eip;
 		st->pat = keep.pat;
-		st->efer = keep.efer & ~(u64)(EFER_LMA | EFER_LME);
 	}
 }
 
@@ -75,7 +72,8 @@ void lodge_vcpu_reset(struct lodge_vcpu *v, bool init)
 	v->nmi_pending = 0;
 	atomic_set(&v->nmi_queued, 0);
 	v->cr8 = 0;
-	v->pv.eoi_msr = 0;
+	/* Whoever starts it anew does not know of the old guest's pages. */
+	v->pv.clock_msr = v->pv.steal_msr = v->pv.eoi_msr = 0;
 	v->pv.eoi_pending = false;
 	if (!init) {
 		lodge_fpu_reset(v);

@@ -17,6 +17,7 @@
 #include <asm/trapnr.h>
 
 #include "cpu/cpu.h"
+#include "host/compat.h"
 #include "irqchip/irqchip.h"
 #include "mem/mem.h"
 
@@ -202,6 +203,49 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return take_interrupt(v, s);
 }
 
+/** lodge_get_sregs2 - KVM_GET_SREGS2: the PDPTEs of a PAE guest instead of the interrupt on its way */
+int lodge_get_sregs2(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	struct kvm_sregs2 *s = buf;
+	struct kvm_sregs old;
+	int idx;
+
+	BUILD_BUG_ON(offsetof(struct kvm_sregs2, flags) != offsetof(struct kvm_sregs, interrupt_bitmap));
+	lodge_get_sregs(v, &old, 0);
+	memset(s, 0, sizeof(*s));
+	memcpy(s, &old, offsetof(struct kvm_sregs2, flags));
+	if (!lodge_pae(&v->st))
+		return 0;
+	s->flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
+	if (lodge_ops->pdptes) {
+		memcpy(s->pdptrs, v->st.pdpte, sizeof(s->pdptrs));
+		return 0;
+	}
+	/* Where the processor holds none they are what is in memory; 0 where there is none. */
+	idx = srcu_read_lock(&v->vm->srcu);
+	if (lodge_read_gpa(v, v->st.cr3 & 0xffffffe0, s->pdptrs, sizeof(s->pdptrs)))
+		memset(s->pdptrs, 0, sizeof(s->pdptrs));
+	srcu_read_unlock(&v->vm->srcu, idx);
+	return 0;
+}
+
+/** lodge_set_sregs2 - KVM_SET_SREGS2; -EINVAL as KVM_SET_SREGS, and for flags that are unknown or PDPTEs without PAE */
+int lodge_set_sregs2(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	const struct kvm_sregs2 *s = buf;
+	struct lodge_state will = { .cr0 = s->cr0, .cr4 = s->cr4, .efer = s->efer };
+	struct kvm_sregs old = {};
+	int ret;
+
+	if (s->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID || (s->flags && !lodge_pae(&will)))
+		return -EINVAL;
+	memcpy(&old, s, offsetof(struct kvm_sregs2, flags));
+	ret = lodge_set_sregs(v, &old, 0);
+	if (!ret && s->flags)
+		memcpy(v->st.pdpte, s->pdptrs, sizeof(v->st.pdpte));
+	return ret;
+}
+
 /* -- control registers as the guest writes them; 0, or 1: #GP -- */
 
 /**
@@ -320,7 +364,8 @@ int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	lodge_need(v, LG_SHADOW);
 	memset(e, 0, sizeof(*e));
 	if (exc->type == EVENT_EXCEPTION) {	/* not INT3: RIP is still there, and it runs again */
-		e->exception.injected = 1;
+		e->exception.pending = READ_ONCE(v->vm->exception_payload) && v->pending_exc.type;
+		e->exception.injected = !e->exception.pending;
 		e->exception.nr = exc->vector;
 		e->exception.has_error_code = exc->has_error;
 		e->exception.error_code = exc->error;
@@ -338,15 +383,33 @@ int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	e->nmi.pending = v->nmi_pending + atomic_read(&v->nmi_queued) > 0;
 	e->nmi.masked = lodge_ops->nmi_blocked(v);
 	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	if (READ_ONCE(v->vm->exception_payload)) {
+		e->exception_has_payload = e->exception.pending &&
+			(exc->vector == X86_TRAP_PF || exc->vector == X86_TRAP_DB);
+		e->exception_payload = e->exception_has_payload ? v->pending_payload : 0;
+		e->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	}
+	if (READ_ONCE(v->vm->triple_fault_event)) {
+		*lodge_triple_fault(e) = test_bit(REQ_TRIPLE_FAULT, &v->requests);
+		e->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	}
 	return 0;
 }
 
-static void set_injected(struct lodge_vcpu *v, const struct kvm_vcpu_events *e)
+static void set_injected(struct lodge_vcpu *v, const struct kvm_vcpu_events *e, bool pending)
 {
 	v->pending_exc.type = EVENT_NONE;
 	v->inject = (struct lodge_event) { .type = EVENT_NONE };
 	v->ext_vector = -1;
-	if (e->exception.injected)
+	if (pending) {
+		/* CR2 of a #PF without payload is there already. */
+		lodge_need(v, LG_CR);
+		v->pending_exc = lodge_exception_event(e->exception.nr, e->exception.has_error_code,
+						       e->exception.error_code);
+		v->pending_payload = e->exception_has_payload ? e->exception_payload :
+				     e->exception.nr == X86_TRAP_PF ? v->st.cr2 : 0;
+	}
+	if (e->exception.injected && !pending)
 		v->inject = lodge_exception_event(e->exception.nr, e->exception.has_error_code,
 						  e->exception.error_code);
 	else if (e->nmi.injected)
@@ -360,16 +423,26 @@ static void set_injected(struct lodge_vcpu *v, const struct kvm_vcpu_events *e)
 /** lodge_set_events - KVM_SET_VCPU_EVENTS; -EINVAL for unknown flags and impossible exceptions */
 int lodge_set_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	const struct kvm_vcpu_events *e = buf;
+	struct kvm_vcpu_events *e = buf;
+	bool pending;
 
 	if (e->flags & ~(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
-			 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM))
+			 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |
+			 (READ_ONCE(v->vm->exception_payload) ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
+			 (READ_ONCE(v->vm->triple_fault_event) ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0)))
 		return -EINVAL;
-	if (e->exception.injected && (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))
+	pending = e->flags & KVM_VCPUEVENT_VALID_PAYLOAD && e->exception.pending;
+	if ((e->exception.injected || pending) && (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))
 		return -EINVAL;
 	if (e->flags & KVM_VCPUEVENT_VALID_SMM && (e->smi.smm || e->smi.pending))
 		return -EINVAL;
-	set_injected(v, e);
+	set_injected(v, e, pending);
+	if (e->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) {
+		if (*lodge_triple_fault(e))
+			lodge_set_request(v, REQ_TRIPLE_FAULT);
+		else
+			lodge_take_request(v, REQ_TRIPLE_FAULT);
+	}
 	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW) {
 		lodge_touch(v, LG_SHADOW);
 		v->st.int_shadow = e->interrupt.shadow &

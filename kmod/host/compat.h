@@ -191,31 +191,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define lodge_immediate_exit(run) READ_ONCE((run)->immediate_exit)
 #endif
 
-#ifndef KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES
-#define KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES (1ULL << 0)
-#endif
-#ifndef KVM_CAP_USER_MEMORY2
-#define KVM_CAP_USER_MEMORY2 231
-#define KVM_SET_USER_MEMORY_REGION2 \
-	_IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
-struct kvm_userspace_memory_region2 {
-	__u32 slot, flags;
-	__u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
-	__u32 guest_memfd, pad1;
-	__u64 pad2[14];
-};
-#endif
-
-#ifndef KVM_CAP_SET_GUEST_DEBUG2
-#define KVM_CAP_SET_GUEST_DEBUG2 195
-#endif
-#ifndef KVM_GUESTDBG_BLOCKIRQ
-#define KVM_GUESTDBG_BLOCKIRQ 0x00100000
-#endif
-#ifndef KVM_CAP_BINARY_STATS_FD
-#define KVM_CAP_BINARY_STATS_FD 203
-#define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
-#endif
+#include "host/compat-kvm.h"
 
 /* -- memory -- */
 

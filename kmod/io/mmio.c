@@ -287,7 +287,7 @@ enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v)
 		return NEXT_ENTER;
 	}
 	if (ret)
-		return lodge_internal_error(v, KVM_INTERNAL_ERROR_EMULATION);
+		return lodge_emulation_failed(v);
 	m->next_rip = rip_after(v, m->insn.len, lodge_code_bits(v));
 	if (lodge_code_bits(v) != 64)
 		m->insn.stack_size = v->st.seg[SEG_SS].db ? 4 : 2;

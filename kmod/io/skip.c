@@ -10,6 +10,7 @@
  * vcpu->mutex held; outside the window vm->srcu too. No locks.
  */
 #include <linux/string.h>
+#include <asm/trapnr.h>
 
 #include "host/compat.h"
 #include "io/io.h"
@@ -47,6 +48,23 @@ enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror)
 		run->internal.data[2] = v->exit.info2;
 	}
 	return NEXT_USER;
+}
+
+/**
+ * lodge_emulation_failed - an instruction that cannot be carried out here
+ * @v: the vCPU, outside the window
+ *
+ * A program in the guest must not be able to end it: outside ring 0 the guest gets #UD, as with KVM, unless userspace
+ * has asked to be told (KVM_CAP_EXIT_ON_EMULATION_FAILURE).
+ */
+enum lodge_next lodge_emulation_failed(struct lodge_vcpu *v)
+{
+	lodge_need(v, LG_CS);
+	if (!v->st.cpl || READ_ONCE(v->vm->exit_on_emulation_failure))
+		return lodge_internal_error(v, KVM_INTERNAL_ERROR_EMULATION);
+	v->stat.insn_emulation_fail++;
+	lodge_queue_exception(v, X86_TRAP_UD);
+	return NEXT_ENTER;
 }
 
 /**

@@ -456,6 +456,8 @@ static void set_base(struct lodge_vcpu *v, u64 base)
 	if (!v->lapic)
 		return;
 	v->lapic->page.base = base & BASE_ADDR;
+	/* Userspace may have what is there instead. */
+	v->lapic->page.len = there || !(v->vm->quirks_off & KVM_X86_QUIRK_LAPIC_MMIO_HOLE) ? PAGE_SIZE : 0;
 	v->lapic->page.read = there ? page_read : hole_read;
 	v->lapic->page.write = there ? page_write : hole_write;
 }
@@ -536,7 +538,7 @@ void lodge_lapic_reset(struct lodge_vcpu *v, bool init)
 	lapic_put(l, APIC_SPIV, 0xff);
 	for (i = 0; i < ARRAY_SIZE(lvts); i++)
 		lapic_put(l, lvts[i], APIC_LVT_MASKED);
-	if (boot)
+	if (boot && !(v->vm->quirks_off & KVM_X86_QUIRK_LINT0_REENABLED))
 		lapic_put(l, APIC_LVT0, APIC_DM_EXTINT);
 	lapic_put(l, APIC_TASKPRI, 0);
 	lapic_put(l, APIC_ESR, 0);

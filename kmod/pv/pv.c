@@ -19,6 +19,7 @@
 #include <linux/ktime.h>
 #include <linux/sched.h>
 #include <linux/timekeeping.h>
+#include <linux/uaccess.h>
 #include <asm/kvm_para.h>
 #include <asm/pvclock-abi.h>
 #include <asm/tsc.h>
@@ -168,6 +169,22 @@ void lodge_pv_clock_update(struct lodge_vcpu *v)
 	lodge_write_gpa(v, gpa, &t.version, sizeof(t.version));
 }
 
+/* The feature of CPUID that an MSR belongs to. */
+static bool may_use(const struct lodge_vcpu *v, u32 index)
+{
+	switch (index) {
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_WALL_CLOCK:
+		return lodge_pv_has(v, KVM_FEATURE_CLOCKSOURCE);
+	case MSR_KVM_SYSTEM_TIME_NEW:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		return lodge_pv_has(v, KVM_FEATURE_CLOCKSOURCE2);
+	case MSR_KVM_STEAL_TIME:
+		return lodge_pv_has(v, KVM_FEATURE_STEAL_TIME);
+	}
+	return lodge_pv_has(v, KVM_FEATURE_PV_EOI);
+}
+
 /**
  * lodge_pv_msr_read - an MSR of the interface
  * @v: the vCPU
@@ -178,6 +195,8 @@ void lodge_pv_clock_update(struct lodge_vcpu *v)
  */
 int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val)
 {
+	if (!may_use(v, index))
+		return 1;
 	switch (index) {
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW:
@@ -207,6 +226,8 @@ int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val)
  */
 int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val)
 {
+	if (!may_use(v, index))
+		return 1;
 	switch (index) {
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW:
@@ -377,4 +398,48 @@ void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host)
 	diff = tsc - lodge_guest_tsc(v);
 	v->tsc_adjust += diff;
 	set_offset(v, v->tsc_offset + diff);
+}
+
+/* -- the vCPU's attributes: its TSC's offset to the host's -- */
+
+static bool is_offset(const struct kvm_device_attr *a)
+{
+	return a->group == KVM_VCPU_TSC_CTRL && a->attr == KVM_VCPU_TSC_OFFSET;
+}
+
+/** lodge_ioc_has_attr - KVM_HAS_DEVICE_ATTR; -ENXIO for all but the offset */
+int lodge_ioc_has_attr(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	return is_offset(buf) ? 0 : -ENXIO;
+}
+
+/** lodge_ioc_get_attr - KVM_GET_DEVICE_ATTR; -ENXIO, -EFAULT */
+int lodge_ioc_get_attr(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	const struct kvm_device_attr *a = buf;
+
+	if (!is_offset(a))
+		return -ENXIO;
+	return put_user(v->tsc_offset + lodge_slept.tsc, (u64 __user *)a->addr);
+}
+
+/** lodge_ioc_set_attr - KVM_SET_DEVICE_ATTR; -ENXIO, -EFAULT */
+int lodge_ioc_set_attr(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	const struct kvm_device_attr *a = buf;
+	unsigned long flags;
+	u64 offset;
+
+	if (!is_offset(a))
+		return -ENXIO;
+	if (get_user(offset, (u64 __user *)a->addr))
+		return -EFAULT;
+	/* What userspace knows of is the processor's counter: without what that lost while the host slept. */
+	offset -= lodge_slept.tsc;
+	raw_spin_lock_irqsave(&v->vm->clock_lock, flags);
+	v->vm->tsc_set = true;
+	v->vm->tsc_last_offset = offset;
+	raw_spin_unlock_irqrestore(&v->vm->clock_lock, flags);
+	set_offset(v, offset);
+	return 0;
 }

@@ -13,6 +13,14 @@ void lodge_pv_clock_update(struct lodge_vcpu *v);	/* REQ_CLOCK: may sleep */
 void lodge_pv_clock_init(struct lodge_vm *vm);
 lodge_vm_ioctl lodge_get_clock, lodge_set_clock;
 lodge_vcpu_ioctl lodge_ioc_clock_ctrl, lodge_ioc_set_tsc_khz;
+lodge_vcpu_ioctl lodge_ioc_has_attr, lodge_ioc_get_attr, lodge_ioc_set_attr;
+
+/* The guest may use it: where that is enforced, by its CPUID. */
+static inline bool lodge_pv_has(const struct lodge_vcpu *v, int feature)
+{
+	return !v->enforce_pv || v->cpuid.pv_features & BIT(feature);
+}
+
 void lodge_tsc_adjust(struct lodge_vcpu *v, u64 val);	/* the guest writes TSC_ADJUST */
 void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */
 

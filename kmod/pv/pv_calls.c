@@ -76,8 +76,12 @@ u64 lodge_pv_hypercall(struct lodge_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64
 		return -LODGE_EPERM;
 	switch (nr) {
 	case KVM_HC_KICK_CPU:
+		if (!lodge_pv_has(v, KVM_FEATURE_PV_UNHALT))
+			break;
 		return kick(v, a1);
 	case KVM_HC_SEND_IPI:
+		if (!lodge_pv_has(v, KVM_FEATURE_PV_SEND_IPI))
+			break;
 		return send_ipi(v, a0, a1, a2, a3);
 	}
 	return -LODGE_ENOSYS;

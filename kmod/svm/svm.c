@@ -397,6 +397,7 @@ const struct lodge_ops lodge_svm_ops = {
 	.set_tpr = svm_set_tpr,
 	.state_load = svm_state_load,
 	.state_store = svm_state_store,
+	.quirks = LODGE_QUIRKS | KVM_X86_QUIRK_CD_NW_CLEARED,
 	.set_intercepts = svm_set_intercepts,
 	.set_tsc_offset = svm_set_tsc_offset,
 	.msr = svm_msr,

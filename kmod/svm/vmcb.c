@@ -27,7 +27,7 @@
 #define MSRPM_ORDER	1	/* 8 KiB: APM volume 2, 15.11 */
 
 /* Kinds of guests by the MSRs that they have to themselves. */
-enum { SVM_MAP_SPEC = BIT(0), SVM_MAP_PRED = BIT(1), SVM_MAPS = 4 };
+enum { SVM_MAP_SPEC = BIT(0), SVM_MAP_PRED = BIT(1), SVM_MAP_NONE = 4, SVM_MAPS };
 
 static void *iopm;
 static u32 *msrpm[SVM_MAPS];
@@ -76,6 +76,8 @@ int svm_maps_create(void)
 		if (!map)
 			return -ENOMEM;
 		memset(map, 0xff, PAGE_SIZE << MSRPM_ORDER);
+		if (kind == SVM_MAP_NONE)
+			continue;
 		for (i = 0; i < ARRAY_SIZE(pass); i++)
 			msr_pass(map, pass[i], true, true);
 		msr_pass(map, MSR_IA32_SPEC_CTRL, kind & SVM_MAP_SPEC, kind & SVM_MAP_SPEC);
@@ -95,7 +97,7 @@ void svm_maps_destroy(void)
 }
 
 /**
- * svm_set_intercepts - recompute what depends on the guest's CPUID and on KVM_SET_GUEST_DEBUG
+ * svm_set_intercepts - recompute what depends on the guest's CPUID, on KVM_SET_GUEST_DEBUG and the MSR filter
  * @v: the vCPU
  */
 void svm_set_intercepts(struct lodge_vcpu *v)
@@ -107,8 +109,8 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 	if (v->debug.control & KVM_GUESTDBG_USE_SW_BP)
 		b->exc_icpt |= BIT(X86_TRAP_BP);
 	svm_set_dr_exits(sv, !v->dr_live);
-	b->msrpm = __pa(msrpm[(v->spec_live ? SVM_MAP_SPEC : 0) |
-			      (lodge_guest_has_ibpb(v) ? SVM_MAP_PRED : 0)]);
+	b->msrpm = __pa(msrpm[rcu_access_pointer(v->vm->msr_filter) ? SVM_MAP_NONE :
+			      (v->spec_live ? SVM_MAP_SPEC : 0) | (lodge_guest_has_ibpb(v) ? SVM_MAP_PRED : 0)]);
 	b->clean &= ~(CLEAN_ICPT | CLEAN_IOPM);
 }
 

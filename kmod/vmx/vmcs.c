@@ -27,7 +27,7 @@
 		   X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
 
 /* Kinds of guests by the MSRs that they have to themselves. */
-enum { VMX_MAP_SPEC = BIT(0), VMX_MAP_PRED = BIT(1), VMX_MAPS = 4 };
+enum { VMX_MAP_SPEC = BIT(0), VMX_MAP_PRED = BIT(1), VMX_MAP_NONE = 4, VMX_MAPS };
 
 static u8 *msr_bitmap[VMX_MAPS];
 
@@ -58,6 +58,8 @@ int vmx_maps_create(void)
 		if (!map)
 			return -ENOMEM;
 		memset(map, 0xff, PAGE_SIZE);
+		if (kind == VMX_MAP_NONE)
+			continue;
 		for (i = 0; i < ARRAY_SIZE(pass); i++)
 			msr_pass(map, pass[i], true, true);
 		msr_pass(map, MSR_IA32_SPEC_CTRL, kind & VMX_MAP_SPEC, kind & VMX_MAP_SPEC);
@@ -76,7 +78,7 @@ void vmx_maps_destroy(void)
 }
 
 /**
- * vmx_set_intercepts - recompute what depends on the guest's CPUID and on KVM_SET_GUEST_DEBUG
+ * vmx_set_intercepts - recompute what depends on the guest's CPUID, on KVM_SET_GUEST_DEBUG and the MSR filter
  * @v: the vCPU
  */
 void vmx_set_intercepts(struct lodge_vcpu *v)
@@ -90,7 +92,8 @@ void vmx_set_intercepts(struct lodge_vcpu *v)
 	if (!vmx_get(vx, &flags))
 		return;
 	vmwrite(EXCEPTION_BITMAP, exc);
-	vmwrite(MSR_BITMAP, __pa(msr_bitmap[(v->spec_live ? VMX_MAP_SPEC : 0) |
+	vmwrite(MSR_BITMAP, __pa(msr_bitmap[rcu_access_pointer(v->vm->msr_filter) ? VMX_MAP_NONE :
+					    (v->spec_live ? VMX_MAP_SPEC : 0) |
 					    (lodge_guest_has_ibpb(v) ? VMX_MAP_PRED : 0)]));
 	vmx_put(vx, flags);
 }

@@ -362,6 +362,7 @@ const struct lodge_ops lodge_vmx_ops = {
 	.set_tpr = vmx_set_tpr,
 	.state_load = vmx_state_load,
 	.state_store = vmx_state_store,
+	.quirks = LODGE_QUIRKS,
 	.set_intercepts = vmx_set_intercepts,
 	.set_tsc_offset = vmx_set_tsc_offset,
 	.msr = vmx_msr,
