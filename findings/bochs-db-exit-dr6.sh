@@ -7,8 +7,9 @@
 # Most expect: the exit's VMCB has bit 0 of DR6 set, for what it saves of DR6 is what the guest's own handler would have
 #   found (AMD64 Architecture Programmer's Manual, volume 2, 15.12.2, "#DB (Debug)").
 # Seen: the exit comes, after the write as it should, but DR6 is still what it was before: no cause.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${ASSEMBLER[@]}"
 get_packages bookworm bochs bochs=2.7+dfsg-4+deb12u1 bochs-term=2.7+dfsg-4+deb12u1 \

@@ -8,8 +8,9 @@
 #   (AMD64 Architecture Programmer's Manual, volume 2, 15.7.2, "Intercepts During IDT Interrupt Delivery").
 # Seen: 80000306H, the #UD that was delivered and done with before. A hypervisor that delivers again what EXITINTINFO
 #   names gives the guest its #UD twice, and does not know whether an INT was lost.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${ASSEMBLER[@]}"
 get_packages bookworm bochs bochs=2.7+dfsg-4+deb12u1 bochs-term=2.7+dfsg-4+deb12u1 \

@@ -8,8 +8,9 @@
 #   Manual, volume 2, 15.21.4, "Injecting Virtual (INTR) Interrupts"), in both; CLI never has a say.
 # Seen: the first guest is never interrupted, and V_IRQ is still set at its exit. The second is interrupted, but where
 #   its STI is, and V_IRQ is clear: VMRUN does not look whether one is waiting, only a change of IF does.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${ASSEMBLER[@]}"
 get_packages bookworm bochs bochs=2.7+dfsg-4+deb12u1 bochs-term=2.7+dfsg-4+deb12u1 \

@@ -6,8 +6,9 @@
 # Most expect: CR2 is one of the registers that VMRUN loads (AMD64 Architecture Programmer's Manual, volume 2,
 #   15.5.1, "Loading Guest State"), so the guest reads what the VMCB has.
 # Seen: the guest reads the host's CR2. The exit does store the guest's CR2 in the VMCB, so half of the pair works.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${ASSEMBLER[@]}"
 get_packages bookworm bochs bochs=2.7+dfsg-4+deb12u1 bochs-term=2.7+dfsg-4+deb12u1 \

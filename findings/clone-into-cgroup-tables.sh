@@ -9,8 +9,9 @@
 #   (Documentation/admin-guide/cgroup-v2.rst, memory.stat, "pagetables").
 # Seen: they are charged to the parent's cgroup, which goes from 512 KiB to 1,060 or so; the child's stays at nothing.
 #   The limit of the child's cgroup does not bound what its making costs.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${COMPILER[@]}"
 get_packages bookworm qemu "${QEMU[@]}"

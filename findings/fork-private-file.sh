@@ -8,8 +8,9 @@
 #   (fork(2): a private mapping is copied on write; what is the file's can be found again through the file).
 # Seen: 40 KiB of page tables in the first two, 552 in the third: one write, and each fork copies the entries of all
 #   pages that were ever touched. At 1 GiB that is 300 times the work, for one byte.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${COMPILER[@]}"
 get_packages bookworm qemu "${QEMU[@]}"

@@ -8,8 +8,9 @@
 #   exception), so it is set and read like the others. The control word beside it is.
 # Seen: both ioctls leave the field alone. It is not set (KVM_GET_XSAVE says 1f80), and what KVM_GET_FPU returns there is 0: who
 #   saves and restores a guest by these two runs it on with another rounding mode and other exceptions than it had.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${COMPILER[@]}"
 get_packages bookworm qemu "${QEMU[@]}"

@@ -9,8 +9,9 @@
 # Seen: the first KVM_RUN adds a thread to the process. It is in Threads: of /proc/PID/status, and unshare() refuses a
 #   process of several threads (unshare(2), EINVAL): a sandbox entered after the guest's first instruction fails.
 #   Debian's 6.1.0-57 does not do that.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${COMPILER[@]}"
 get_packages bookworm qemu "${QEMU[@]}"

@@ -7,8 +7,9 @@
 # Most expect: the last word holds, as with earlier kernels and with most parameters that are given twice (with 6.12
 #   it does); the documentation of the parameter says nothing of order.
 # Seen: "off" stays: retbleed is "Vulnerable", where with "auto" alone it is mitigated.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${COMPILER[@]}"
 get_packages bookworm qemu "${QEMU[@]}"

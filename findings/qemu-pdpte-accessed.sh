@@ -8,8 +8,9 @@
 #   bit of the other levels, is reserved in them (Intel SDM, volume 3, 4.4.1, "PDPTE Registers";
 #   AMD64 Architecture Programmer's Manual, volume 2, 5.2.3, "PAE Paging").
 # Seen: bit 5 is set in memory. A hypervisor that checks the PDPTEs of such a guest finds a reserved bit set.
-# shellcheck source=lib.sh
-. "$(dirname "$0")/lib.sh" || exit 2
+# Exit status: 0 where that is seen, 1 where something else is, 2 where it could not be set up.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash" || exit 2
 
 get_packages bookworm tools "${ASSEMBLER[@]}"
 get_packages bookworm qemu qemu-system-x86=1:7.2+dfsg-7+deb12u18+b3 seabios=1.16.2-1
