@@ -37,6 +37,9 @@ static u64 fpu_rfbm __ro_after_init;		/* switched by XSAVE and XRSTOR: offered l
 static u32 fpu_size __ro_after_init;
 static u32 fpu_pkru_offset __ro_after_init;
 static u32 fpu_mxcsr_mask __ro_after_init;
+static struct {
+	u32 at, size;		/* in an image that is not compact: CPUID 0DH */
+} component[PKRU_BIT + 1] __ro_after_init;
 
 /* False when the processor refused the image: it is as it was before. */
 static bool restore(struct xregs_state *x)
@@ -108,6 +111,7 @@ u32 lodge_fpu_image_size(u64 mask, bool compact)
 int lodge_fpu_init(void)
 {
 	struct xregs_state *x;
+	int i;
 
 	if (boot_cpu_has(X86_FEATURE_OSXSAVE) || boot_cpu_has(X86_FEATURE_XSAVE)) {
 		lodge_fpu_host.xcr0 = lodge_xgetbv();
@@ -116,7 +120,15 @@ int lodge_fpu_init(void)
 	}
 	lodge_fpu_host.pkru = boot_cpu_has(X86_FEATURE_OSPKE) && (fpu_offered & XF_PKRU);
 	fpu_size = lodge_fpu_image_size(fpu_offered, false);
-	fpu_pkru_offset = fpu_offered & XF_PKRU ? lodge_host_cpuid(0xd, PKRU_BIT).ebx : 0;
+	for (i = 2; i <= PKRU_BIT; i++) {
+		struct lodge_cpuid_regs r = {};
+
+		if (fpu_offered & BIT_ULL(i))
+			r = lodge_host_cpuid(0xd, i);
+		component[i].at = r.ebx;
+		component[i].size = r.eax;
+	}
+	fpu_pkru_offset = component[PKRU_BIT].at;
 	if (fpu_size > sizeof(struct kvm_xsave)) {
 		pr_err("lodge: an XSAVE area of %u bytes does not fit the ABI\n", fpu_size);
 		return -EOPNOTSUPP;
@@ -294,14 +306,9 @@ static void take_components(struct xregs_state *to, const struct xregs_state *fr
 		x->mxcsr = from->i387.mxcsr;
 	if (bv & XF_SSE)
 		memcpy(x->xmm_space, from->i387.xmm_space, sizeof(x->xmm_space));
-	for (i = 2; i < 63; i++) {
-		struct lodge_cpuid_regs r;
-
-		if (!(bv & fpu_rfbm & BIT_ULL(i)))
-			continue;
-		r = lodge_host_cpuid(0xd, i);
-		memcpy((void *)to + r.ebx, (void *)from + r.ebx, r.eax);
-	}
+	for (i = 2; i < ARRAY_SIZE(component); i++)
+		if (bv & fpu_rfbm & BIT_ULL(i))
+			memcpy((void *)to + component[i].at, (void *)from + component[i].at, component[i].size);
 	to->header.xfeatures = bv & fpu_rfbm;
 }
 

@@ -313,9 +313,10 @@ SET(tsc)
 
 SET(tsc_adjust)
 {
-	if (!host)
+	if (host)
+		v->tsc_adjust = val;
+	else
 		lodge_tsc_adjust(v, val);
-	v->tsc_adjust = val;
 	return 0;
 }
 

@@ -109,12 +109,6 @@ static u64 clock_now(struct lodge_vm *vm, u64 *tsc)
 	return ns;
 }
 
-/* The odd version that announces new contents of a page: behind what is there, be it the guest's own junk. */
-static u32 next_version(u32 version)
-{
-	return (version | 1) + (version & 1 ? 2 : 0);
-}
-
 static void write_wall_clock(struct lodge_vcpu *v, gpa_t gpa)
 {
 	struct pvclock_wall_clock w;
@@ -122,7 +116,7 @@ static void write_wall_clock(struct lodge_vcpu *v, gpa_t gpa)
 
 	if (!gpa || lodge_read_gpa(v, gpa, &w.version, sizeof(w.version)))
 		return;
-	w.version = next_version(w.version);
+	w.version = lodge_pv_next_version(w.version);
 	boot = ktime_get_real_ns() - clock_now(v->vm, &tsc);
 	w.sec = div_u64_rem(boot, NSEC_PER_SEC, &w.nsec);
 	lodge_write_gpa(v, gpa, &w.version, sizeof(w.version));
@@ -157,7 +151,7 @@ void lodge_pv_clock_update(struct lodge_vcpu *v)
 		  (v->pv.clock_stopped ? PVCLOCK_GUEST_STOPPED : 0) |
 		  (old.flags & PVCLOCK_GUEST_STOPPED);	/* the guest takes it out when it has seen it */
 	v->pv.clock_stopped = false;
-	t.version = next_version(old.version);
+	t.version = lodge_pv_next_version(old.version);
 	if (lodge_write_gpa(v, gpa, &t.version, sizeof(t.version)))
 		return;
 	/* The guest sees an odd version before any of the new values ... */

@@ -21,6 +21,12 @@ static inline bool lodge_pv_has(const struct lodge_vcpu *v, int feature)
 	return !v->enforce_pv || v->cpuid.pv_features & BIT(feature);
 }
 
+/* The odd version that announces new contents of a page: behind what is there, be it the guest's own junk. */
+static inline u32 lodge_pv_next_version(u32 version)
+{
+	return (version | 1) + (version & 1 ? 2 : 0);
+}
+
 void lodge_tsc_adjust(struct lodge_vcpu *v, u64 val);	/* the guest writes TSC_ADJUST */
 void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */
 

@@ -163,7 +163,7 @@ void lodge_pv_steal_update(struct lodge_vcpu *v)
 
 	if (lodge_read_gpa(v, gpa, &s, offsetof(struct kvm_steal_time, u8_pad)))
 		return;
-	s.version = (s.version | 1) + (s.version & 1 ? 2 : 0);
+	s.version = lodge_pv_next_version(s.version);
 	lodge_write_gpa(v, gpa + offsetof(struct kvm_steal_time, version), &s.version, sizeof(s.version));
 	/* The guest sees an odd version before the new value ... */
 	smp_wmb();
