@@ -133,17 +133,6 @@ TEST(cold_idt, "an interrupt whose vector table was not mapped yet arrives, once
 
 /* ---- split irqchip ---- */
 
-static struct vm *split_vm(void)
-{
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
-	struct vm *vm = vm_new();
-
-	if (!check_cap(KVM_CAP_SPLIT_IRQCHIP))
-		test_skip("no KVM_CAP_SPLIT_IRQCHIP");
-	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
-	return vm;
-}
-
 static void split_guest(void)
 {
 	apic_enable();
@@ -161,7 +150,7 @@ static void split_guest(void)
 
 TEST(split_extint, "split irqchip: ExtINT by KVM_INTERRUPT, MSIs by the in-kernel APIC")
 {
-	struct vm *vm = split_vm();
+	struct vm *vm = vm_new_split(24);
 	struct vcpu *v = vcpu_long(vm, 0, split_guest);
 	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = 0x51 };
 	struct words w;
@@ -191,7 +180,7 @@ static void split_level_guest(void)
 
 TEST(split_eoi, "split irqchip: the EOI of a level-triggered route leaves with KVM_EXIT_IOAPIC_EOI")
 {
-	struct vm *vm = split_vm();
+	struct vm *vm = vm_new_split(24);
 	struct vcpu *v = vcpu_long(vm, 0, split_level_guest);
 	struct {
 		struct kvm_irq_routing head;
@@ -216,7 +205,7 @@ TEST(split_eoi, "split irqchip: the EOI of a level-triggered route leaves with K
 
 TEST(split_ioapic_gone, "split irqchip: the IOAPIC's page is userspace's")
 {
-	struct vm *vm = split_vm();
+	struct vm *vm = vm_new_split(24);
 	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
 
 	ERR(ioctl(vm->fd, KVM_GET_IRQCHIP, &chip), ENXIO);

@@ -126,19 +126,9 @@ static void route_split(struct vm *vm, u32 gsi, u32 data)
 	OK(ioctl(vm->fd, KVM_SET_GSI_ROUTING, &r));
 }
 
-static struct vm *split_vm(u32 pins)
-{
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { pins } };
-	struct vm *vm = vm_new();
-
-	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
-	vm->irqchip = true;
-	return vm;
-}
-
 TEST(split_edges, "split irqchip: edges that share a vector with a level pin end without an exit")
 {
-	struct vm *vm = split_vm(24);
+	struct vm *vm = vm_new_split(24);
 	struct vcpu *v = vcpu_long(vm, BSP, edges_guest);
 
 	if (device_is_kvm())
@@ -164,7 +154,7 @@ static void split_level_guest(void)
 TEST(split_pins, "split irqchip with 120 pins: the EOI of the last one's level goes to userspace")
 {
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 4097 } };
-	struct vm *vm = split_vm(120);
+	struct vm *vm = vm_new_split(120);
 	struct vcpu *v = vcpu_long(vm, BSP, split_level_guest);
 	struct kvm_irq_level line = { .irq = 119, .level = 1 };
 

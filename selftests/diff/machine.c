@@ -26,19 +26,6 @@ bool on_qemu(void)
 	return host_is_qemu;
 }
 
-bool on_bochs(void)
-{
-	char firmware[16] = "";
-	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
-
-	if (f) {
-		if (!fgets(firmware, sizeof(firmware), f))
-			firmware[0] = 0;
-		fclose(f);
-	}
-	return !strncmp(firmware, "Bochs ", 6);
-}
-
 static void fill_vectors(u8 *mem, u32 v)
 {
 	u64 at = AT_ENDS + v * 4;

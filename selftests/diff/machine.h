@@ -34,7 +34,6 @@ extern const char *const kind_name[KINDS], *const mode_name[MODES];
 
 /* Which emulator; on Bochs a guest that does not end by itself may take the host with it. */
 bool on_qemu(void);
-bool on_bochs(void);
 
 struct machine machine_new(enum kind kind);
 void machine_free(struct machine *m);

@@ -68,7 +68,7 @@ bool host_is_amd(void)
 	return b == 0x68747541 || b == 0x6f677948;	/* "Auth", "Hygo" */
 }
 
-bool on_bochs_svm(void)
+bool on_bochs(void)
 {
 	char firmware[16] = "";
 	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
@@ -78,7 +78,12 @@ bool on_bochs_svm(void)
 			firmware[0] = 0;
 		fclose(f);
 	}
-	return host_is_amd() && !strncmp(firmware, "Bochs ", 6);
+	return !strncmp(firmware, "Bochs ", 6);
+}
+
+bool on_bochs_svm(void)
+{
+	return host_is_amd() && on_bochs();
 }
 
 void not_on_bochs_svm(const char *what)
@@ -195,6 +200,18 @@ struct vm *vm_new_irqchip(void)
 	OK(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0));
 	vm->irqchip = true;
 	fill(vm);
+	return vm;
+}
+
+struct vm *vm_new_split(u32 pins)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { pins } };
+	struct vm *vm = vm_new();
+
+	if (!check_cap(KVM_CAP_SPLIT_IRQCHIP))
+		test_skip("no KVM_CAP_SPLIT_IRQCHIP");
+	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	vm->irqchip = true;
 	return vm;
 }
 

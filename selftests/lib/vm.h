@@ -66,6 +66,7 @@ bool host_is_amd(void);
  * Skips the subtest on Bochs with SVM: for what that emulator itself does wrong, which is told by its
  * firmware's name and by no result. @what: the deviation; docs/testing.md lists them.
  */
+bool on_bochs(void);
 bool on_bochs_svm(void);
 void not_on_bochs_svm(const char *what);
 
@@ -74,6 +75,7 @@ bool device_is_kvm(void);
 
 struct vm *vm_bare(void);		/* no memory */
 struct vm *vm_new(void);
+struct vm *vm_new_split(u32 pins);	/* LAPICs alone, and so many pins of userspace's IOAPIC */
 struct vm *vm_new_irqchip(void);	/* with CREATE_IRQCHIP done before any vCPU */
 int vm_slot(struct vm *vm, u32 slot, u64 gpa, u64 size, void *host, u32 flags);
 void *host_pages(size_t size);		/* anonymous, zeroed */
