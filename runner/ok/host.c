@@ -12,20 +12,6 @@
 #include "vm.h"
 
 /**
- * on_bochs() - whether this machine is Bochs.
- *
- * Return: true if it is.
- */
-bool on_bochs(void)
-{
-	char text[64];
-
-	/* SeaBIOS once had that name too, but only where a hypervisor is below. */
-	look_file(text, sizeof(text), "/sys/class/dmi/id/bios_version");
-	return !strncmp(text, "Bochs ", 6) && !(look_cpuid(1, 0).c >> 31);
-}
-
-/**
  * emulator() - the emulator that this machine is.
  *
  * Return: its name; NULL for a processor.

@@ -28,7 +28,6 @@ struct runner {
 
 /* host.c. What an emulator does wrong is skipped by its name. */
 const char *emulator(void);
-bool on_bochs(void);
 int online_cpus(int *list, int max);
 void pin_to(pid_t tid, int cpu);
 pid_t thread_id(void);

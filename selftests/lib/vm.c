@@ -71,14 +71,17 @@ bool host_is_amd(void)
 bool on_bochs(void)
 {
 	char firmware[16] = "";
+	u32 a, b, c, d;
 	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
 
+	/* SeaBIOS once had that name too, but only where a hypervisor is below. */
+	cpuid(1, 0, &a, &b, &c, &d);
 	if (f) {
 		if (!fgets(firmware, sizeof(firmware), f))
 			firmware[0] = 0;
 		fclose(f);
 	}
-	return !strncmp(firmware, "Bochs ", 6);
+	return !strncmp(firmware, "Bochs ", 6) && !(c >> 31);
 }
 
 bool on_bochs_svm(void)
