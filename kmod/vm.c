@@ -265,12 +265,10 @@ static int vm_init(struct lodge_vm *vm)
 	ret = lodge_host_get();
 	if (ret)
 		goto err_srcu;
-	ret = lodge_slots_init(vm);
-	if (ret)
-		goto err_host;
+	lodge_slots_init(vm);
 	ret = lodge_npt_init(vm);
 	if (ret)
-		goto err_slots;
+		goto err_host;
 	ret = -ENOMEM;
 	vm->coalesced_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!vm->coalesced_page)
@@ -286,8 +284,6 @@ err_page:
 	__free_page(vm->coalesced_page);
 err_npt:
 	lodge_npt_free(vm);
-err_slots:
-	lodge_slots_free(vm);
 err_host:
 	lodge_host_put();
 err_srcu:

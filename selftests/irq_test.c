@@ -565,6 +565,32 @@ TEST(irqfd_deassign, "irqfd: an eventfd already signalled counts when assigned, 
 	DONE(v);
 }
 
+TEST(irqfd_shared, "an eventfd that two VMs want is one VM's: a signal is one interrupt")
+{
+	struct vcpu *a = irq_vcpu(irqfd_late_guest), *b = irq_vcpu(irqfd_late_guest);
+	struct kvm_irqfd f = { .fd = eventfd(0, 0), .gsi = 40 };
+	int ret;
+
+	route_msi(a, 40, 0x53);
+	route_msi(b, 40, 0x53);
+	OK(ioctl(a->vm->fd, KVM_IRQFD, &f));
+	ret = ioctl(b->vm->fd, KVM_IRQFD, &f) ? errno : 0;
+	TRUE(ret == EBUSY || !ret);	/* KVM refuses it from 6.17 on */
+	REPORT(a, 1);
+	REPORT(b, 1);
+	OK(eventfd_write(f.fd, 1));
+	EQ(REPORT(a, 2).a, 1);
+	EQ(REPORT(b, 2).a, 0);
+	f.flags = KVM_IRQFD_FLAG_DEASSIGN;
+	OK(ioctl(a->vm->fd, KVM_IRQFD, &f));
+	f.flags = 0;
+	if (ret)
+		OK(ioctl(b->vm->fd, KVM_IRQFD, &f));
+	OK(eventfd_write(f.fd, 1));
+	EQ(REPORT(b, 3).a, 1);
+	DONE(b);
+}
+
 static void resample_guest(void)
 {
 	apic_enable();

@@ -7,6 +7,7 @@
 #ifndef LODGE_CORE_PARTS_H
 #define LODGE_CORE_PARTS_H
 
+#include <linux/rbtree.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/bitmap.h>
@@ -22,6 +23,13 @@ struct xregs_state;
 
 #define LODGE_STOCK		8	/* table pages a fault may need, and some */
 #define LODGE_STOCK_LOW		6	/* below this a vCPU refills its stock of table pages */
+
+struct lodge_memslots {			/* one of two sets: memslot.c */
+	struct rb_root by_gfn;
+	struct rb_root_cached by_hva;
+	u64 generation;			/* a number for what is in it */
+	bool second;			/* which it is */
+};
 
 struct lodge_npt {			/* second-level tables: npt.c */
 	raw_spinlock_t lock;		/* leaf */

@@ -11,6 +11,7 @@
 #include <linux/nospec.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/xarray.h>
 
 #include "core/parts.h"
 
@@ -20,7 +21,6 @@
 #define LODGE_MAX_VCPUS		255	/* xAPIC ids 0..254; 255 is the broadcast */
 
 struct lodge_vcpu;
-struct lodge_memslots;
 struct lodge_bus;
 struct lodge_ioapic;
 struct lodge_pic;
@@ -33,7 +33,9 @@ struct lodge_vm {
 	struct mm_struct *mm;		/* [c] mmgrab'ed: the creator's; others get EIO */
 	struct mutex slots_lock;
 	struct srcu_struct srcu;
-	struct lodge_memslots __rcu *slots;	/* [r] */
+	struct lodge_memslots __rcu *slots;	/* [r] one of the two */
+	struct lodge_memslots slot_sets[2];	/* [s] written: mem/memslot.c */
+	struct xarray slot_ids;		/* [s] the slots by their numbers */
 	u32 dirty_log_manual;		/* [s] KVM_DIRTY_LOG_*, of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 	struct lodge_npt npt;
 	struct mmu_notifier notifier;	/* [c] */

@@ -146,6 +146,11 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define FOLL_INTERRUPTIBLE 0
 #endif
 
+/* irqchip/eventfd.c: an entry that is woken first. Where there is none the last one to come is. */
+#ifndef WQ_FLAG_PRIORITY
+#define WQ_FLAG_PRIORITY 0
+#endif
+
 /* xfer.c: what the kernel does on the way into a guest. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
 #define LODGE_XFER_HEADER "linux/entry-virt.h"

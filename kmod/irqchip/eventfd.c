@@ -34,6 +34,7 @@ struct irqfd {
 	struct list_head node;		/* vm->irqfds */
 	u32 gsi;
 	bool active;			/* [irqfds_lock] on the list */
+	bool queued;			/* in the wait queue */
 	struct eventfd_ctx *ctx;
 	struct eventfd_ctx *resample;	/* or NULL */
 	wait_queue_entry_t wait;
@@ -106,7 +107,8 @@ static void shutdown(struct work_struct *work)
 	u64 count;
 
 	synchronize_srcu_expedited(&vm->srcu);	/* assign, and walkers of the list */
-	eventfd_ctx_remove_wait_queue(f->ctx, &f->wait, &count);
+	if (f->queued)
+		eventfd_ctx_remove_wait_queue(f->ctx, &f->wait, &count);
 	cancel_work_sync(&f->notify);
 	if (f->resample) {
 		drop_line(f);
@@ -119,29 +121,46 @@ static void shutdown(struct work_struct *work)
 		wake_up_var(&vm->ending_irqfds);
 }
 
-/* The eventfd's wait queue lock is held; possibly a hard interrupt. */
+/*
+ * The eventfd's wait queue lock is held; possibly a hard interrupt. An answer that is not 0 ends the wake-up: the
+ * others in the queue would find nothing to read.
+ */
 static int wakeup(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
 {
 	struct irqfd *f = container_of(wait, struct irqfd, wait);
 	__poll_t events = key_to_poll(key);
 	unsigned long flags;
+	int read = 0;
 	u64 count;
 
 	if (events & EPOLLIN) {
 		eventfd_ctx_do_read(f->ctx, &count);
 		raise(f);
+		read = 1;
 	}
 	if (events & EPOLLHUP) {
 		spin_lock_irqsave(&f->vm->irqfds_lock, flags);
 		deactivate(f);
 		spin_unlock_irqrestore(&f->vm->irqfds_lock, flags);
 	}
-	return 0;
+	return read;
 }
 
+/* Before all others, and the only one of its kind: an event is one interrupt, of one VM. */
 static void queue_proc(struct file *file, wait_queue_head_t *head, poll_table *pt)
 {
-	add_wait_queue(head, &container_of(pt, struct irqfd, pt)->wait);
+	struct irqfd *f = container_of(pt, struct irqfd, pt);
+	wait_queue_entry_t *first;
+	unsigned long flags;
+
+	spin_lock_irqsave(&head->lock, flags);
+	first = list_first_entry_or_null(&head->head, wait_queue_entry_t, entry);
+	f->queued = !first || !(first->flags & WQ_FLAG_PRIORITY);
+	if (f->queued) {
+		f->wait.flags |= WQ_FLAG_EXCLUSIVE | WQ_FLAG_PRIORITY;
+		__add_wait_queue(head, &f->wait);
+	}
+	spin_unlock_irqrestore(&head->lock, flags);
 }
 
 static void notify(struct work_struct *work)
@@ -212,16 +231,23 @@ static int activate(struct irqfd *f)
 	return ret;
 }
 
+/* From here on the list has it, and its shutdown frees it. */
 static int attach(struct irqfd *f, struct file *file)
 {
-	int idx, ret;
+	struct lodge_vm *vm = f->vm;
+	int idx, ret = 0;
 
 	/* Until this ends a shutdown waits, so the eventfd may go away at any point of it. */
-	idx = srcu_read_lock(&f->vm->srcu);
-	ret = activate(f);
-	if (!ret && vfs_poll(file, &f->pt) & EPOLLIN)
+	idx = srcu_read_lock(&vm->srcu);
+	if (vfs_poll(file, &f->pt) & EPOLLIN && f->queued)
 		raise(f);	/* signalled before there was anybody to hear it */
-	srcu_read_unlock(&f->vm->srcu, idx);
+	if (!f->queued) {
+		spin_lock_irq(&vm->irqfds_lock);
+		deactivate(f);
+		spin_unlock_irq(&vm->irqfds_lock);
+		ret = -EBUSY;
+	}
+	srcu_read_unlock(&vm->srcu, idx);
 	return ret;
 }
 
@@ -255,10 +281,13 @@ static int assign(struct lodge_vm *vm, const struct kvm_irqfd *a)
 		if (ret)
 			goto err_ctx;
 	}
-	ret = attach(f, file);
+	ret = activate(f);
 	if (ret)
 		goto err_resample;
+	ret = attach(f, file);
 	fput(file);
+	if (ret)
+		return ret;
 	if (a->flags & KVM_IRQFD_FLAG_RESAMPLE) {
 		mutex_lock(&vm->slots_lock);
 		lodge_routes_notify(vm);

@@ -3,7 +3,7 @@
  * Guest memory: slots (memslot.c), second-level tables (npt.c, fault.c), what the host does to them
  * (notifier.c), walks of the guest's own page tables and access to guest memory by address (gwalk.c).
  *
- * A slot table is immutable once published in vm->slots (SRCU). A second-level table changes under
+ * A set of slots does not change while it is in vm->slots (SRCU). A second-level table changes under
  * npt->lock (a raw spinlock, IRQs off: it is taken in the window); lockless readers with IRQs off
  * are safe because a table page is freed only after lodge_npt_flush() saw every window end.
  */
@@ -19,7 +19,15 @@
 #define LODGE_MAX_SLOTS		32764		/* user slots; as KVM's */
 #define LODGE_DIRTY_LOG_MANUAL	(u64)(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
+/* A slot in the tree by user address. */
+struct lodge_slot_hva {
+	struct rb_node rb;
+	unsigned long first, last, subtree_last;
+};
+
 struct lodge_memslot {
+	struct rb_node gfn_node[2];		/* in the two sets */
+	struct lodge_slot_hva hva_node[2];
 	gfn_t base_gfn;
 	unsigned long npages;
 	unsigned long hva;
@@ -43,10 +51,9 @@ static inline unsigned long lodge_slot_hva(const struct lodge_memslot *s, gfn_t 
 	return s->hva + (lodge_slot_page(s, gfn) << PAGE_SHIFT);
 }
 
-struct lodge_memslots {
-	u64 generation;
-	int n;
-	struct lodge_memslot *by_gfn[];		/* sorted, disjoint */
+struct lodge_hva_walk {
+	struct lodge_memslots *slots;
+	struct lodge_slot_hva *node;
 };
 
 /* The width of the addresses that the tables can translate. */
@@ -64,13 +71,18 @@ enum lodge_map {
 
 /* memslot.c */
 lodge_vm_ioctl lodge_ioc_set_region, lodge_ioc_set_region2;
-lodge_vm_ioctl lodge_ioc_get_dirty_log, lodge_ioc_clear_dirty_log;
-int lodge_slots_init(struct lodge_vm *vm);
+void lodge_slots_init(struct lodge_vm *vm);
 void lodge_slots_free(struct lodge_vm *vm);
+struct lodge_memslot *lodge_slot_by_id(struct lodge_vm *vm, u32 id);	/* slots_lock held */
+struct lodge_memslot *lodge_slot_of_hva(struct lodge_vm *vm, struct lodge_hva_walk *at, unsigned long first,
+					unsigned long last);
 /* srcu held, or in the window */
 struct lodge_memslot *lodge_vcpu_slot(struct lodge_vcpu *v, gfn_t gfn);
-void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);	/* any context */
 void lodge_log_written(struct lodge_vcpu *v, gfn_t gfn);
+
+/* dirty.c */
+lodge_vm_ioctl lodge_ioc_get_dirty_log, lodge_ioc_clear_dirty_log;
+void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);	/* any context */
 
 /* npt.c */
 int lodge_npt_init(struct lodge_vm *vm);
@@ -78,11 +90,11 @@ void lodge_npt_free(struct lodge_vm *vm);
 int lodge_npt_stock_fill(struct lodge_vcpu *v);		/* may sleep; -ENOMEM */
 void lodge_npt_stock_drain(struct lodge_vcpu *v);
 bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits);
-bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead);
-void lodge_npt_free_dead(struct list_head *dead);
-void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* both, and a flush */
-void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end);
-void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* and flush */
+bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead, bool sleeps);
+void lodge_npt_free_dead(struct list_head *dead, bool sleeps);
+void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* both, and a flush; sleeps */
+void lodge_npt_protect_word(struct lodge_vm *vm, gfn_t gfn, unsigned long bits);
+void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* all, and flush; sleeps */
 bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear);
 void lodge_npt_flush(struct lodge_vm *vm);		/* bump gen, wait for windows to end */
 void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa);

@@ -43,21 +43,17 @@ typedef bool (*range_fn)(struct lodge_vm *vm, gfn_t start, gfn_t end, void *arg)
 
 /* Call fn for every range of frames that user addresses start..end back. */
 static bool with_ranges(struct lodge_vm *vm, unsigned long start, unsigned long end,
-			   range_fn fn, void *arg)
+			range_fn fn, void *arg)
 {
-	struct lodge_memslots *t;
+	struct lodge_hva_walk at = { };
+	struct lodge_memslot *s;
 	bool ret = false;
-	int idx, i;
+	int idx;
 
 	idx = srcu_read_lock(&vm->srcu);
-	t = srcu_dereference(vm->slots, &vm->srcu);
-	for (i = 0; i < t->n; i++) {
-		struct lodge_memslot *s = t->by_gfn[i];
-		unsigned long s_end = s->hva + (s->npages << PAGE_SHIFT);
-		unsigned long a = max(start, s->hva), b = min(end, s_end);
+	while ((s = lodge_slot_of_hva(vm, &at, start, end - 1)) != NULL) {
+		unsigned long a = max(start, s->hva), b = min(end, s->hva + (s->npages << PAGE_SHIFT));
 
-		if (a >= b)
-			continue;
 		ret |= fn(vm, s->base_gfn + ((a - s->hva) >> PAGE_SHIFT),
 			  s->base_gfn + ((b - s->hva + PAGE_SIZE - 1) >> PAGE_SHIFT), arg);
 	}
@@ -65,18 +61,25 @@ static bool with_ranges(struct lodge_vm *vm, unsigned long start, unsigned long 
 	return ret;
 }
 
-static bool unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, void *dead)
+struct zap {
+	struct list_head dead;
+	bool sleeps;
+};
+
+static bool unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, void *arg)
 {
-	return lodge_npt_unmap(vm, start, end, dead);
+	struct zap *zap = arg;
+
+	return lodge_npt_unmap(vm, start, end, &zap->dead, zap->sleeps);
 }
 
-static void zap_hva(struct lodge_vm *vm, unsigned long start, unsigned long end)
+static void zap_hva(struct lodge_vm *vm, unsigned long start, unsigned long end, bool sleeps)
 {
-	LIST_HEAD(dead);
+	struct zap zap = { .dead = LIST_HEAD_INIT(zap.dead), .sleeps = sleeps };
 
-	if (with_ranges(vm, start, end, unmap, &dead))
+	if (with_ranges(vm, start, end, unmap, &zap))
 		lodge_npt_flush(vm);
-	lodge_npt_free_dead(&dead);
+	lodge_npt_free_dead(&zap.dead, sleeps);
 }
 
 static int range_start(struct mmu_notifier *mn, const struct mmu_notifier_range *r)
@@ -94,7 +97,7 @@ static int range_start(struct mmu_notifier *mn, const struct mmu_notifier_range 
 		npt->notify_end = r->end;
 	}
 	raw_spin_unlock_irqrestore(&npt->lock, flags);
-	zap_hva(vm, r->start, r->end);
+	zap_hva(vm, r->start, r->end, mmu_notifier_range_blockable(r));
 	return 0;
 }
 
@@ -140,7 +143,7 @@ static lodge_young_t test_young(struct mmu_notifier *mn, struct mm_struct *mm,
 /* The process exits: its memory goes altogether, whoever still holds the fds. */
 static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
-	zap_hva(to_vm(mn), 0, ~0UL & PAGE_MASK);
+	zap_hva(to_vm(mn), 0, ~0UL & PAGE_MASK, true);
 }
 
 static const struct mmu_notifier_ops ops = {

@@ -11,7 +11,7 @@
  * users: looking an entry up, writing a leaf; taking ranges away, write-protecting, asking what was used. walk() stays as
  * low in the tree as it can; a range is gone through table by table, not from the root for each of its pages.
  *
- * Taking translations away goes in bounded steps, so that the lock is never held for long. A range
+ * What goes over a range goes in bounded steps, so that the lock is never held for long. A range
  * that covers all of a 2M or 1G table takes the table out, with those below it: the next fault may
  * map 2M or 1G there, which it does not where a table is. That is also how small pages become a large
  * one: the host announces it to the mmu notifier.
@@ -26,7 +26,7 @@
 
 #define ENTRIES		512
 #define MAX_LEVELS	5
-#define STEP		1024	/* entries looked at with the lock held */
+#define STEP		128	/* entries looked at with the lock held */
 
 static unsigned int shift(int level)
 {
@@ -88,7 +88,7 @@ static __always_inline void descend(const struct lodge_npt *npt, gfn_t gfn, visi
  * at the level where they are. A visitor answers ON (what is below is left out), DOWN (into the table that
  * at->val names by now) or STOP. At most budget entries.
  *
- * Return: the frame to go on with.
+ * Return: the frame to go on with; end, where the visitor said STOP.
  */
 static __always_inline gfn_t walk(const struct lodge_npt *npt, gfn_t gfn, gfn_t end, int budget,
 				  visit_fn *visit, void *arg)
@@ -112,10 +112,25 @@ static __always_inline gfn_t walk(const struct lodge_npt *npt, gfn_t gfn, gfn_t 
 				at.level++;
 			break;
 		case STOP:
-			return gfn;
+			return end;
 		}
 	}
 	return gfn;
+}
+
+/* All of a range with npt->lock, which is taken anew for each step; where the caller may sleep others may run between. */
+static __always_inline void walk_steps(struct lodge_npt *npt, gfn_t gfn, gfn_t end, bool sleeps,
+				       visit_fn *visit, void *arg)
+{
+	unsigned long flags;
+
+	while (gfn < end) {
+		raw_spin_lock_irqsave(&npt->lock, flags);
+		gfn = walk(npt, gfn, end, STEP, visit, arg);
+		raw_spin_unlock_irqrestore(&npt->lock, flags);
+		if (sleeps)
+			cond_resched();
+	}
 }
 
 /** lodge_npt_init - the top table; 0 or -ENOMEM */
@@ -132,21 +147,23 @@ int lodge_npt_init(struct lodge_vm *vm)
 	return 0;
 }
 
-static void free_table(u64 pa, int level)
+static void free_table(u64 pa, int level, bool sleeps)
 {
 	u64 *t = table(pa);
 	int i;
 
 	for (i = 0; level > 1 && i < ENTRIES; i++)
 		if (is_present(t[i]) && !is_leaf(t[i], level))
-			free_table(t[i], level - 1);
+			free_table(t[i], level - 1, sleeps);
 	free_page((unsigned long)t);
+	if (sleeps)
+		cond_resched();
 }
 
 /** lodge_npt_free - the VM goes: nobody walks the tables any more */
 void lodge_npt_free(struct lodge_vm *vm)
 {
-	free_table(vm->npt.root, vm->npt.levels);
+	free_table(vm->npt.root, vm->npt.levels, true);
 }
 
 /**
@@ -351,32 +368,27 @@ static enum go zap_visit(struct spot *at, void *arg)
  * @start: first frame
  * @end: behind the last one
  * @dead: table pages to free after lodge_npt_flush()
+ * @sleeps: the caller may
  *
- * Context: IRQs on, does not sleep.
+ * Context: IRQs on.
  * Return: true when something was there, and a flush is due.
  */
-bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead)
+bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead, bool sleeps)
 {
-	struct lodge_npt *npt = &vm->npt;
-	struct zap z = { .npt = npt, .end = end, .dead = dead };
-	unsigned long flags;
+	struct zap z = { .npt = &vm->npt, .end = end, .dead = dead };
 
-	while (start < end) {
-		raw_spin_lock_irqsave(&npt->lock, flags);
-		start = walk(npt, start, end, STEP, zap_visit, &z);
-		raw_spin_unlock_irqrestore(&npt->lock, flags);
-	}
+	walk_steps(&vm->npt, start, end, sleeps, zap_visit, &z);
 	return z.any;
 }
 
 /** lodge_npt_free_dead - free table pages that nobody can walk any more */
-void lodge_npt_free_dead(struct list_head *dead)
+void lodge_npt_free_dead(struct list_head *dead, bool sleeps)
 {
 	struct page *p, *next;
 
 	list_for_each_entry_safe(p, next, dead, lru) {
 		list_del(&p->lru);
-		free_table(page_to_phys(p), page_private(p));
+		free_table(page_to_phys(p), page_private(p), sleeps);
 	}
 }
 
@@ -386,15 +398,15 @@ void lodge_npt_free_dead(struct list_head *dead)
  * @start: first frame
  * @end: behind the last one
  *
- * Context: IRQs on, does not sleep.
+ * Context: may sleep.
  */
 void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
 {
 	LIST_HEAD(dead);
 
-	if (lodge_npt_unmap(vm, start, end, &dead))
+	if (lodge_npt_unmap(vm, start, end, &dead, true))
 		lodge_npt_flush(vm);
-	lodge_npt_free_dead(&dead);
+	lodge_npt_free_dead(&dead, true);
 }
 
 static enum go protect_visit(struct spot *at, void *npt)
@@ -409,31 +421,34 @@ static enum go protect_visit(struct spot *at, void *npt)
 }
 
 /**
- * lodge_npt_protect_range - the next write to each page of a range is seen, without the flush
+ * lodge_npt_protect_word - the next write to each page that has a bit is seen, without the flush
  * @vm: the VM
- * @start: first frame
- * @end: behind the last one
+ * @gfn: the frame of bit 0
+ * @bits: the pages
  *
  * Pages become read-only, or not dirty where the hardware keeps a log: what it sets in this very
  * moment, and we overwrite, is in its log. A large leaf goes altogether: its pages come back one
  * by one.
  */
-void lodge_npt_protect_range(struct lodge_vm *vm, gfn_t start, gfn_t end)
+void lodge_npt_protect_word(struct lodge_vm *vm, gfn_t gfn, unsigned long bits)
 {
 	struct lodge_npt *npt = &vm->npt;
-	unsigned long flags;
+	unsigned long flags, first, n;
 
-	while (start < end) {
-		raw_spin_lock_irqsave(&npt->lock, flags);
-		start = walk(npt, start, end, STEP, protect_visit, npt);
-		raw_spin_unlock_irqrestore(&npt->lock, flags);
+	raw_spin_lock_irqsave(&npt->lock, flags);
+	while (bits) {
+		first = __ffs(bits);
+		n = ~bits ? ffz(bits >> first) : BITS_PER_LONG;
+		walk(npt, gfn + first, gfn + first + n, INT_MAX, protect_visit, npt);
+		bits &= ~GENMASK(first + n - 1, first);
 	}
+	raw_spin_unlock_irqrestore(&npt->lock, flags);
 }
 
-/** lodge_npt_write_protect - the same with the flush: a slot's log is switched on */
+/** lodge_npt_write_protect - the same for a range, with the flush: a slot's log is switched on. May sleep */
 void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end)
 {
-	lodge_npt_protect_range(vm, start, end);
+	walk_steps(&vm->npt, start, end, true, protect_visit, &vm->npt);
 	lodge_npt_flush(vm);
 }
 
@@ -468,20 +483,17 @@ static enum go any_visit(struct spot *at, void *any)
 /* Without accessed bits what is mapped counts as used, and is used when it has to be mapped again. */
 static bool age_without_bits(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
 {
-	unsigned long flags;
 	LIST_HEAD(dead);
 	bool any = false;
 
-	if (clear) {
-		any = lodge_npt_unmap(vm, start, end, &dead);
-		if (any)
-			lodge_npt_flush(vm);
-		lodge_npt_free_dead(&dead);
+	if (!clear) {
+		walk_steps(&vm->npt, start, end, false, any_visit, &any);
 		return any;
 	}
-	raw_spin_lock_irqsave(&vm->npt.lock, flags);
-	walk(&vm->npt, start, end, INT_MAX, any_visit, &any);
-	raw_spin_unlock_irqrestore(&vm->npt.lock, flags);
+	any = lodge_npt_unmap(vm, start, end, &dead, false);
+	if (any)
+		lodge_npt_flush(vm);
+	lodge_npt_free_dead(&dead, false);
 	return any;
 }
 
@@ -497,14 +509,10 @@ static bool age_without_bits(struct lodge_vm *vm, gfn_t start, gfn_t end, bool c
  */
 bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear)
 {
-	struct lodge_npt *npt = &vm->npt;
 	struct age age = { .clear = clear };
-	unsigned long flags;
 
 	if (!lodge_ops->pte_ops->accessed)
 		return age_without_bits(vm, start, end, clear);
-	raw_spin_lock_irqsave(&npt->lock, flags);
-	walk(npt, start, end, INT_MAX, age_visit, &age);
-	raw_spin_unlock_irqrestore(&npt->lock, flags);
+	walk_steps(&vm->npt, start, end, false, age_visit, &age);
 	return age.young;
 }
