@@ -72,9 +72,15 @@ static const struct vm_operations_struct vcpu_vm_ops = {
 	.fault = vcpu_fault,
 };
 
+/* The pages are the VMM's: through them another process, or a child, could end its KVM_RUN and change its exits. */
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	struct lodge_vcpu *v = file->private_data;
+
+	if (v->vm->mm != current->mm)
+		return -EIO;
 	vma->vm_ops = &vcpu_vm_ops;
+	lodge_vm_flags_set(vma, VM_DONTCOPY);
 	return 0;
 }
 

@@ -123,6 +123,26 @@ TEST(fork_eio, "in a child process every ioctl of the parent's VM and vCPU gives
 	DONE(v);
 }
 
+TEST(fork_mapping, "a child has no hold on its parent's vCPUs: neither their mapping nor a new one")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, simple_guest);
+	unsigned char in_core;
+	int status;
+	pid_t pid;
+
+	REPORT(v, 1);
+	pid = fork();
+	if (!pid) {
+		ERR(mincore(v->run, 4096, &in_core), ENOMEM);	/* nothing is mapped there */
+		TRUE(mmap(NULL, run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0) == MAP_FAILED);
+		EQ(errno, EIO);
+		_exit(0);
+	}
+	OK(waitpid(pid, &status, 0));
+	EQ(status, 0);
+	DONE(v);
+}
+
 TEST(fork_keeps, "a child that keeps the fds open does not disturb the parent; it may be the last to close")
 {
 	struct vcpu *v = vcpu_long(vm_new(), 0, simple_guest);

@@ -601,6 +601,24 @@ TEST(dirty_huge, "dirty logging over huge pages: single pages, and huge ones aga
 	EQ(faults(DATA), 1);
 }
 
+TEST(cow_once, "a write that breaks copy-on-write is one fault")
+{
+	struct box b = new_box(0x100000);
+
+	if (device_is_kvm())
+		test_skip("two with KVM");
+	OK(madvise(b.mem, 0x100000, MADV_NOHUGEPAGE));
+	for (u64 off = 0; off < 0x100000; off += 0x1000)
+		guest_read(&b, off);	/* the page of zeros */
+	if (!count_faults())
+		test_skip("the kernel does not trace faults");
+	for (u64 off = 0; off < 0x100000; off += 0x1000)
+		guest_write(&b, off, off);
+	TRUE(faults(DATA) < 0x100 * 3 / 2);
+	for (u64 off = 0; off < 0x100000; off += 0x1000)
+		EQ(*at(&b, off), off);
+}
+
 TEST(dirty_errors, "KVM_GET_DIRTY_LOG of a slot without logging is refused")
 {
 	struct box b = new_box(0x10000);

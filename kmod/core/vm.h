@@ -11,7 +11,6 @@
 #include <linux/nospec.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
-#include <linux/xarray.h>
 
 #include "core/parts.h"
 
@@ -35,7 +34,7 @@ struct lodge_vm {
 	struct srcu_struct srcu;
 	struct lodge_memslots __rcu *slots;	/* [r] one of the two */
 	struct lodge_memslots slot_sets[2];	/* [s] written: mem/memslot.c */
-	struct xarray slot_ids;		/* [s] the slots by their numbers */
+	struct rb_root slot_ids;	/* [s] the slots by their numbers */
 	u32 dirty_log_manual;		/* [s] KVM_DIRTY_LOG_*, of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 	struct lodge_npt npt;
 	struct mmu_notifier notifier;	/* [c] */

@@ -146,6 +146,13 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define FOLL_INTERRUPTIBLE 0
 #endif
 
+/* vcpu.c */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define lodge_vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
+#else
+#define lodge_vm_flags_set(vma, flags) vm_flags_set(vma, flags)
+#endif
+
 /* irqchip/eventfd.c: an entry that is woken first. Where there is none the last one to come is. */
 #ifndef WQ_FLAG_PRIORITY
 #define WQ_FLAG_PRIORITY 0

@@ -61,7 +61,9 @@ static void bus_publish(struct lodge_vm *vm, int bus, struct lodge_bus *new)
 	for (i = 0; i < new->n; i++)
 		new->max_len = max(new->max_len, new->dev[i]->len);
 	rcu_assign_pointer(vm->bus[bus], new->n ? new : NULL);
-	lodge_vm_sync(vm);
+	/* Only vCPUs look into it: before the first, which is made under the same lock, there is nobody to wait for. */
+	if (vm->nvcpus)
+		lodge_vm_sync(vm);
 }
 
 /**

@@ -43,6 +43,12 @@ struct fault {
 	unsigned long seq;
 };
 
+static void take_seq(struct lodge_vcpu *v, struct fault *f)
+{
+	f->seq = READ_ONCE(v->vm->npt.notify_seq);
+	smp_rmb();	/* the sequence before the host's page tables */
+}
+
 static int begin(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 {
 	f->gfn = gpa >> PAGE_SHIFT;
@@ -55,8 +61,7 @@ static int begin(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 	f->hva = lodge_slot_hva(f->slot, f->gfn);
 	f->may_write = f->write || (!(f->slot->flags & KVM_MEM_READONLY) &&
 				    (!f->slot->dirty || lodge_ops->pte_ops->log));
-	f->seq = READ_ONCE(v->vm->npt.notify_seq);
-	smp_rmb();	/* the sequence before the host's page tables */
+	take_seq(v, f);
 	return MAP_DONE;
 }
 
@@ -211,9 +216,10 @@ static bool handled_by_program(struct mm_struct *mm, unsigned long hva)
 }
 
 /* Fault the page in. 0, -EFAULT, -EHWPOISON, -EINTR. */
-static int page_slow(struct mm_struct *mm, struct fault *f)
+static int page_slow(struct lodge_vcpu *v, struct fault *f)
 {
 	bool found = false, unlocked = false;
+	struct mm_struct *mm = v->vm->mm;
 	long n;
 
 	mmap_read_lock(mm);
@@ -221,6 +227,8 @@ static int page_slow(struct mm_struct *mm, struct fault *f)
 	    fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
 	mmap_read_unlock(mm);
 	if (!n) {
+		/* The fault itself told the notifier where it broke copy-on-write: what counts is from here on. */
+		take_seq(v, f);
 		local_irq_disable();
 		found = find_page(mm, f);
 		local_irq_enable();
@@ -264,7 +272,7 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 	srcu_read_unlock(&v->vm->srcu, idx);
 	if (ret != MAP_DONE)
 		return ret;
-	ret = page_slow(v->vm->mm, &f);
+	ret = page_slow(v, &f);
 	if (ret == -EHWPOISON) {
 		poisoned(f.hva);
 		return MAP_DONE;	/* the signal is seen before the next entry */

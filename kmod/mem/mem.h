@@ -28,6 +28,7 @@ struct lodge_slot_hva {
 struct lodge_memslot {
 	struct rb_node gfn_node[2];		/* in the two sets */
 	struct lodge_slot_hva hva_node[2];
+	struct rb_node id_node;
 	gfn_t base_gfn;
 	unsigned long npages;
 	unsigned long hva;

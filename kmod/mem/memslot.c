@@ -60,26 +60,32 @@ void lodge_slots_init(struct lodge_vm *vm)
 {
 	vm->slot_sets[1].second = true;
 	vm->slot_sets[0].generation = 1;
-	xa_init_flags(&vm->slot_ids, XA_FLAGS_ACCOUNT);
 	rcu_assign_pointer(vm->slots, &vm->slot_sets[0]);
 }
 
 /** lodge_slots_free - the VM goes; nobody looks at the slots any more */
 void lodge_slots_free(struct lodge_vm *vm)
 {
-	struct lodge_memslot *s;
-	unsigned long id;
+	struct lodge_memslot *s, *next;
 
-	xa_for_each(&vm->slot_ids, id, s)
+	rbtree_postorder_for_each_entry_safe(s, next, &vm->slot_ids, id_node)
 		free_slot(s, NULL);
-	xa_destroy(&vm->slot_ids);
 }
 
 /** lodge_slot_by_id - the slot of a number, or NULL; slots_lock held */
 struct lodge_memslot *lodge_slot_by_id(struct lodge_vm *vm, u32 id)
 {
+	struct rb_node *n = vm->slot_ids.rb_node;
+
 	lockdep_assert_held(&vm->slots_lock);
-	return xa_load(&vm->slot_ids, id);
+	while (n) {
+		struct lodge_memslot *s = rb_entry(n, struct lodge_memslot, id_node);
+
+		if (s->id == id)
+			return s;
+		n = id < s->id ? n->rb_left : n->rb_right;
+	}
+	return NULL;
 }
 
 /* The slot of a frame, or else the next one above it, or NULL. */
@@ -207,11 +213,34 @@ static void exchange(struct lodge_memslots *t, struct lodge_memslot *old, struct
 		insert(t, new);
 }
 
+/* slots_lock held. */
+static void exchange_id(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge_memslot *new)
+{
+	struct rb_node **link = &vm->slot_ids.rb_node, *parent = NULL;
+
+	if (old && new) {
+		rb_replace_node(&old->id_node, &new->id_node, &vm->slot_ids);
+		return;
+	}
+	if (old) {
+		rb_erase(&old->id_node, &vm->slot_ids);
+		return;
+	}
+	while (*link) {
+		parent = *link;
+		link = new->id < rb_entry(parent, struct lodge_memslot, id_node)->id ? &parent->rb_left :
+			&parent->rb_right;
+	}
+	rb_link_node(&new->id_node, parent, link);
+	rb_insert_color(&new->id_node, &vm->slot_ids);
+}
+
 /* Put a change into both sets; when this returns nobody looks at the old slot. */
 static void publish(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge_memslot *new)
 {
 	struct lodge_memslots *t = current_slots(vm), *next = &vm->slot_sets[!t->second];
 
+	exchange_id(vm, old, new);
 	exchange(next, old, new);
 	next->generation = t->generation + 1;
 	rcu_assign_pointer(vm->slots, next);
@@ -295,12 +324,10 @@ static int set_locked(struct lodge_vm *vm, const struct kvm_userspace_memory_reg
 	struct lodge_memslot *old = lodge_slot_by_id(vm, r->slot), *new;
 	gfn_t base = r->guest_phys_addr >> PAGE_SHIFT;
 	unsigned long npages = r->memory_size >> PAGE_SHIFT;
-	int ret;
 
 	if (!npages) {
 		if (!old)
 			return -EINVAL;
-		xa_erase(&vm->slot_ids, r->slot);
 		replace(vm, old, NULL);
 		return 0;
 	}
@@ -316,11 +343,6 @@ static int set_locked(struct lodge_vm *vm, const struct kvm_userspace_memory_reg
 	new = make_slot(vm, r, old);
 	if (!new)
 		return -ENOMEM;
-	ret = xa_err(xa_store(&vm->slot_ids, r->slot, new, GFP_KERNEL));
-	if (ret) {
-		free_slot(new, old);
-		return ret;
-	}
 	replace(vm, old, new);
 	return 0;
 }

@@ -211,6 +211,90 @@ static void faults(const char *name, bool present)
 	result(name, REPORT(v, 1).a, PAGES);
 }
 
+static void read_and_touch_loop(void)
+{
+	for (u64 p = DATA; p < DATA + PAGES * 4096ull; p += 4096)
+		*(volatile u8 *)p;
+	touch_loop();
+}
+
+/* Private pages of a file, read before: the first write to each is a copy, by the host. */
+TEST(fault_cow, "fault that breaks copy-on-write")
+{
+	struct vm *vm = vm_new();
+	int fd = OK(memfd_create("pages", 0));
+	u8 *mem, *shared;
+
+	OK(ftruncate(fd, PAGES * 4096));
+	shared = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	TRUE(shared != MAP_FAILED);
+	memset(shared, 1, PAGES * 4096);
+	mem = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	TRUE(mem != MAP_FAILED);
+	OK(vm_slot(vm, 1, DATA, PAGES * 4096, mem, 0));
+	result("fault, copy-on-write broken", REPORT(vcpu_long(vm, 0, read_and_touch_loop), 1).a, PAGES);
+}
+
+/* The log of 256 MiB where one page in 64 is dirty: each word of it has one bit. */
+enum { LOG_SIZE = 0x10000000, SCATTERED = LOG_SIZE / 4096 / 64 };
+
+static void scattered_loop(void)
+{
+	for (;;) {
+		for (u64 p = DATA; p < DATA + LOG_SIZE; p += 64 * 4096)
+			*(volatile u8 *)p = 1;
+		report(1, 0, 0, 0);
+	}
+}
+
+TEST(dirty_log, "dirty log of scattered pages")
+{
+	static u64 bits[LOG_SIZE / 4096 / 64];
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
+	struct vm *vm = vm_new();
+	u8 *mem = host_pages(LOG_SIZE);
+	struct vcpu *v;
+	u64 t0;
+
+	OK(madvise(mem, LOG_SIZE, MADV_NOHUGEPAGE));
+	OK(vm_slot(vm, 1, DATA, LOG_SIZE, mem, KVM_MEM_LOG_DIRTY_PAGES));
+	v = vcpu_long(vm, 0, scattered_loop);
+	memset(bits, 0, sizeof(bits));
+	for (u32 i = 0; i < 2; i++) {
+		REPORT(v, 1);
+		t0 = tsc();
+		OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+		t0 = tsc() - t0;
+	}
+	for (u32 i = 0; i < SCATTERED; i++)
+		EQ(bits[i], 1);
+	result("dirty log read, for each of 1,024 scattered pages", t0, SCATTERED);
+}
+
+TEST(slots, "memory slots")
+{
+	struct vm *vm = vm_new();
+	u8 *mem = host_pages(4096);
+	u64 t0, made = 0, deleted = 0;
+
+	vcpu_long(vm, 0, touch_loop);
+	for (u32 n = 0; n < 2; n++) {
+		made = deleted = 0;
+		for (u32 i = 0; i < 100; i++) {
+			t0 = tsc();
+			OK(vm_slot(vm, 20000, HOLE, 4096, mem, 0));
+			made += tsc() - t0;
+			t0 = tsc();
+			OK(vm_slot(vm, 20000, 0, 0, mem, 0));
+			deleted += tsc() - t0;
+		}
+		result(n ? "slot made, beside 8,000" : "slot made", made, 100);
+		result(n ? "slot deleted, beside 8,000" : "slot deleted", deleted, 100);
+		for (u32 i = 0; i < 8000 && !n; i++)
+			OK(vm_slot(vm, 1 + i, DATA + i * 0x2000ull, 4096, mem, 0));
+	}
+}
+
 TEST(fault_present, "fault, page present") { faults("fault, page in the host", true); }
 TEST(fault_absent, "fault, page absent") { faults("fault, page not in the host", false); }
 
@@ -222,6 +306,10 @@ TEST(create, "VM and vCPU")
 	for (i = 0; i < 50; i++)
 		OK(close(OK(ioctl(sys_fd(), KVM_CREATE_VM, 0))));
 	result("VM created and destroyed", tsc() - t0, 50);
+	vm = OK(ioctl(sys_fd(), KVM_CREATE_VM, 0));
+	t0 = tsc();
+	OK(ioctl(vm, KVM_CREATE_IRQCHIP));
+	result("irqchip created", tsc() - t0, 1);
 	vm = OK(ioctl(sys_fd(), KVM_CREATE_VM, 0));
 	t0 = tsc();
 	for (i = 0; i < 4; i++)
