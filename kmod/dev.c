@@ -88,6 +88,7 @@ static const struct {
 	{ KVM_CAP_BINARY_STATS_FD, 1 },
 	{ KVM_CAP_USER_MEMORY2, 1 },
 	{ LODGE_CAP_BATCH_OUTS, 1 },
+	{ LODGE_CAP_SEAL, LODGE_SEAL_ALL },
 };
 
 /**

@@ -271,7 +271,7 @@ static int take_in(struct lodge_vcpu *v)
 	if (unlikely((READ_ONCE(run->kvm_valid_regs) | dirty) & ~(u64)LODGE_SYNC_REGS))
 		return -EINVAL;
 	if (unlikely(dirty)) {
-		int ret = lodge_sync_regs_in(v, dirty);
+		int ret = READ_ONCE(v->vm->seals) & LODGE_SEAL_STATE ? -EPERM : lodge_sync_regs_in(v, dirty);
 
 		if (ret)
 			return ret;

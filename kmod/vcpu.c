@@ -175,45 +175,45 @@ static int ioc_enable_cap(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 static const struct lodge_ioctl vcpu_ioctls[] = {
 	{ KVM_GET_REGS, 0, .fn.vcpu = lodge_get_regs },
-	{ KVM_SET_REGS, 0, .fn.vcpu = lodge_set_regs },
+	{ KVM_SET_REGS, SEAL(STATE), .fn.vcpu = lodge_set_regs },
 	{ KVM_GET_SREGS, 0, .fn.vcpu = lodge_get_sregs },
-	{ KVM_SET_SREGS, 0, .fn.vcpu = lodge_set_sregs },
+	{ KVM_SET_SREGS, SEAL(STATE), .fn.vcpu = lodge_set_sregs },
 	{ KVM_GET_SREGS2, 0, .fn.vcpu = lodge_get_sregs2 },
-	{ KVM_SET_SREGS2, 0, .fn.vcpu = lodge_set_sregs2 },
+	{ KVM_SET_SREGS2, SEAL(STATE), .fn.vcpu = lodge_set_sregs2 },
 	{ KVM_GET_FPU, 0, .fn.vcpu = lodge_get_fpu },
-	{ KVM_SET_FPU, 0, .fn.vcpu = lodge_set_fpu },
+	{ KVM_SET_FPU, SEAL(STATE), .fn.vcpu = lodge_set_fpu },
 	{ KVM_GET_XSAVE, 0, .fn.vcpu = lodge_get_xsave },
 	{ KVM_GET_XSAVE2, 0, .fn.vcpu = lodge_get_xsave },
-	{ KVM_SET_XSAVE, 0, .fn.vcpu = lodge_set_xsave },
+	{ KVM_SET_XSAVE, SEAL(STATE), .fn.vcpu = lodge_set_xsave },
 	{ KVM_GET_XCRS, 0, .fn.vcpu = lodge_get_xcrs },
-	{ KVM_SET_XCRS, 0, .fn.vcpu = lodge_set_xcrs },
+	{ KVM_SET_XCRS, SEAL(STATE), .fn.vcpu = lodge_set_xcrs },
 	{ KVM_GET_MSRS, IOC_TAIL, .fn.vcpu = lodge_get_msrs },
-	{ KVM_SET_MSRS, IOC_TAIL, .fn.vcpu = lodge_set_msrs },
-	{ KVM_SET_CPUID2, IOC_TAIL, .fn.vcpu = lodge_set_cpuid2 },
+	{ KVM_SET_MSRS, IOC_TAIL | SEAL(STATE), .fn.vcpu = lodge_set_msrs },
+	{ KVM_SET_CPUID2, IOC_TAIL | SEAL(CONFIG), .fn.vcpu = lodge_set_cpuid2 },
 	{ KVM_GET_CPUID2, IOC_TAIL, .fn.vcpu = lodge_get_cpuid2 },
 	{ KVM_GET_LAPIC, 0, .fn.vcpu = lodge_ioc_get_lapic },
-	{ KVM_SET_LAPIC, 0, .fn.vcpu = lodge_ioc_set_lapic },
+	{ KVM_SET_LAPIC, SEAL(STATE), .fn.vcpu = lodge_ioc_set_lapic },
 	{ KVM_GET_MP_STATE, 0, .fn.vcpu = lodge_get_mp_state },
-	{ KVM_SET_MP_STATE, 0, .fn.vcpu = lodge_set_mp_state },
+	{ KVM_SET_MP_STATE, SEAL(STATE), .fn.vcpu = lodge_set_mp_state },
 	{ KVM_GET_VCPU_EVENTS, 0, .fn.vcpu = lodge_get_events },
-	{ KVM_SET_VCPU_EVENTS, 0, .fn.vcpu = lodge_set_events },
+	{ KVM_SET_VCPU_EVENTS, SEAL(STATE), .fn.vcpu = lodge_set_events },
 	{ KVM_GET_NESTED_STATE, 0, .fn.vcpu = lodge_get_nested_state },
 	{ KVM_GET_DEBUGREGS, 0, .fn.vcpu = lodge_get_debugregs },
-	{ KVM_SET_DEBUGREGS, 0, .fn.vcpu = lodge_set_debugregs },
-	{ KVM_SET_GUEST_DEBUG, 0, .fn.vcpu = lodge_set_guest_debug },
+	{ KVM_SET_DEBUGREGS, SEAL(STATE), .fn.vcpu = lodge_set_debugregs },
+	{ KVM_SET_GUEST_DEBUG, SEAL(DEBUG), .fn.vcpu = lodge_set_guest_debug },
 	{ KVM_INTERRUPT, 0, .fn.vcpu = ioc_interrupt },
 	{ KVM_NMI, IOC_VAL, .fn.vcpu = ioc_nmi },
 	{ KVM_SET_SIGNAL_MASK, IOC_VAL, .fn.vcpu = ioc_signal_mask },
 	{ KVM_TRANSLATE, 0, .fn.vcpu = lodge_ioc_translate },
 	{ KVM_GET_TSC_KHZ, IOC_VAL, .fn.vcpu = ioc_get_tsc_khz },
-	{ KVM_SET_TSC_KHZ, IOC_VAL, .fn.vcpu = lodge_ioc_set_tsc_khz },
+	{ KVM_SET_TSC_KHZ, IOC_VAL | SEAL(CONFIG), .fn.vcpu = lodge_ioc_set_tsc_khz },
 	{ KVM_KVMCLOCK_CTRL, IOC_VAL, .fn.vcpu = lodge_ioc_clock_ctrl },
-	{ KVM_ENABLE_CAP, 0, .fn.vcpu = ioc_enable_cap },
+	{ KVM_ENABLE_CAP, SEAL(CONFIG), .fn.vcpu = ioc_enable_cap },
 	{ KVM_HAS_DEVICE_ATTR, 0, .fn.vcpu = lodge_ioc_has_attr },
 	{ KVM_GET_DEVICE_ATTR, 0, .fn.vcpu = lodge_ioc_get_attr },
-	{ KVM_SET_DEVICE_ATTR, 0, .fn.vcpu = lodge_ioc_set_attr },
-	{ KVM_SET_VAPIC_ADDR, 0, .fn.vcpu = ioc_vapic_addr },
-	{ KVM_X86_SETUP_MCE, 0, .fn.vcpu = lodge_setup_mce },
+	{ KVM_SET_DEVICE_ATTR, SEAL(CONFIG), .fn.vcpu = lodge_ioc_set_attr },
+	{ KVM_SET_VAPIC_ADDR, SEAL(CONFIG), .fn.vcpu = ioc_vapic_addr },
+	{ KVM_X86_SETUP_MCE, SEAL(CONFIG), .fn.vcpu = lodge_setup_mce },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vcpu = lodge_ioc_vcpu_stats },
 };
 
@@ -240,7 +240,10 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -ENOTTY;
 	if (mutex_lock_killable(&v->mutex))
 		return -EINTR;
-	ret = row ? lodge_ioctl_table(row, v, arg, page_address(v->scratch)) : ioc_run(v, NULL, arg);
+	if (!row)
+		ret = ioc_run(v, NULL, arg);
+	else
+		ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, v, arg, page_address(v->scratch));
 	mutex_unlock(&v->mutex);
 	return ret;
 }

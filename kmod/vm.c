@@ -174,38 +174,52 @@ static int get_tsc_khz(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return vm->tsc_khz;
 }
 
+static int seal(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	u64 *what = buf;
+
+	if (*what & ~(u64)LODGE_SEAL_ALL)
+		return -EINVAL;
+	mutex_lock(&vm->slots_lock);
+	WRITE_ONCE(vm->seals, vm->seals | *what);
+	*what = vm->seals;
+	mutex_unlock(&vm->slots_lock);
+	return 0;
+}
+
 static const struct lodge_ioctl vm_ioctls[] = {
 	{ KVM_CHECK_EXTENSION, IOC_VAL, .fn.vm = check_extension },
-	{ KVM_CREATE_VCPU, IOC_VAL, .fn.vm = lodge_ioc_create_vcpu },
-	{ KVM_SET_USER_MEMORY_REGION, 0, .fn.vm = lodge_ioc_set_region },
-	{ KVM_SET_USER_MEMORY_REGION2, 0, .fn.vm = lodge_ioc_set_region2 },
+	{ KVM_CREATE_VCPU, IOC_VAL | SEAL(VCPUS), .fn.vm = lodge_ioc_create_vcpu },
+	{ KVM_SET_USER_MEMORY_REGION, SEAL(MEMORY), .fn.vm = lodge_ioc_set_region },
+	{ KVM_SET_USER_MEMORY_REGION2, SEAL(MEMORY), .fn.vm = lodge_ioc_set_region2 },
 	{ KVM_GET_DIRTY_LOG, IOC_TAIL, .fn.vm = lodge_ioc_get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG, IOC_TAIL, .fn.vm = lodge_ioc_clear_dirty_log },
-	{ KVM_SET_TSS_ADDR, IOC_VAL, .fn.vm = set_tss_addr },
-	{ KVM_SET_IDENTITY_MAP_ADDR, 0, .fn.vm = set_identity_map },
-	{ KVM_SET_BOOT_CPU_ID, IOC_VAL, .fn.vm = set_boot_cpu },
-	{ KVM_SET_NR_MMU_PAGES, IOC_VAL, .fn.vm = set_mmu_pages },
-	{ KVM_ENABLE_CAP, 0, .fn.vm = enable_cap },
+	{ KVM_SET_TSS_ADDR, IOC_VAL | SEAL(CONFIG), .fn.vm = set_tss_addr },
+	{ KVM_SET_IDENTITY_MAP_ADDR, SEAL(CONFIG), .fn.vm = set_identity_map },
+	{ KVM_SET_BOOT_CPU_ID, IOC_VAL | SEAL(CONFIG), .fn.vm = set_boot_cpu },
+	{ KVM_SET_NR_MMU_PAGES, IOC_VAL | SEAL(CONFIG), .fn.vm = set_mmu_pages },
+	{ KVM_ENABLE_CAP, SEAL(CONFIG), .fn.vm = enable_cap },
 	{ KVM_GET_TSC_KHZ, IOC_VAL, .fn.vm = get_tsc_khz },
-	{ KVM_CREATE_IRQCHIP, IOC_VAL, .fn.vm = lodge_ioc_create_irqchip },
+	{ KVM_CREATE_IRQCHIP, IOC_VAL | SEAL(DEVICES), .fn.vm = lodge_ioc_create_irqchip },
 	{ KVM_GET_IRQCHIP, 0, .fn.vm = lodge_ioc_get_irqchip },
-	{ KVM_SET_IRQCHIP, .in = sizeof(struct kvm_irqchip), .fn.vm = lodge_ioc_set_irqchip },
-	{ KVM_CREATE_PIT2, 0, .fn.vm = lodge_ioc_create_pit2 },
+	{ KVM_SET_IRQCHIP, SEAL(STATE), .in = sizeof(struct kvm_irqchip), .fn.vm = lodge_ioc_set_irqchip },
+	{ KVM_CREATE_PIT2, SEAL(DEVICES), .fn.vm = lodge_ioc_create_pit2 },
 	{ KVM_GET_PIT2, 0, .fn.vm = lodge_ioc_get_pit2 },
-	{ KVM_SET_PIT2, 0, .fn.vm = lodge_ioc_set_pit2 },
-	{ KVM_REINJECT_CONTROL, .in = sizeof(struct kvm_reinject_control), .fn.vm = lodge_ioc_reinject },
+	{ KVM_SET_PIT2, SEAL(STATE), .fn.vm = lodge_ioc_set_pit2 },
+	{ KVM_REINJECT_CONTROL, SEAL(DEVICES), .in = sizeof(struct kvm_reinject_control), .fn.vm = lodge_ioc_reinject },
 	{ KVM_IRQ_LINE, 0, .fn.vm = lodge_ioc_irq_line },
 	{ KVM_IRQ_LINE_STATUS, 0, .fn.vm = lodge_ioc_irq_line },
-	{ KVM_SET_GSI_ROUTING, IOC_TAIL, .fn.vm = lodge_ioc_set_gsi_routing },
+	{ KVM_SET_GSI_ROUTING, IOC_TAIL | SEAL(DEVICES), .fn.vm = lodge_ioc_set_gsi_routing },
 	{ KVM_SIGNAL_MSI, 0, .fn.vm = lodge_ioc_signal_msi },
-	{ KVM_IRQFD, 0, .fn.vm = lodge_ioc_irqfd },
-	{ KVM_IOEVENTFD, 0, .fn.vm = lodge_ioc_ioeventfd },
-	{ KVM_REGISTER_COALESCED_MMIO, 0, .fn.vm = lodge_ioc_coalesced_add },
-	{ KVM_UNREGISTER_COALESCED_MMIO, 0, .fn.vm = lodge_ioc_coalesced_del },
+	{ KVM_IRQFD, SEAL(DEVICES), .fn.vm = lodge_ioc_irqfd },
+	{ KVM_IOEVENTFD, SEAL(DEVICES), .fn.vm = lodge_ioc_ioeventfd },
+	{ KVM_REGISTER_COALESCED_MMIO, SEAL(DEVICES), .fn.vm = lodge_ioc_coalesced_add },
+	{ KVM_UNREGISTER_COALESCED_MMIO, SEAL(DEVICES), .fn.vm = lodge_ioc_coalesced_del },
 	{ KVM_GET_CLOCK, 0, .fn.vm = lodge_get_clock },
-	{ KVM_SET_CLOCK, 0, .fn.vm = lodge_set_clock },
-	{ KVM_X86_SET_MSR_FILTER, 0, .fn.vm = lodge_ioc_msr_filter },
+	{ KVM_SET_CLOCK, SEAL(STATE), .fn.vm = lodge_set_clock },
+	{ KVM_X86_SET_MSR_FILTER, SEAL(CONFIG), .fn.vm = lodge_ioc_msr_filter },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
+	{ LODGE_SEAL, 0, .fn.vm = seal },
 };
 
 static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -217,7 +231,8 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -EIO;
 	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++)
 		if (vm_ioctls[i].cmd == cmd)
-			return lodge_ioctl_table(&vm_ioctls[i], vm, arg, NULL);
+			return lodge_sealed(vm, &vm_ioctls[i]) ? -EPERM :
+				lodge_ioctl_table(&vm_ioctls[i], vm, arg, NULL);
 	return -ENOTTY;
 }
 

@@ -8,6 +8,7 @@
  * `make style` checks that every ioctl of the module's tables is named in here. LODGE_FUZZ_SEED and
  * LODGE_FUZZ_SECONDS are explained in lib/random.h.
  */
+#include <linux/lodge.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -266,7 +267,7 @@ static const struct {
 	{ KVM_GET_CPUID2, ON_VCPU }, { KVM_TRANSLATE, ON_VCPU }, { KVM_SET_VAPIC_ADDR, ON_VCPU },
 	{ KVM_GET_TSC_KHZ, ON_VCPU, true }, { KVM_GET_LAPIC, ON_VCPU },
 	{ KVM_GET_STATS_FD, ON_VM, true }, { KVM_GET_STATS_FD, ON_VCPU, true },
-	{ KVM_GET_NESTED_STATE, ON_VCPU }, { KVM_SET_GUEST_DEBUG, ON_VCPU },
+	{ KVM_GET_NESTED_STATE, ON_VCPU }, { KVM_SET_GUEST_DEBUG, ON_VCPU }, { LODGE_SEAL, ON_VM },
 };
 
 static void other(struct vcpu *v)
@@ -296,6 +297,9 @@ static void other(struct vcpu *v)
 		words[0] = words[1] = 0;
 		words[2] = (u64)memory + 64;
 	}
+	/* A seal ends what it names: few VMs get one. */
+	if (others[i].cmd == LODGE_SEAL && below(20))
+		words[0] |= 1ull << 32;
 	/* left out on QEMU, which crashes: docs/testing.md */
 	if (others[i].cmd == KVM_SET_GUEST_DEBUG && host_is_qemu)
 		((struct kvm_guest_debug *)memory)->arch.debugreg[7] = 0;

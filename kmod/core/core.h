@@ -6,6 +6,8 @@
 #ifndef LODGE_CORE_H
 #define LODGE_CORE_H
 
+#include <linux/lodge.h>
+
 #include "core/exit.h"
 #include "core/ops.h"
 #include "core/parts.h"
@@ -53,11 +55,18 @@ struct lodge_ioctl {
 	u16 flags;
 #define IOC_VAL		BIT(0)		/* the argument is a value: buf is NULL */
 #define IOC_TAIL	BIT(1)		/* arg is passed on: the function copies a variable tail itself */
+#define SEAL(what)	(LODGE_SEAL_##what << IOC_SEALS)	/* LODGE_SEAL ends it */
+#define IOC_SEALS	8
 	u16 in;		/* bytes to copy in where the command's number tells it wrong; then nothing goes out */
 	union {
 		lodge_vm_ioctl *vm;
 		lodge_vcpu_ioctl *vcpu;
 	} fn;
 };
+static inline bool lodge_sealed(const struct lodge_vm *vm, const struct lodge_ioctl *row)
+{
+	return row->flags >> IOC_SEALS & READ_ONCE(vm->seals);
+}
+
 long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, void *page);
 #endif

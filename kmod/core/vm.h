@@ -85,6 +85,7 @@ struct lodge_vm {
 	bool exception_payload, triple_fault_event;	/* [a] the capabilities of these names */
 	bool exit_on_emulation_failure;	/* [a] */
 	bool no_platform_info;		/* [a] KVM_CAP_MSR_PLATFORM_INFO: guests do not see it */
+	u32 seals;			/* [s] written; LODGE_SEAL_* */
 	bool batch_outs;		/* [a] LODGE_CAP_BATCH_OUTS */
 };
 

@@ -8,7 +8,13 @@
 #ifndef _UAPI_LINUX_LODGE_H
 #define _UAPI_LINUX_LODGE_H
 
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
 #define LODGE_NODE	"/dev/lodge"
+
+/* Ioctls of Lodge's own have a type of their own ("L"), so that no number of KVM's (0xAE) is ever one of them. */
+#define LODGE_IOC	0x4c
 
 /*
  * Capabilities of Lodge's own, for KVM_CHECK_EXTENSION and KVM_ENABLE_CAP on a VM's fd. KVM counts its own up from
@@ -18,5 +24,23 @@
  * kvm_run.io.count of them, as that of INS always has. 0, the default: one element for each exit, as with KVM.
  */
 #define LODGE_CAP_BATCH_OUTS	0x4c4f0000
+
+/*
+ * LODGE_CAP_SEAL: the bits that LODGE_SEAL takes.
+ *
+ * LODGE_SEAL, on a VM's fd: what it names this VM and its vCPUs never do again, for anybody: EPERM from now on. What is
+ * sealed stays so; the argument comes back with all that is. An ioctl that another thread had begun before may still end.
+ */
+#define LODGE_CAP_SEAL		0x4c4f0001
+
+#define LODGE_SEAL_MEMORY	(1 << 0)	/* changes of the memory slots */
+#define LODGE_SEAL_VCPUS	(1 << 1)	/* more vCPUs */
+#define LODGE_SEAL_DEVICES	(1 << 2)	/* interrupt controllers, routes, eventfds, coalesced zones: made or changed */
+#define LODGE_SEAL_STATE	(1 << 3)	/* registers and devices set, also by kvm_run.s */
+#define LODGE_SEAL_DEBUG	(1 << 4)	/* KVM_SET_GUEST_DEBUG */
+#define LODGE_SEAL_CONFIG	(1 << 5)	/* capabilities, CPUID, frequency, filters, attributes */
+#define LODGE_SEAL_ALL		((1 << 6) - 1)
+
+#define LODGE_SEAL		_IOWR(LODGE_IOC, 0x00, __u64)
 
 #endif
