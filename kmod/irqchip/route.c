@@ -3,7 +3,7 @@
  * GSIs: the numbers by which userspace, irqfds and the PIT name interrupts, and what each leads to:
  * pins of the 8259s and the IOAPIC, or a message (MSI). And the ioctls of the irqchip as a whole.
  *
- * The table is immutable and replaced as a whole. Entries are sorted by GSI with an index, and an
+ * The table is immutable and replaced as a whole. Entries are sorted by GSI with an index as long as it must be, and an
  * MSI is decoded when it is set, so raising a GSI is a lookup and the delivery.
  *
  * vm->routes: written under slots_lock, read under vm->srcu, also in the window and in hard interrupts
@@ -24,7 +24,8 @@ struct route {
 };
 
 struct lodge_routes {
-	u16 first[LODGE_MAX_GSI + 1];	/* a GSI's entries: [first[gsi], first[gsi + 1]) */
+	u32 ngsi;				/* GSIs up to the last one that is used */
+	u16 *first;				/* behind e: a GSI's entries are [first[gsi], first[gsi + 1]) */
 	s16 gsi[KVM_NR_IRQCHIPS][CHIP_PINS];	/* of each pin, -1: none */
 	struct route e[];
 };
@@ -74,16 +75,17 @@ static int act_gsi(struct lodge_vm *vm, u32 gsi, int source, enum action what)
 	const struct lodge_routes *r;
 	int i, one, idx, ret = -1;
 
-	if (gsi >= LODGE_MAX_GSI)
-		return -1;
-	gsi = array_index_nospec(gsi, LODGE_MAX_GSI);
 	idx = srcu_read_lock(&vm->srcu);
 	r = srcu_dereference(vm->routes, &vm->srcu);
-	for (i = r ? r->first[gsi] : 0; r && i < r->first[gsi + 1]; i++) {
+	if (!r || gsi >= r->ngsi)
+		goto out;
+	gsi = array_index_nospec(gsi, r->ngsi);
+	for (i = r->first[gsi]; i < r->first[gsi + 1]; i++) {
 		one = act(vm, &r->e[i], source, what);
 		if (one >= 0)
 			ret = one + max(ret, 0);
 	}
+out:
 	srcu_read_unlock(&vm->srcu, idx);
 	return ret;
 }
@@ -158,56 +160,61 @@ static bool clash(const struct route *a, const struct route *b)
 	return a->msi || b->msi || a->chip == b->chip;
 }
 
-static int place(struct lodge_vm *vm, struct lodge_routes *r, u16 *fill,
-		 const struct kvm_irq_routing_entry *u)
+/* Where the entries of one GSI clash, nothing is sent: userspace is told. */
+static bool clashes(const struct lodge_routes *r)
 {
-	u32 gsi = array_index_nospec(u->gsi, LODGE_MAX_GSI), i;
-	struct route e = { 0 };
-	int ret = parse(vm, u, &e);
+	u32 gsi, i, j;
 
-	if (ret)
-		return ret;
-	for (i = r->first[gsi]; i < fill[gsi]; i++)
-		if (clash(&e, &r->e[i]))
-			return -EINVAL;
-	r->e[fill[gsi]++] = e;
-	if (!e.msi)
-		r->gsi[e.chip][e.pin] = gsi;
-	return 0;
+	for (gsi = 0; gsi < r->ngsi; gsi++)
+		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++)
+			for (j = r->first[gsi]; j < i; j++)
+				if (clash(&r->e[i], &r->e[j]))
+					return true;
+	return false;
 }
 
-/* Userspace's list into a table, sorted by counting. */
+static int place(struct lodge_vm *vm, struct lodge_routes *r, const struct kvm_irq_routing_entry *u)
+{
+	u32 gsi = array_index_nospec(u->gsi, r->ngsi);
+	struct route *e = &r->e[r->first[gsi + 1]++];
+	int ret = parse(vm, u, e);
+
+	if (!ret && !e->msi)
+		r->gsi[e->chip][e->pin] = gsi;
+	return ret;
+}
+
+/*
+ * Userspace's list into a table, sorted by counting: how many entries a GSI has is counted two places behind it, so
+ * that their sums are where the next GSI's begin, and placing an entry moves its own GSI's end.
+ */
 static struct lodge_routes *build(struct lodge_vm *vm, const struct kvm_irq_routing_entry *u, u32 n)
 {
-	struct lodge_routes *r = kvzalloc(struct_size(r, e, n), GFP_KERNEL_ACCOUNT);
-	u16 *fill = kvcalloc(LODGE_MAX_GSI, sizeof(*fill), GFP_KERNEL_ACCOUNT);
-	int ret = -ENOMEM;
-	u32 i;
+	struct lodge_routes *r;
+	u32 i, ngsi = 0;
+	int ret = 0;
 
-	if (!r || !fill)
-		goto err;
-	memset(r->gsi, 0xff, sizeof(r->gsi));
-	ret = -EINVAL;
 	for (i = 0; i < n; i++) {
 		if (u[i].gsi >= LODGE_MAX_GSI)
-			goto err;
-		r->first[array_index_nospec(u[i].gsi, LODGE_MAX_GSI) + 1]++;
+			return ERR_PTR(-EINVAL);
+		ngsi = max(ngsi, u[i].gsi + 1);
 	}
-	for (i = 0; i < LODGE_MAX_GSI; i++) {
-		r->first[i + 1] += r->first[i];
-		fill[i] = r->first[i];
-	}
-	for (i = 0; i < n; i++) {
-		ret = place(vm, r, fill, &u[i]);
-		if (ret)
-			goto err;
-	}
-	kvfree(fill);
-	return r;
-err:
-	kvfree(fill);
+	r = kvzalloc(struct_size(r, e, n) + array_size(ngsi + 2, sizeof(u16)), GFP_KERNEL_ACCOUNT);
+	if (!r)
+		return ERR_PTR(-ENOMEM);
+	r->ngsi = ngsi;
+	r->first = (u16 *)&r->e[n];
+	memset(r->gsi, 0xff, sizeof(r->gsi));
+	for (i = 0; i < n; i++)
+		r->first[array_index_nospec(u[i].gsi, ngsi) + 2]++;
+	for (i = 2; i < ngsi + 2; i++)
+		r->first[i] += r->first[i - 1];
+	for (i = 0; i < n && !ret; i++)
+		ret = place(vm, r, &u[i]);
+	if (!ret && !clashes(r))
+		return r;
 	kvfree(r);
-	return ERR_PTR(ret);
+	return ERR_PTR(-EINVAL);
 }
 
 /* With userspace's IOAPIC: the vectors of its level pins, so that it hears of their EOI. */
@@ -216,7 +223,7 @@ static void split_vectors(struct lodge_vm *vm, const struct lodge_routes *r)
 	unsigned long set[256 / BITS_PER_LONG] = { 0 };
 	int i;
 
-	for (i = 0; i < r->first[vm->split_pins]; i++)
+	for (i = 0; i < r->first[min(vm->split_pins, r->ngsi)]; i++)
 		if (r->e[i].msi && r->e[i].msg.level)
 			__set_bit(r->e[i].msg.vector, set);
 	for (i = 0; i < ARRAY_SIZE(set); i++)
