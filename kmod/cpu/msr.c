@@ -722,47 +722,35 @@ int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool wi
 
 /* -- ioctls -- */
 
-/* The entries one by one, until one fails; returns how many went well. */
+/* The entries, copied once into the vCPU's page, until one fails; returns how many went well. */
 static int each_msr(struct lodge_vcpu *v, u32 n, unsigned long arg, bool write)
 {
-	struct kvm_msrs __user *u = (void __user *)arg;
-	struct kvm_msr_entry e;
-	int ret = 0;
+	struct kvm_msr_entry __user *u = ((struct kvm_msrs __user *)arg)->entries;
+	struct kvm_msr_entry *e = page_address(v->scratch);
 	u32 i;
 
-	for (i = 0; i < n; i++) {
-		u64 val;
-
-		if (copy_from_user(&e, &u->entries[i], sizeof(e))) {
-			ret = -EFAULT;
+	BUILD_BUG_ON(LODGE_MAX_MSR_IO * sizeof(*e) > PAGE_SIZE);
+	if (n >= LODGE_MAX_MSR_IO)
+		return -E2BIG;
+	if (copy_from_user(e, u, n * sizeof(*e)))
+		return -EFAULT;
+	for (i = 0; i < n; i++)
+		if (write ? lodge_msr_write(v, e[i].index, e[i].data, true, false) :
+			    lodge_msr_read(v, e[i].index, &e[i].data, true))
 			break;
-		}
-		val = e.data;
-		if (write ? lodge_msr_write(v, e.index, val, true, false) :
-			    lodge_msr_read(v, e.index, &val, true))
-			break;
-		if (!write && put_user(val, &u->entries[i].data)) {
-			ret = -EFAULT;
-			break;
-		}
-	}
-	return ret ? ret : i;
+	return !write && copy_to_user(u, e, i * sizeof(*e)) ? -EFAULT : i;
 }
 
 /** lodge_get_msrs - KVM_GET_MSRS: how many were read; -E2BIG, -EFAULT */
 int lodge_get_msrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	u32 n = ((struct kvm_msrs *)buf)->nmsrs;
-
-	return n >= LODGE_MAX_MSR_IO ? -E2BIG : each_msr(v, n, arg, false);
+	return each_msr(v, ((struct kvm_msrs *)buf)->nmsrs, arg, false);
 }
 
 /** lodge_set_msrs - KVM_SET_MSRS: how many were written; -E2BIG, -EFAULT */
 int lodge_set_msrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	u32 n = ((struct kvm_msrs *)buf)->nmsrs;
-
-	return n >= LODGE_MAX_MSR_IO ? -E2BIG : each_msr(v, n, arg, true);
+	return each_msr(v, ((struct kvm_msrs *)buf)->nmsrs, arg, true);
 }
 
 /**
