@@ -55,6 +55,7 @@ struct lodge_ioctl {
 	u16 flags;
 #define IOC_VAL		BIT(0)		/* the argument is a value: buf is NULL */
 #define IOC_TAIL	BIT(1)		/* arg is passed on: the function copies a variable tail itself */
+#define IOC_FILLS	BIT(2)		/* the function writes every byte that goes out */
 #define SEAL(what)	(LODGE_SEAL_##what << IOC_SEALS)	/* LODGE_SEAL ends it */
 #define IOC_SEALS	8
 	u16 in;		/* bytes to copy in where the command's number tells it wrong; then nothing goes out */

@@ -3,7 +3,8 @@
  * The one function that runs a row of an ioctl table, for VMs and vCPUs.
  *
  * A row names the command (its size is in the number), and what calls it. The argument is copied
- * in once, the function sees only the copy, and the copy goes back out: nothing in userspace is read twice.
+ * in once, the function sees only the copy, and the copy goes back out: nothing in userspace is read twice. What is only
+ * read begins as zeros.
  *
  * The copy of a fixed structure of a vCPU lies on the stack or in a page that the vCPU has for that: whoever is at its
  * memory limit can still read and set it.
@@ -41,10 +42,13 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long a
 		if (!buf)
 			return -ENOMEM;
 	}
-	memset(buf, 0, size);
 	ret = -EFAULT;
-	if (size && dir & _IOC_WRITE && copy_from_user(buf, (void __user *)arg, size))
-		goto out;
+	if (dir & _IOC_WRITE) {
+		if (size && copy_from_user(buf, (void __user *)arg, size))
+			goto out;
+	} else if (!(row->flags & IOC_FILLS)) {
+		memset(buf, 0, size);
+	}
 	ret = page ? row->fn.vcpu(obj, buf, arg) : row->fn.vm(obj, buf, arg);
 	if (ret >= 0 && size && dir & _IOC_READ && !(row->flags & IOC_TAIL) &&
 	    copy_to_user((void __user *)arg, buf, size))

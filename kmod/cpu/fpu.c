@@ -240,16 +240,17 @@ int lodge_get_fpu(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	const struct fxregs_state *x = &v->fpu.area->i387;
 	struct kvm_fpu *f = buf;
 
-	memset(f, 0, sizeof(*f));
 	memcpy(f->fpr, x->st_space, sizeof(f->fpr));
 	f->fcw = x->cwd;
 	f->fsw = x->swd;
 	f->ftwx = x->twd;
+	f->pad1 = 0;
 	f->last_opcode = x->fop;
 	f->last_ip = x->rip;
 	f->last_dp = x->rdp;
 	memcpy(f->xmm, x->xmm_space, sizeof(f->xmm));
 	f->mxcsr = x->mxcsr;
+	f->pad2 = 0;
 	return 0;
 }
 
@@ -277,8 +278,8 @@ int lodge_get_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	struct xregs_state *out = buf;
 
-	memset(buf, 0, sizeof(struct kvm_xsave));
 	memcpy(buf, v->fpu.area, fpu_size);
+	memset(buf + fpu_size, 0, sizeof(struct kvm_xsave) - fpu_size);
 	if (!fpu_rfbm)
 		out->header.xfeatures = XF_X87 | XF_SSE;
 	if (lodge_fpu_host.pkru && v->fpu.pkru) {

@@ -618,11 +618,10 @@ static const struct msr_row rows[] = {
 #define X2APIC_FIRST	APIC_BASE_MSR
 #define X2APIC_COUNT	0x100
 
-/* The row of each register in the two ranges that nearly all of them are in, counted from 1; 0: none. */
-#define LOW_COUNT	0x200
-#define HIGH_FIRST	0xc0000000
-#define HIGH_COUNT	0x200
-static u8 low_row[LOW_COUNT] __ro_after_init, high_row[HIGH_COUNT] __ro_after_init;
+/* The row of each register in the ranges that nearly all of them are in, counted from 1; 0: none. */
+#define DIRECT		0x200
+static const u32 direct_first[] = { 0, 0xc0000000, MSR_KVM_WALL_CLOCK_NEW, 0xc0010000 };
+static u8 direct_row[ARRAY_SIZE(direct_first)][DIRECT] __ro_after_init;
 
 static const struct msr_row *search(u32 index)
 {
@@ -638,30 +637,30 @@ static const struct msr_row *search(u32 index)
 void __init lodge_msr_table_init(void)
 {
 	const struct msr_row *r;
-	u32 i;
+	u32 i, k;
 
 	BUILD_BUG_ON(ARRAY_SIZE(rows) > U8_MAX);
-	for (i = 0; i < LOW_COUNT; i++) {
-		r = search(i);
-		low_row[i] = r ? r - rows + 1 : 0;
-	}
-	for (i = 0; i < HIGH_COUNT; i++) {
-		r = search(HIGH_FIRST + i);
-		high_row[i] = r ? r - rows + 1 : 0;
+	for (k = 0; k < ARRAY_SIZE(direct_first); k++) {
+		for (i = 0; i < DIRECT; i++) {
+			r = search(direct_first[k] + i);
+			direct_row[k][i] = r ? r - rows + 1 : 0;
+		}
 	}
 }
 
 static const struct msr_row *find(u32 index)
 {
+	u32 k, i;
 	u8 row;
 
-	if (index < LOW_COUNT)
-		row = low_row[array_index_nospec(index, LOW_COUNT)];
-	else if (index - HIGH_FIRST < HIGH_COUNT)
-		row = high_row[array_index_nospec(index - HIGH_FIRST, HIGH_COUNT)];
-	else
-		return search(index);
-	return row ? &rows[row - 1] : NULL;
+	for (k = 0; k < ARRAY_SIZE(direct_first); k++) {
+		i = index - direct_first[k];
+		if (i >= DIRECT)
+			continue;
+		row = direct_row[k][array_index_nospec(i, DIRECT)];
+		return row ? &rows[row - 1] : NULL;
+	}
+	return search(index);
 }
 
 /** lodge_msr_known - there is such a register, for some guest */

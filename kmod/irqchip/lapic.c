@@ -602,6 +602,7 @@ int lodge_ioc_get_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 	if (!l)
 		return -EINVAL;
+	BUILD_BUG_ON(sizeof(l->regs) != sizeof(struct kvm_lapic_state));
 	lodge_lapic_timer_check(v);
 	memcpy(out, l->regs, sizeof(l->regs));
 	if (lapic_x2(v))

@@ -271,6 +271,48 @@ TEST(dirty_log, "dirty log of scattered pages")
 	result("dirty log read, for each of 1,024 scattered pages", t0, SCATTERED);
 }
 
+static void ioctl_cost(const char *name, int fd, unsigned long cmd, void *arg)
+{
+	u64 t0;
+
+	ioctl(fd, cmd, arg);
+	t0 = tsc();
+	for (u32 i = 0; i < 20; i++)
+		ioctl(fd, cmd, arg);
+	result(name, tsc() - t0, 20);
+}
+
+/* What a VMM saves and restores of a vCPU; 20 registers that every one of them does. */
+TEST(state, "a vCPU's state by ioctls")
+{
+	static const u32 saved[] = {
+		0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000103, 0x277,
+		0x1b, 0xc0000080, 0x10, 0x1a0, 0x2ff, 0x250, 0x258, 0x268, 0x4b564d00, 0x4b564d01,
+	};
+	static struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry e[ARRAY_SIZE(saved)];
+	} msrs = { .head.nmsrs = ARRAY_SIZE(saved) };
+	struct vcpu *v = vcpu_long(vm_new_irqchip(), 0, touch_loop);
+	static u8 arg[4096];
+
+	for (u32 i = 0; i < ARRAY_SIZE(saved); i++)
+		msrs.e[i].index = saved[i];
+	ioctl_cost("KVM_GET_REGS", v->fd, KVM_GET_REGS, arg);
+	ioctl_cost("KVM_SET_REGS", v->fd, KVM_SET_REGS, arg);
+	ioctl_cost("KVM_GET_SREGS", v->fd, KVM_GET_SREGS, arg);
+	ioctl_cost("KVM_SET_SREGS", v->fd, KVM_SET_SREGS, arg);
+	ioctl_cost("KVM_GET_FPU", v->fd, KVM_GET_FPU, arg);
+	ioctl_cost("KVM_GET_XSAVE", v->fd, KVM_GET_XSAVE, arg);
+	ioctl_cost("KVM_SET_XSAVE", v->fd, KVM_SET_XSAVE, arg);
+	ioctl_cost("KVM_GET_LAPIC", v->fd, KVM_GET_LAPIC, arg);
+	ioctl_cost("KVM_SET_LAPIC", v->fd, KVM_SET_LAPIC, arg);
+	EQ(ioctl(v->fd, KVM_GET_MSRS, &msrs), (int)ARRAY_SIZE(saved));
+	EQ(ioctl(v->fd, KVM_SET_MSRS, &msrs), (int)ARRAY_SIZE(saved));
+	ioctl_cost("KVM_GET_MSRS of 20", v->fd, KVM_GET_MSRS, &msrs);
+	ioctl_cost("KVM_SET_MSRS of 20", v->fd, KVM_SET_MSRS, &msrs);
+}
+
 TEST(slots, "memory slots")
 {
 	struct vm *vm = vm_new();

@@ -27,7 +27,7 @@ for ($dev =~ /\{ ((?:KVM|LODGE)_CAP_\w+, [^}]+) \}/g, map { "$_, 1" } $dev =~ /\
 }
 for (['The VM fd', 'kmod/vm.c'], ['The vCPU fd', 'kmod/vcpu.c']) {
 	my ($section, $path) = @$_;
-	$have{$section}{$_} = 1 for slurp($path) =~ /^\t\{ (KVM_\w+),.*\.fn\./mg;
+	$have{$section}{$_} = 1 for slurp($path) =~ /^\t\{ ((?:KVM|LODGE)_\w+),[^}]*\.fn\./mg;
 }
 for my $section (sort keys %have) {
 	print "api.pl: no entry found for '$section': the code is not as expected\n"
