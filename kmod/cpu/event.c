@@ -50,9 +50,19 @@ static void begin_exception(struct lodge_vcpu *v)
 		lodge_touch(v, LG_RFLAGS);
 		v->st.rflags |= X86_EFLAGS_RF;
 	}
-	lodge_need(v, LG_CR);
-	if (!(v->st.cr0 & X86_CR0_PE))
-		v->inject.has_error = false;	/* real mode pushes none */
+}
+
+/*
+ * The one place where the hardware is given an event. Real mode pushes no error code, whoever says that there is
+ * one: an exception that is raised here, a delivery that was interrupted, or userspace; VT-x refuses it (SDM 3, 27.2.1.3).
+ */
+static void set_event(struct lodge_vcpu *v)
+{
+	if (v->inject.has_error) {
+		lodge_need(v, LG_CR);
+		v->inject.has_error = v->st.cr0 & X86_CR0_PE;
+	}
+	static_call(lodge_set_event)(v);
 }
 
 /* The vector that the interrupt controllers offer now, or -1. */
@@ -137,7 +147,7 @@ void lodge_evaluate_events(struct lodge_vcpu *v)
 	if (v->user_pic && v->run->request_interrupt_window)
 		irq_window = true;
 	if (v->inject.type != EVENT_NONE)
-		static_call(lodge_set_event)(v);
+		set_event(v);
 	static_call(lodge_set_windows)(v, irq_window, nmi_window);
 	if (v->lapic)
 		static_call(lodge_set_tpr)(v, irq_window ? 0 : threshold);

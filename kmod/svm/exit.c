@@ -113,6 +113,7 @@ static bool end_of_step(struct svm_vcpu *sv)
 	if (!sv->nmi_step)
 		return false;
 	sv->nmi_step = false;
+	svm_step_exits(sv, false);
 	if (!sv->step_tf) {
 		lodge_touch(v, LG_RFLAGS | LG_DR);
 		v->st.rflags &= ~(u64)X86_EFLAGS_TF;
@@ -139,6 +140,8 @@ static void decode_exception(struct svm_vcpu *sv, struct lodge_exit *x, u8 vecto
 		}
 		lodge_need(v, LG_DR);
 		x->exc.payload = v->st.dr6;
+	} else if (!(sv->vmcb->exc_icpt & BIT(vector))) {
+		x->kind = EXIT_RETRY;		/* it has ended a step, and comes again without */
 	} else if (vector == X86_TRAP_MC) {
 		/* An intercepted #MC has not reached the host's handler (APM volume 2, 15.12.15). */
 		if (svm_tlb_mmatch())
@@ -197,6 +200,10 @@ static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 
 	case X_INIT:		/* the host's own: taken at STGI */
 		x->kind = EXIT_RETRY;
 		break;
+	case X_PUSHF:
+	case X_SWINT:		/* likewise */
+		x->kind = EXIT_RETRY;
+		break;
 	case X_RDPMC:
 		x->kind = EXIT_RDPMC;
 		break;
@@ -233,10 +240,21 @@ static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 
 	}
 }
 
+/* The instruction would have pushed the TF of a step: it is to run without. */
+static bool ends_step(u32 code)
+{
+	return code == X_SWINT || code == X_PUSHF || (code >= X_EXC0 && code <= X_EXC31);
+}
+
 /* A step over a shadow can also end in another exit: take TF out again. */
 static noinline void track_nmi(struct svm_vcpu *sv)
 {
 	struct lodge_vcpu *v = &sv->v;
+
+	if (sv->no_step && sv->vmcb->rip != sv->no_step_rip) {
+		sv->no_step = false;
+		lodge_set_request(v, REQ_EVENT);
+	}
 
 	if (sv->nmi_iret && sv->vmcb->rip != sv->nmi_iret_rip) {
 		sv->nmi_iret = false;
@@ -245,6 +263,9 @@ static noinline void track_nmi(struct svm_vcpu *sv)
 	}
 	if (sv->nmi_step && sv->vmcb->exit_code != X_EXC0 + X86_TRAP_DB) {
 		sv->nmi_step = false;
+		svm_step_exits(sv, false);
+		sv->no_step |= ends_step(sv->vmcb->exit_code);
+		sv->no_step_rip = sv->vmcb->rip;
 		if (!sv->step_tf) {
 			lodge_touch(v, LG_RFLAGS);
 			v->st.rflags &= ~(u64)X86_EFLAGS_TF;
@@ -272,7 +293,7 @@ void svm_decode(struct svm_vcpu *sv)
 		interrupted_event(sv);
 	else
 		v->inject.type = EVENT_NONE;
-	if (unlikely(sv->nmi_iret || sv->nmi_step))
+	if (unlikely(sv->nmi_iret || sv->nmi_step || sv->no_step))
 		track_nmi(sv);
 
 	switch ((u32)b->exit_code) {

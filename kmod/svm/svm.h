@@ -3,6 +3,8 @@
 #ifndef LODGE_SVM_H
 #define LODGE_SVM_H
 
+#include <linux/irq_work.h>
+
 #include "core/core.h"
 #include "mem/mem.h"
 #include "svm/vmcb.h"
@@ -34,6 +36,9 @@ struct svm_vcpu {
 	bool nmi_iret;			/* it has been intercepted; blocked until RIP moves */
 	bool nmi_step;			/* single-stepping over it */
 	bool step_tf;			/* the guest's own TF meanwhile */
+	bool no_step;			/* not the instruction there: it would push TF */
+	u64 no_step_rip;
+	struct irq_work come_back;	/* an interrupt of the host's, for an exit as soon as the guest is entered */
 	u64 cr0_hidden;			/* CD and NW of the guest's CR0, which the hardware does not get */
 	u8 vtpr;			/* V_TPR as last synchronised */
 };
@@ -61,6 +66,7 @@ void svm_set_event(struct lodge_vcpu *v);
 void svm_set_tsc_offset(struct lodge_vcpu *v);
 bool svm_nmi_blocked(struct lodge_vcpu *v);
 void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked);
+void svm_step_exits(struct svm_vcpu *sv, bool on);
 void svm_set_dr_exits(struct svm_vcpu *sv, bool on);
 int svm_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
 

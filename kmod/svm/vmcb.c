@@ -10,7 +10,8 @@
  *   intercepted (VINTR), which happens exactly when the guest could take an interrupt. The TPR
  *   threshold is an intercept of CR8 writes while TPR holds a vector back.
  * - NMI windows: without virtual NMIs the hardware does not tell when IRET has ended the blocking.
- *   The IRET is intercepted, then stepped over with TF (APM volume 2, 15.20 leaves it to us).
+ *   The IRET is intercepted, then stepped over with TF (APM volume 2, 15.20 leaves it to us). What would push that TF
+ *   is intercepted meanwhile, and then is not stepped over; of SYSCALL, which leaves it in R11, there is no intercept.
  * - DR0-3 are intercepted until first touched in a window; see lodge_dr_enter() in host/host.h.
  *
  * Called with vcpu->mutex held, set_windows/set_tpr/set_event inside the window. No other lock.
@@ -97,6 +98,26 @@ void svm_maps_destroy(void)
 }
 
 /**
+ * svm_step_exits - exceptions, INT n and PUSHF: all of them while one instruction is stepped over
+ * @sv: the vCPU; in or outside the window
+ * @on: the step begins; else it is over
+ */
+void svm_step_exits(struct svm_vcpu *sv, bool on)
+{
+	struct svm_vmcb *b = sv->vmcb;
+
+	b->exc_icpt = BIT(X86_TRAP_DB) | BIT(X86_TRAP_UD) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+	if (sv->v.debug.control & KVM_GUESTDBG_USE_SW_BP)
+		b->exc_icpt |= BIT(X86_TRAP_BP);
+	b->icpt1 &= ~(u32)(ICPT1_PUSHF | ICPT1_SWINT);
+	if (on) {
+		b->exc_icpt |= ~(u32)BIT(X86_TRAP_NMI);
+		b->icpt1 |= ICPT1_PUSHF | ICPT1_SWINT;
+	}
+	b->clean &= ~CLEAN_ICPT;
+}
+
+/**
  * svm_set_intercepts - recompute what depends on the guest's CPUID, on KVM_SET_GUEST_DEBUG and the MSR filter
  * @v: the vCPU
  */
@@ -105,9 +126,7 @@ void svm_set_intercepts(struct lodge_vcpu *v)
 	struct svm_vcpu *sv = to_svm(v);
 	struct svm_vmcb *b = sv->vmcb;
 
-	b->exc_icpt = BIT(X86_TRAP_DB) | BIT(X86_TRAP_UD) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
-	if (v->debug.control & KVM_GUESTDBG_USE_SW_BP)
-		b->exc_icpt |= BIT(X86_TRAP_BP);
+	svm_step_exits(sv, sv->nmi_step);
 	svm_set_dr_exits(sv, !v->dr_live);
 	b->msrpm = __pa(msrpm[rcu_access_pointer(v->vm->msr_filter) ? SVM_MAP_NONE :
 			      (v->spec_live ? SVM_MAP_SPEC : 0) | (lodge_guest_has_ibpb(v) ? SVM_MAP_PRED : 0)]);
@@ -133,6 +152,11 @@ struct page *svm_page(gfp_t gfp)
 	return other;
 }
 
+/* The interrupt itself is all that is wanted. */
+static void come_back(struct irq_work *work)
+{
+}
+
 /**
  * svm_vcpu_init - allocate a VMCB
  * @v: the vCPU, zeroed
@@ -146,6 +170,7 @@ int svm_vcpu_init(struct lodge_vcpu *v)
 
 	if (!p)
 		return -ENOMEM;
+	init_irq_work(&sv->come_back, come_back);
 	sv->vmcb = page_address(p);
 	sv->vmcb_pa = __pa(sv->vmcb);
 	return 0;
@@ -159,6 +184,7 @@ void svm_vcpu_free(struct lodge_vcpu *v)
 {
 	struct svm_vcpu *sv = to_svm(v);
 
+	irq_work_sync(&sv->come_back);
 	free_page((unsigned long)sv->vmcb);
 }
 
@@ -190,7 +216,7 @@ void svm_vcpu_reset(struct lodge_vcpu *v)
 	b->ncr3 = v->vm->npt.root;
 	b->event_inj = 0;
 	b->clean = 0;
-	sv->nmi_iret = sv->nmi_step = false;
+	sv->nmi_iret = sv->nmi_step = sv->no_step = false;
 	sv->vtpr = 0;
 	sv->cr0_hidden = 0;
 	v->cr0_native = false;
@@ -215,8 +241,9 @@ static void step_over(struct svm_vcpu *sv)
 {
 	struct lodge_vcpu *v = &sv->v;
 
-	if (sv->nmi_step)
+	if (sv->nmi_step || (sv->no_step && lodge_rip(v) == sv->no_step_rip))
 		return;
+	svm_step_exits(sv, true);
 	lodge_touch(v, LG_RFLAGS);
 	sv->step_tf = v->st.rflags & X86_EFLAGS_TF;
 	v->st.rflags |= X86_EFLAGS_TF;
@@ -257,22 +284,35 @@ static void set_cr8(struct svm_vmcb *b, bool on)
  */
 void svm_set_windows(struct lodge_vcpu *v, bool irq, bool nmi)
 {
+	bool may_nmi = nmi && (to_svm(v)->nmi_iret || !v->nmi_masked), step = may_nmi;
 	struct svm_vcpu *sv = to_svm(v);
-	bool shadow = false;
 
-	if (unlikely(irq)) {
-		lodge_need(v, LG_SHADOW);
-		shadow = v->st.int_shadow;
-	}
-	set_virq(sv->vmcb, irq && !shadow ? V_IRQ | V_PRIO | V_IGN_TPR : 0);
-	set_cr8(sv->vmcb, irq || !v->lapic);
 	/*
-	 * Blocked by an earlier NMI: its IRET is intercepted already. Blocked by a shadow: step. That goes
-	 * for interrupts too, for QEMU (7.2) forgets the shadow at VMRUN, and an interrupt that comes
-	 * between STI and HLT would not end the HLT.
+	 * Behind what is delivered now there is no shadow, and no step: what is delivered would push its TF. So an
+	 * NMI comes again at once.
 	 */
-	if (shadow || (nmi && (sv->nmi_iret || !v->nmi_masked)))
+	if (unlikely((irq || nmi) && v->inject.type != EVENT_NONE)) {
+		lodge_touch(v, LG_SHADOW);
+		v->st.int_shadow = 0;
+		step = false;
+		if (may_nmi) {
+			irq_work_queue(&sv->come_back);
+			lodge_set_request(v, REQ_EVENT);
+		}
+	}
+	/*
+	 * Blocked by an earlier NMI: its IRET is intercepted already. Blocked by a shadow: an interrupt's V_IRQ waits
+	 * for its end, an NMI steps; under another hypervisor interrupts do so too, for QEMU (7.2) forgets the shadow
+	 * at VMRUN, and an interrupt that comes between STI and HLT would not end the HLT.
+	 */
+	if (unlikely(irq) && boot_cpu_has(X86_FEATURE_HYPERVISOR)) {
+		lodge_need(v, LG_SHADOW);
+		step |= v->st.int_shadow;
+	}
+	if (unlikely(step))
 		step_over(sv);
+	set_virq(sv->vmcb, irq && !sv->nmi_step ? V_IRQ | V_PRIO | V_IGN_TPR : 0);
+	set_cr8(sv->vmcb, irq || !v->lapic);
 }
 
 /**

@@ -88,8 +88,10 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define ICPT1_VINTR		BIT(4)
 #define ICPT1_CR0_SEL		BIT(5)	/* writes of CR0 that change more than TS and MP */
 #define ICPT1_RDPMC		BIT(15)
+#define ICPT1_PUSHF		BIT(16)
 #define ICPT1_CPUID		BIT(18)
 #define ICPT1_IRET		BIT(20)
+#define ICPT1_SWINT		BIT(21)
 #define ICPT1_INVD		BIT(22)
 #define ICPT1_PAUSE		BIT(23)
 #define ICPT1_HLT		BIT(24)
@@ -177,8 +179,10 @@ static_assert(sizeof(struct svm_vmcb) == 0x1000);
 #define X_VINTR			0x064
 #define X_CR0_SEL_WRITE		0x065
 #define X_RDPMC			0x06f
+#define X_PUSHF			0x070
 #define X_CPUID			0x072
 #define X_IRET			0x074
+#define X_SWINT			0x075
 #define X_INVD			0x076
 #define X_PAUSE			0x077
 #define X_HLT			0x078
