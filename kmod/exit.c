@@ -189,6 +189,8 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 	if (!v->exit.fault.walk && !(v->exit.fault.access & ACC_FETCH) && lodge_local_hit(v, gpa))
 		return lodge_handle_mmio(v);
 	ret = lodge_npt_fault(v, gpa, v->exit.fault.access);
+	if (ret == MAP_MMIO && v->exit.fault.walk)
+		ret = lodge_npt_copy(v, gpa);
 	if (ret < 0)
 		return ret;
 	if (ret == MAP_DONE) {

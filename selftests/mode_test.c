@@ -654,3 +654,51 @@ TEST(fs_gs, "FS and GS bases and SWAPGS, across an exit")
 	EQ(get_msr(v, 0xc0000102), SCRATCH + 0x100);
 	DONE(v);
 }
+
+/* ---- page tables that may only be read ---- */
+
+enum { ROM = 0x10000000, ROM_SIZE = 0x6000 };
+
+static volatile u32 rom_word;
+
+static void rom_guest(void)
+{
+	for (u32 i = 0; i < 20; i++)
+		rom_word += i;
+	GUEST_IS(rom_word, 190);
+	report(1, *(volatile u32 *)(u64)(ROM + 0x2008), 0, 0);
+	GUEST_IS(*(volatile u8 *)0x80000018ul, 0x5a);
+	done();
+}
+
+/* The tables of vcpu_long(), with these bits in each entry, in a slot of their own. */
+static void rom_tables(u64 bits)
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, rom_guest);
+	u8 *rom = host_pages(ROM_SIZE), *was = host_pages(ROM_SIZE);
+	struct kvm_sregs s = get_sregs(v);
+
+	memcpy(rom, vm->mem + PAGE_TABLES, ROM_SIZE);
+	for (u64 *e = (u64 *)rom; e < (u64 *)(rom + ROM_SIZE); e++)
+		if (*e && e < (u64 *)(rom + 0x2000))
+			*e = (*e + ROM - PAGE_TABLES) | (bits & ~0x40ull);
+		else if (*e)
+			*e |= bits;
+	memcpy(was, rom, ROM_SIZE);
+	OK(vm_slot(vm, 1, ROM, ROM_SIZE, rom, KVM_MEM_READONLY));
+	s.cr3 = ROM;
+	set_sregs(v, &s);
+	EQ(REPORT(v, 1).a & ~0x60ull, 0x200087);
+	RUN_TO(v, KVM_EXIT_MMIO);
+	EQ(v->run->mmio.phys_addr, 0x80000018);
+	v->run->mmio.data[0] = 0x5a;
+	DONE(v);
+	EQ(memcmp(rom, was, ROM_SIZE), 0);
+}
+
+TEST(rom_page_tables, "page tables in a read-only slot: with their accessed and dirty bits set, and without")
+{
+	rom_tables(0x60);
+	rom_tables(0);
+}

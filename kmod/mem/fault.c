@@ -294,3 +294,48 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 	srcu_read_unlock(&v->vm->srcu, idx);
 	return MAP_DONE;
 }
+
+/**
+ * lodge_npt_copy - let the processor walk the guest's own tables where they lie in a read-only slot
+ * @v: the vCPU, outside the window and SRCU
+ * @gpa: the entry that it was about to read
+ *
+ * A walk counts as a write, whether it will set a bit or not (APM 2, 15.25.6; SDM 3, 29.3.3.2). So the processor gets a
+ * copy of the page, which may be written, until the slot or the page behind it changes.
+ *
+ * Return: MAP_DONE; MAP_MMIO where there is no memory; an errno.
+ */
+int lodge_npt_copy(struct lodge_vcpu *v, gpa_t gpa)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	struct lodge_npt *npt = &v->vm->npt;
+	struct fault f, now;
+	unsigned long flags;
+	bool done = false;
+	struct page *p;
+	int idx, ret;
+
+	idx = srcu_read_lock(&v->vm->srcu);
+	ret = begin(v, &f, gpa, 0);
+	srcu_read_unlock(&v->vm->srcu, idx);
+	if (ret != MAP_DONE)
+		return ret;
+	p = alloc_page(GFP_KERNEL_ACCOUNT);
+	if (!p)
+		return -ENOMEM;
+	ret = lodge_read_gpa(v, gpa & PAGE_MASK, page_address(p), PAGE_SIZE);
+	if (!ret)
+		lodge_npt_zap(v->vm, f.gfn, f.gfn + 1);	/* it may be there to be read */
+	idx = srcu_read_lock(&v->vm->srcu);
+	if (!ret && begin(v, &now, gpa, 0) == MAP_DONE && now.hva == f.hva && now.slot->flags & KVM_MEM_READONLY) {
+		raw_spin_lock_irqsave(&npt->lock, flags);
+		if (!lodge_notify_stale(npt, f.seq, f.hva, (f.hva | ~PAGE_MASK) + 1))
+			done = lodge_npt_install(v, f.gfn, page_to_pfn(p), 1,
+						 ops->leaf | ops->write | ops->log | LODGE_PTE_COPY);
+		raw_spin_unlock_irqrestore(&npt->lock, flags);
+	}
+	srcu_read_unlock(&v->vm->srcu, idx);
+	if (!done)
+		__free_page(p);		/* run again, fault again */
+	return ret ?: MAP_DONE;
+}

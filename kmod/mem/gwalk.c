@@ -226,7 +226,7 @@ static int read_pdpte(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64
 	return 0;
 }
 
-/* Set bits in an entry unless it changed. 0, 1: it changed, walk again; -EAGAIN, -EFAULT. */
+/* Set bits in an entry unless it changed, or may only be read. 0, 1: it changed, walk again; -EAGAIN, -EFAULT. */
 static int set_bits(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 old, u64 bits)
 {
 	unsigned long hva, again;
@@ -241,8 +241,10 @@ static int set_bits(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 o
 	idx = srcu_read_lock(&v->vm->srcu);
 	s = gpa_slot(v, gpa, true, &hva);
 	srcu_read_unlock(&v->vm->srcu, idx);
+	if (!s)
+		return lodge_gpa_is_memory(v, gpa, false) ? 0 : -EFAULT;
 	/* It may wait: so what it was asked for is looked up again. */
-	if (!s || get_user_pages_fast(hva, 1, FOLL_WRITE, &p) != 1)
+	if (get_user_pages_fast(hva, 1, FOLL_WRITE, &p) != 1)
 		return -EFAULT;
 	k = page_address(p) + offset_in_page(hva);
 	idx = srcu_read_lock(&v->vm->srcu);

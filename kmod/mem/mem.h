@@ -86,6 +86,7 @@ lodge_vm_ioctl lodge_ioc_get_dirty_log, lodge_ioc_clear_dirty_log;
 void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);	/* any context */
 
 /* npt.c */
+#define LODGE_PTE_COPY	BIT_ULL(55)	/* a leaf whose page is the table's own: lodge_npt_copy(). Ignored by EPT and NPT */
 int lodge_npt_init(struct lodge_vm *vm);
 void lodge_npt_free(struct lodge_vm *vm);
 int lodge_npt_stock_fill(struct lodge_vcpu *v);		/* may sleep; -ENOMEM */
@@ -103,6 +104,7 @@ void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa);	/* IRQs off */
 
 /* fault.c: enum lodge_map or an errno; the first may sleep, the second is for the window */
 int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);
+int lodge_npt_copy(struct lodge_vcpu *v, gpa_t gpa);
 int lodge_fault_in(struct mm_struct *mm, unsigned long hva, bool write);
 int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);
 

@@ -27,6 +27,7 @@
 #define ENTRIES		512
 #define MAX_LEVELS	5
 #define STEP		128	/* entries looked at with the lock held */
+#define HAS_COPIES	BIT(8)	/* in a table page's private, with the level where it is dead */
 
 static unsigned int shift(int level)
 {
@@ -147,13 +148,15 @@ int lodge_npt_init(struct lodge_vm *vm)
 	return 0;
 }
 
+/* Level 0: the page of a leaf with LODGE_PTE_COPY. */
 static void free_table(u64 pa, int level, bool sleeps)
 {
 	u64 *t = table(pa);
+	bool below = level > 1 || (level && page_private(virt_to_page(t)) & HAS_COPIES);
 	int i;
 
-	for (i = 0; level > 1 && i < ENTRIES; i++)
-		if (is_present(t[i]) && !is_leaf(t[i], level))
+	for (i = 0; below && i < ENTRIES; i++)
+		if (level > 1 ? is_present(t[i]) && !is_leaf(t[i], level) : t[i] & LODGE_PTE_COPY)
 			free_table(t[i], level - 1, sleeps);
 	free_page((unsigned long)t);
 	if (sleeps)
@@ -287,6 +290,13 @@ static enum go install_visit(struct spot *at, void *arg)
 		WRITE_ONCE(*at->e, at->val);
 		return DOWN;
 	}
+	/* A copy lies where nothing was, alone, and stays. */
+	if (unlikely((at->val | leaf->bits) & LODGE_PTE_COPY)) {
+		leaf->done = at->val & LODGE_PTE_COPY;
+		if (is_present(at->val))
+			return STOP;
+		set_page_private(virt_to_page(at->e), HAS_COPIES);
+	}
 	e |= (leaf->pfn >> shift(at->level) << shift(at->level)) << PAGE_SHIFT;
 	if (at->level > 1)
 		e |= ops->large;
@@ -351,10 +361,10 @@ static enum go zap_visit(struct spot *at, void *arg)
 	if (!is_present(at->val))
 		return ON;
 	/* All of a table: out with the table itself. */
-	if (at->table) {
+	if (at->table || at->val & LODGE_PTE_COPY) {
 		struct page *p = virt_to_page(table(at->val));
 
-		set_page_private(p, at->level - 1);
+		set_page_private(p, (page_private(p) & HAS_COPIES) | (at->level - 1));
 		list_add(&p->lru, z->dead);
 	}
 	weaken(z->npt, at->e, 0);
@@ -388,7 +398,7 @@ void lodge_npt_free_dead(struct list_head *dead, bool sleeps)
 
 	list_for_each_entry_safe(p, next, dead, lru) {
 		list_del(&p->lru);
-		free_table(page_to_phys(p), page_private(p), sleeps);
+		free_table(page_to_phys(p), page_private(p) & ~(unsigned long)HAS_COPIES, sleeps);
 	}
 }
 
