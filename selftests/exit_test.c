@@ -494,6 +494,62 @@ TEST(debug_status, "DR6 tells the handler of #DB a breakpoint from a single step
 	DONE(v);
 }
 
+/* One instruction with TF set: the #DB comes behind it. */
+#define STEPPED(text, ...) do {								\
+	u64 behind_;									\
+	asm volatile("lea 2f(%%rip), %0\n pushfq\n orq $0x100, (%%rsp)\n popfq\n" text	\
+		     "\n2: nop\n nop" : "=&r"(behind_) : __VA_ARGS__);			\
+	steps++;									\
+	GUEST_IS(vector_count[1], steps);						\
+	GUEST_IS(db_rip, behind_);							\
+	GUEST_IS(db_dr6 & 0x4000, 0x4000);						\
+} while (0)
+
+static volatile bool stores, amd;
+
+static void stepped_guest(void)
+{
+	volatile u32 *device = (u32 *)0x80000000ul;
+	u32 steps = 0;
+
+	on_vector[1] = on_db;
+	STEPPED("out %%al, $0x80", "a"(0) : "memory");
+	STEPPED("in $0x80, %%al", "m"(steps) : "rax", "memory");
+	STEPPED("mov (%1), %%eax", "r"(device) : "rax", "memory");
+	if (stores) {
+		STEPPED("movl $1, (%1)", "r"(device) : "memory");
+		STEPPED("lock addl $1, (%1)", "r"(device) : "memory");
+	}
+	STEPPED("cpuid", "a"(0) : "rbx", "rcx", "rdx", "memory");
+	STEPPED("rdmsr", "c"(0x1b) : "rax", "rdx", "memory");
+	STEPPED("wrmsr", "c"(0x277), "a"(0x00070406), "d"(0x00070406) : "memory");
+	if (amd)
+		STEPPED("vmmcall", "a"(0xff), "b"(0), "c"(0), "d"(0), "S"(0) : "memory");
+	else
+		STEPPED("vmcall", "a"(0xff), "b"(0), "c"(0), "d"(0), "S"(0) : "memory");
+	STEPPED("mov %%cr8, %%rax", "m"(steps) : "rax", "memory");
+	STEPPED("mov %1, %%cr4", "r"(read_cr4()) : "memory");
+	STEPPED("wbinvd", "m"(steps) : "memory");
+	STEPPED("hlt", "m"(steps) : "memory");
+	done();
+}
+
+TEST(guest_steps, "the guest's own single step ends behind an instruction that exits, wherever that is carried out")
+{
+	struct vcpu *v;
+
+	not_on_bochs_svm("a #DB exit comes before DR6 is written");
+	amd = host_is_amd();
+	stores = !device_is_kvm();	/* stock KVM comes one instruction later then */
+	v = vcpu_long(vm_new(), 0, stepped_guest);
+	RUN_TO_OUT(v, 0x80, 1);
+	RUN_TO_IN(v, 0x80, 1);
+	for (int i = 0; i < (stores ? 4 : 1); i++)
+		RUN_TO(v, KVM_EXIT_MMIO);
+	RUN_TO(v, KVM_EXIT_HLT);
+	DONE(v);
+}
+
 static void xsetbv_guest(void)
 {
 	write_cr4(read_cr4() | 1 << 18);

@@ -204,6 +204,44 @@ SUBTEST(call, "CALL, JMP and RET through a device's memory",
 	BOTH(0, ON_STACK("lea 1f(%%rip), %%rax\n mov %%rax, (%%rdi)\n jmp *(%%rdi)\n ud2\n 1:"));
 	BOTH(0, ON_STACK("lea 1f(%%rip), %%rax\n push %%rax\n ret\n ud2\n 1:")))
 
+SUBTEST(flags, "PUSHF and POPF where the stack is a device's",
+	BOTH(0, ON_STACK("pushfq")); BOTH(0, ON_STACK("pushfw"));
+	BOTH(0, ON_STACK("movq $0x8d7, (%%rsp)\n popfq\n lahf\n seto %%bl"));
+	BOTH(0, ON_STACK("movq $0x46, (%%rsp)\n popfw\n lahf\n seto %%bl")))
+
+SUBTEST(segments, "MOV to segment registers, LSS, LGS",
+	BOTH(ARITH, "movw $0x10, (%%rdi)\n movw (%%rdi), %%es\n mov %%es, %%eax\n movw $3, (%%rdi)\n movw (%%rdi), %%es");
+	BOTH(ARITH, "movw $0x10, 2(%%rdi)\n movw 2(%%rdi), %%ss\n mov %%ss, %%eax");
+	BOTH(ARITH, "movl $0x12345678, (%%rdi)\n movw $0x10, 4(%%rdi)\n lgs (%%rdi), %%eax\n mov %%gs, %%ebx");
+	BOTH(ARITH, "movw $0x4321, (%%rdi)\n movw $0x10, 2(%%rdi)\n lss (%%rdi), %%bx\n mov %%ss, %%eax"))
+
+static void selector_guest(void)
+{
+	*(volatile u32 *)(u64)DEVICE = 0x1238;		/* beyond the table */
+	TRAPS(13, "movw (%0), %%es", : "r"((u64)DEVICE) : "memory");
+	*(volatile u32 *)(u64)DEVICE = 3;
+	TRAPS(13, "movw (%0), %%ss", : "r"((u64)DEVICE) : "memory");
+	done();
+}
+
+TEST(selectors, "a selector that is not good for the segment register raises #GP")
+{
+	play(selector_guest);
+}
+
+SUBTEST(far, "far CALL and JMP by a pointer in a device's memory",
+	BOTH(ARITH, "lea 1f(%%rip), %%rax\n movl %%eax, (%%rdi)\n movw $8, 4(%%rdi)\n ljmp *(%%rdi)\n ud2\n 1:");
+	BOTH(ARITH, "lea 1f(%%rip), %%rax\n movl %%eax, (%%rdi)\n movw $8, 4(%%rdi)\n lcall *(%%rdi)\n ud2\n 1: pop %%rbx"))
+
+SUBTEST_LODGE(far_stack, "far CALL where the stack is a device's, too",
+	BOTH(0, ON_STACK("lea 1f(%%rip), %%rax\n movl %%eax, (%%rdi)\n movw $8, 4(%%rdi)\n lcall *(%%rdi)\n ud2\n 1: pop %%rbx")))
+
+SUBTEST(system, "SMSW, SLDT, STR", BOTH(ARITH, "smsw (%%rdi)"); BOTH(ARITH, "sldt 2(%%rdi)"); BOTH(ARITH, "str 4(%%rdi)"))
+
+SUBTEST_LODGE(tables, "SGDT, SIDT, LDMXCSR",
+	BOTH(ARITH, "sgdt (%%rdi)"); BOTH(ARITH, "sidt 20(%%rdi)");
+	BOTH(ARITH, "movl $0x3f80, (%%rdi)\n ldmxcsr (%%rdi)\n stmxcsr 8(%%rdi)\n movl $0x1f80, (%%rdi)\n ldmxcsr (%%rdi)"))
+
 SUBTEST(control, "FNSTCW and FNSTSW",
 	BOTH(ARITH, "fninit\n fnstcw (%%rdi)"); BOTH(ARITH, "fnstsw 2(%%rdi)"))
 

@@ -38,14 +38,21 @@ void lodge_reinject(struct lodge_vcpu *v, const struct lodge_event *e);	/* a del
 /* insn.c: at the instruction that exited */
 int lodge_code_bits(struct lodge_vcpu *v);	/* 16, 32 or 64: the size of the code at CS:RIP */
 void lodge_end_of_insn(struct lodge_vcpu *v);
+void lodge_end_of_element(struct lodge_vcpu *v);
 
-/* The instruction is done: RIP moves on, an interrupt shadow ends, TF raises the #DB that the hardware would. */
+/* RFLAGS as the guest has it: TF is userspace's while that steps. */
+static inline u64 lodge_own_flags(const struct lodge_vcpu *v)
+{
+	return v->debug.control & KVM_GUESTDBG_SINGLESTEP ? v->st.rflags & ~(u64)X86_EFLAGS_TF : v->st.rflags;
+}
+
+/* The instruction is done: RIP moves on, a shadow and RF end, TF raises the #DB that the hardware would. */
 static inline void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
 {
 	lodge_need(v, LG_RIP | LG_RFLAGS | LG_SHADOW);
 	v->st.rip = next_rip;
 	v->dirty |= LG_RIP;
-	if (unlikely(v->st.int_shadow || v->st.rflags & X86_EFLAGS_TF))
+	if (unlikely(v->st.int_shadow || v->st.rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF)))
 		lodge_end_of_insn(v);
 }
 

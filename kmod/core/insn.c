@@ -26,7 +26,7 @@ int lodge_code_bits(struct lodge_vcpu *v)
 }
 
 /**
- * lodge_end_of_insn - the rest of lodge_advance_rip(), where there is an interrupt shadow or TF
+ * lodge_end_of_insn - the rest of lodge_advance_rip(), where there is an interrupt shadow, TF or RF
  * @v: the vCPU
  */
 void lodge_end_of_insn(struct lodge_vcpu *v)
@@ -36,6 +36,10 @@ void lodge_end_of_insn(struct lodge_vcpu *v)
 		v->dirty |= LG_SHADOW;
 		lodge_set_request(v, REQ_EVENT);
 	}
+	if (v->st.rflags & X86_EFLAGS_RF) {
+		v->st.rflags &= ~(u64)X86_EFLAGS_RF;
+		v->dirty |= LG_RFLAGS;
+	}
 	if (v->st.rflags & X86_EFLAGS_TF) {
 		if (v->debug.control & KVM_GUESTDBG_SINGLESTEP) {
 			lodge_set_request(v, REQ_STEPPED);
@@ -44,4 +48,18 @@ void lodge_end_of_insn(struct lodge_vcpu *v)
 		v->pending_payload = DR_STEP;
 		lodge_queue_exception(v, X86_TRAP_DB);
 	}
+}
+
+/**
+ * lodge_end_of_element - a repeated string instruction has done one element, and is to go on
+ * @v: the vCPU
+ *
+ * It may be interrupted here, and TF traps. What is pushed meanwhile has RF (SDM 3, 17.3.1.1).
+ */
+void lodge_end_of_element(struct lodge_vcpu *v)
+{
+	lodge_need(v, LG_RFLAGS | LG_SHADOW);
+	lodge_end_of_insn(v);
+	lodge_touch(v, LG_RFLAGS);
+	v->st.rflags |= X86_EFLAGS_RF;
 }

@@ -98,7 +98,18 @@ enum lodge_insn_op {
 	OP_SCAS,
 	OP_CMPXCHG_PAIR,	/* CMPXCHG8B, CMPXCHG16B */
 	OP_NOTHING,		/* of the cache: CLFLUSH, CLFLUSHOPT, CLWB */
-	OP_STORE_SREG,		/* these and those of SSE: what is stored is the caller's */
+	OP_PUSHA,
+	OP_POPA,
+	OP_PUSHF,
+	OP_POPF,		/* from here on what is stored, or loaded, is the caller's */
+	OP_STORE_SREG,		/* .alu is the segment, of all of these: SLDT, STR too */
+	OP_LOAD_SREG,
+	OP_LOAD_PTR,		/* LES LDS LSS LFS LGS */
+	OP_CALL_PTR,		/* far */
+	OP_JMP_PTR,
+	OP_STORE_TABLE,		/* SGDT, SIDT: .alu is 0 or 1 */
+	OP_STORE_MSW,
+	OP_LOAD_MXCSR,		/* and from here on, with those of SSE, the FPU's */
 	OP_STORE_FCW,
 	OP_STORE_FSW,
 	OP_STORE_MXCSR,
@@ -118,7 +129,7 @@ struct lodge_insn {
 	u8 op;			/* enum lodge_insn_op */
 	u8 flags;
 	u8 len;
-	u8 opsize;		/* of the memory operand: 1, 2, 4, 8, 16, 32 */
+	u8 opsize;		/* of the memory operand: 1, 2, 4, 8, 16, 32; a pointer's, or a table's: regsize + 2 */
 	u8 regsize;		/* of the register operand: differs for MOVZX and MOVSX */
 	u8 addr_size;		/* 2, 4, 8 */
 	u8 stack_size;		/* 2, 4, 8: as the code's; the caller puts SS.B's in where it differs */
@@ -127,7 +138,7 @@ struct lodge_insn {
 	bool high;		/* reg is AH, CH, DH or BH: 0..3; the upper half of an XMM register */
 	u8 base, index, scale;	/* LODGE_REG_NONE; scale as a shift */
 	bool rip_relative;
-	u8 alu;			/* which of its kind: ADD OR .. CMP; BT .. BTC; a condition; ROL .. SAR; REPNE or REPE */
+	u8 alu;			/* which of its kind: ADD OR .. CMP; BT .. BTC; a condition; ROL .. SAR; REPNE or REPE; a segment */
 	s64 disp;
 	u64 imm;		/* sign-extended */
 };
@@ -136,6 +147,9 @@ struct lodge_operand {
 	u64 ea;			/* offset in the segment, cut to the address size */
 	u8 seg;
 	u8 len;			/* 0: there is none */
+	u8 more;		/* so many follow, each by step further on, at whose size offsets go on at 0 */
+	s8 step;
+	u8 wrap;		/* 2, 4, 8 */
 };
 
 /* Instructions whose length is found without the hardware's help: lodge_insn_skip_len(). */

@@ -11,6 +11,7 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/bitmap.h>
+#include <linux/kvm.h>
 #include <linux/kvm_types.h>
 
 #include "core/insn.h"
@@ -92,11 +93,12 @@ struct lodge_mmio {			/* access.c: the accesses of an instruction under way [v] 
 		gpa_t gpa;
 		u8 len;			/* 1..8 */
 		u8 off;			/* of its bytes in data[] */
-	} rd[5], wr[5];			/* what is read, then what is written */
+	} rd[9], wr[9];			/* what is read, then what is written */
 	u8 nrd, nwr, cur;
 	bool writing;
 	u8 data[LODGE_OPERAND_DATA];
 	u64 rip, next_rip;
+	struct kvm_segment seg;		/* what the instruction loads */
 };
 
 /* -- pv/ -- */

@@ -20,7 +20,7 @@
  */
 #include "io/decode.h"
 
-enum { SEG_NR_ES, SEG_NR_CS, SEG_NR_SS, SEG_NR_DS, SEG_NR_FS, SEG_NR_GS };
+enum { SEG_NR_ES, SEG_NR_CS, SEG_NR_SS, SEG_NR_DS, SEG_NR_FS, SEG_NR_GS, SEG_NR_LDTR, SEG_NR_TR };
 enum { REG_BX = 3, REG_SP, REG_BP, REG_SI, REG_DI };
 
 enum { REX_B = 1, REX_X = 2, REX_R = 4, REX_W = 8 };
@@ -148,6 +148,7 @@ static struct reader start(const u8 *bytes, unsigned int n, int bits)
 #define F_NO_66		0x4000000	/* 66 would make it another one; of the stack's forms in 64-bit code alone */
 #define F_NEED_66	0x8000000
 #define F_HIGH		0x10000000	/* the upper half of the register */
+#define F_PTR		0x20000000	/* two bytes more than the register */
 
 #define RD	LODGE_INSN_READS
 #define WR	LODGE_INSN_WRITES
@@ -163,7 +164,7 @@ struct form {
 
 enum {
 	GRP_ALU, GRP_POP, GRP_MOV, GRP_F6, GRP_FE, GRP_FF, GRP_BT, GRP_SHIFT, GRP_SHIFT_CL, GRP_C7, GRP_AE, GRP_D9,
-	GRP_DD, GRP_COUNT
+	GRP_DD, GRP_00, GRP_01, GRP_COUNT
 };
 
 #define SHIFTS(op)								\
@@ -187,7 +188,9 @@ static const struct form groups[GRP_COUNT][8] = {
 	[GRP_FF] = {
 		{ OP_INC, 0, RMW }, { OP_DEC, 0, RMW },
 		[2] = { OP_CALL_MEM, 0, RD | WR | F_STACK | F_NO_66 },
-		[4] = { OP_JMP_MEM, 0, RD | F_STACK | F_NO_66 },
+		{ OP_CALL_PTR, SEG_NR_CS, RD | WR | F_PTR },
+		{ OP_JMP_MEM, 0, RD | F_STACK | F_NO_66 },
+		{ OP_JMP_PTR, SEG_NR_CS, RD | F_PTR },
 		[6] = { OP_PUSH, 0, RD | WR | F_STACK },
 	},
 	[GRP_BT] = {
@@ -198,11 +201,17 @@ static const struct form groups[GRP_COUNT][8] = {
 	[GRP_SHIFT_CL] = { SHIFTS(OP_SHIFT_CL) },
 	[GRP_C7] = { [1] = { OP_CMPXCHG_PAIR, 0, RMW | F_PAIR } },
 	[GRP_AE] = {
-		[3] = { OP_STORE_MXCSR, 0, WR | F_DWORD | F_MOVNTI },
+		[2] = { OP_LOAD_MXCSR, 0, RD | F_DWORD | F_MOVNTI },
+		{ OP_STORE_MXCSR, 0, WR | F_DWORD | F_MOVNTI },
 		[6] = { OP_NOTHING, 0, F_BYTE | F_NEED_66 }, { OP_NOTHING, 0, F_BYTE },
 	},
 	[GRP_D9] = { [7] = { OP_STORE_FCW, 0, WR | F_WORD } },
 	[GRP_DD] = { [7] = { OP_STORE_FSW, 0, WR | F_WORD } },
+	[GRP_00] = { { OP_STORE_SREG, SEG_NR_LDTR, WR | F_WORD }, { OP_STORE_SREG, SEG_NR_TR, WR | F_WORD } },
+	[GRP_01] = {
+		{ OP_STORE_TABLE, 0, WR | F_PTR }, { OP_STORE_TABLE, 1, WR | F_PTR },
+		[4] = { OP_STORE_MSW, 0, WR | F_WORD },
+	},
 };
 
 #define ALU_ROW(n, m)							\
@@ -214,6 +223,7 @@ static const struct form one_byte[256] = {
 	ALU_ROW(4, RMW), ALU_ROW(5, RMW), ALU_ROW(6, RMW), ALU_ROW(7, RD),
 	[0x50 ... 0x57] = { OP_PUSH_REG, 0, WR | F_NO_MODRM | F_OPREG | F_STACK },
 	[0x58 ... 0x5f] = { OP_POP_REG, 0, RD | F_NO_MODRM | F_OPREG | F_STACK },
+	[0x60] = { OP_PUSHA, 0, WR | F_NO_MODRM | F_NOT_64 }, { OP_POPA, 0, RD | F_NO_MODRM | F_NOT_64 },
 	[0x63] = { OP_MOVSX, 0, RD | PLAIN | F_DWORD | F_ONLY_64 },
 	[0x68] = { OP_PUSH_IMM, 0, WR | F_NO_MODRM | F_STACK | F_IMM }, { OP_IMUL_IMM, 0, RD | F_IMM },
 	[0x6a] = { OP_PUSH_IMM, 0, WR | F_NO_MODRM | F_STACK | F_IMM8 }, { OP_IMUL_IMM, 0, RD | F_IMM8 },
@@ -225,7 +235,8 @@ static const struct form one_byte[256] = {
 	[0x88] = { OP_STORE, 0, WR | PLAIN | F_BYTE }, { OP_STORE, 0, WR | PLAIN },
 	[0x8a] = { OP_LOAD, 0, RD | PLAIN | F_BYTE }, { OP_LOAD, 0, RD | PLAIN },
 	[0x8c] = { OP_STORE_SREG, 0, WR | F_WORD },
-	[0x8f] = { 0, GRP_POP, F_GROUP | F_STACK },
+	[0x8e] = { OP_LOAD_SREG, 0, RD | F_WORD }, { 0, GRP_POP, F_GROUP | F_STACK },
+	[0x9c] = { OP_PUSHF, 0, WR | F_NO_MODRM | F_STACK }, { OP_POPF, 0, RD | F_NO_MODRM | F_STACK },
 	[0xa0] = { OP_LOAD, 0, RD | PLAIN | F_MOFFS | F_BYTE },
 	[0xa1] = { OP_LOAD, 0, RD | PLAIN | F_MOFFS },
 	[0xa2] = { OP_STORE, 0, WR | PLAIN | F_MOFFS | F_BYTE },
@@ -252,6 +263,7 @@ static const struct form one_byte[256] = {
 
 /* After 0F. .alu of an SSE row is its line in sse_size. */
 static const struct form two_byte[256] = {
+	[0x00] = { 0, GRP_00, F_GROUP }, { 0, GRP_01, F_GROUP },
 	[0x10] = { OP_SSE_LOAD, 0, RD | SSE }, { OP_SSE_STORE, 0, WR | SSE },
 	[0x12] = { OP_SSE_MERGE, 8, RD | SSE }, { OP_SSE_STORE, 8, WR | SSE },
 	[0x16] = { OP_SSE_MERGE, 8, RD | SSE | F_HIGH }, { OP_SSE_STORE, 8, WR | SSE | F_HIGH },
@@ -266,7 +278,8 @@ static const struct form two_byte[256] = {
 	[0xab] = { OP_BT_R, 1, RMW }, { OP_SHIFT2, 1, UPDATE | F_IMM8 }, { OP_SHIFT2_CL, 1, UPDATE },
 	[0xae] = { 0, GRP_AE, F_GROUP | F_NO_REP }, { OP_IMUL, 0, RD },
 	[0xb0] = { OP_CMPXCHG, 0, RMW | F_BYTE }, { OP_CMPXCHG, 0, RMW },
-	[0xb3] = { OP_BT_R, 2, RMW },
+	[0xb2] = { OP_LOAD_PTR, SEG_NR_SS, RD | F_PTR }, { OP_BT_R, 2, RMW },
+	[0xb4] = { OP_LOAD_PTR, SEG_NR_FS, RD | F_PTR }, { OP_LOAD_PTR, SEG_NR_GS, RD | F_PTR },
 	[0xb6] = { OP_MOVZX, 0, RD | PLAIN | F_BYTE }, { OP_MOVZX, 0, RD | PLAIN | F_WORD },
 	[0xb8] = { OP_SCAN, 0, RD },
 	[0xba] = { 0, GRP_BT, F_GROUP | F_IMM8 }, { OP_BT_R, 3, RMW }, { OP_SCAN, 0, RD }, { OP_SCAN, 0, RD },
@@ -279,6 +292,7 @@ static const struct form two_byte[256] = {
 	[0xf0] = { OP_SSE_LOAD, 6, RD | SSE },
 };
 
+static const struct form load_far[2] = { { OP_LOAD_PTR, SEG_NR_ES, RD | F_PTR }, { OP_LOAD_PTR, SEG_NR_DS, RD | F_PTR } };
 static const struct form load_movq = { OP_SSE_LOAD, 7, RD | SSE };
 static const struct form load_movntdqa = { OP_SSE_LOAD, 5, RD | SSE };
 static const struct form movbe[2] = {
@@ -340,7 +354,11 @@ static struct form lookup_vex(struct reader *r)
 	u8 first = get8(r), last = first, map = 1, opcode;
 	struct form f = { OP_NONE, 0, 0 };
 
-	if ((r->bits != 64 && first < 0xc0) || r->rex || r->opsize || r->rep || r->lock)
+	if (r->bits != 64 && first < 0xc0) {
+		r->pos--;
+		return load_far[r->opcode & 1];
+	}
+	if (r->rex || r->opsize || r->rep || r->lock)
 		fail(r, LODGE_DECODE_UNKNOWN);
 	if (r->opcode == 0xc4) {
 		map = first & 31;
@@ -401,8 +419,11 @@ static struct form lookup(struct reader *r)
 		if (other(r, &f))
 			fail(r, LODGE_DECODE_UNKNOWN);
 	}
-	if (f.op == OP_STORE_SREG && (r->modrm >> 3 & 7) > SEG_NR_GS)
-		fail(r, LODGE_DECODE_UNKNOWN);
+	if ((r->opcode & 0xfd) == 0x8c) {	/* MOV from and to a segment register, of which CS is read only */
+		f.alu = r->modrm >> 3 & 7;
+		if (f.alu > SEG_NR_GS || (r->opcode == 0x8e && f.alu == SEG_NR_CS))
+			fail(r, LODGE_DECODE_UNKNOWN);
+	}
 	return f;
 }
 
@@ -430,8 +451,12 @@ static void sizes(struct reader *r, struct lodge_insn *i, const struct form *f)
 		i->regsize = 4;
 	if (f->flags & SSE)
 		i->regsize = sse_operand(r, f->alu);
+	if (i->op == OP_STORE_TABLE)
+		i->regsize = r->bits == 64 ? 8 : 4;
 	i->opsize = i->regsize;
-	if (f->flags & F_PAIR)
+	if (f->flags & F_PTR)
+		i->opsize += 2;
+	else if (f->flags & F_PAIR)
 		i->opsize = r->rex & REX_W ? 16 : 8;
 	else if (f->flags & F_BYTE)
 		i->opsize = 1;
@@ -439,7 +464,7 @@ static void sizes(struct reader *r, struct lodge_insn *i, const struct form *f)
 		i->opsize = 2;
 	else if (f->flags & F_DWORD && i->regsize == 8)
 		i->opsize = 4;
-	if (i->op != OP_MOVZX && i->op != OP_MOVSX)
+	if (i->op != OP_MOVZX && i->op != OP_MOVSX && !(f->flags & F_PTR))
 		i->regsize = i->opsize;
 }
 
@@ -522,7 +547,7 @@ static void register_operand(const struct reader *r, struct lodge_insn *i, const
 	if (f->flags & (F_STRING | F_MOFFS | F_NO_MODRM))
 		return;
 	i->reg = r->modrm >> 3 & 7;
-	if (r->rex & REX_R && i->op != OP_STORE_SREG && i->op != OP_MMX_LOAD && i->op != OP_MMX_STORE)
+	if (r->rex & REX_R && i->op != OP_MMX_LOAD && i->op != OP_MMX_STORE)
 		i->reg |= 8;
 	i->high = f->flags & F_HIGH;
 	if (i->regsize == 1 && !r->rex && i->reg >= 4) {

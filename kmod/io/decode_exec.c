@@ -15,7 +15,8 @@
  */
 #include "io/decode.h"
 
-enum { FL_CF = 0x1, FL_PF = 0x4, FL_AF = 0x10, FL_ZF = 0x40, FL_SF = 0x80, FL_DF = 0x400, FL_OF = 0x800 };
+enum { FL_CF = 0x1, FL_PF = 0x4, FL_AF = 0x10, FL_ZF = 0x40, FL_SF = 0x80, FL_DF = 0x400, FL_OF = 0x800, FL_RF = 0x10000,
+	FL_VM = 0x20000 };
 #define FL_ARITH	(FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
 
 enum { REG_AX, REG_CX, REG_DX, REG_BX, REG_SP, REG_BP, REG_SI, REG_DI };
@@ -146,16 +147,45 @@ static bool is_string(const struct lodge_insn *i)
 static void string_operands(const struct lodge_insn *i, const u64 *regs,
 			    struct lodge_operand *src, struct lodge_operand *dst)
 {
-	struct lodge_operand di = { cut(regs[REG_DI], i->addr_size), SEG_NR_ES, i->opsize };
+	struct lodge_operand di = { .ea = cut(regs[REG_DI], i->addr_size), .seg = SEG_NR_ES, .len = i->opsize };
 
 	if (count_is_zero(i, regs))
 		return;
 	if (i->op == OP_SCAS)
 		*src = di;
 	else if (i->flags & LODGE_INSN_READS)
-		*src = (struct lodge_operand) { cut(regs[REG_SI], i->addr_size), i->seg, i->opsize };
+		*src = (struct lodge_operand) { .ea = cut(regs[REG_SI], i->addr_size), .seg = i->seg, .len = i->opsize };
 	if (i->flags & LODGE_INSN_WRITES || i->op == OP_CMPS)
 		*dst = di;
+}
+
+/* What an instruction takes from the stack, or puts there. False: it does not. */
+static bool stack_operand(const struct lodge_insn *i, const u64 *regs, struct lodge_operand *o)
+{
+	bool pushes = false;
+	u64 at = regs[REG_SP];
+
+	*o = (struct lodge_operand) { .seg = SEG_NR_SS, .len = i->regsize, .wrap = i->stack_size };
+	switch (i->op) {
+	case OP_PUSH: case OP_PUSH_REG: case OP_PUSH_IMM: case OP_CALL: case OP_CALL_MEM: case OP_PUSHF:
+	case OP_PUSHA: case OP_CALL_PTR:
+		pushes = true;
+		break;
+	case OP_LEAVE:
+		at = regs[REG_BP];
+		break;
+	case OP_POP: case OP_POP_REG: case OP_RET: case OP_POPF: case OP_POPA:
+		break;
+	default:
+		return false;
+	}
+	o->ea = cut(pushes ? at - i->regsize : at, i->stack_size);
+	o->step = pushes ? -i->regsize : i->regsize;
+	if (i->op == OP_PUSHA || i->op == OP_POPA)
+		o->more = 7;
+	else if (i->op == OP_CALL_PTR)
+		o->more = 1;
+	return true;
 }
 
 /**
@@ -171,10 +201,9 @@ static void string_operands(const struct lodge_insn *i, const u64 *regs,
 void lodge_insn_operands(const struct lodge_insn *i, const u64 *regs, u64 next_rip,
 			 struct lodge_operand *src, struct lodge_operand *dst)
 {
-	struct lodge_operand m = { 0, i->seg, i->opsize };
-	struct lodge_operand stack = { cut(regs[REG_SP], i->stack_size), SEG_NR_SS, i->opsize };
+	struct lodge_operand m = { .seg = i->seg, .len = i->opsize }, stack;
 
-	*src = *dst = (struct lodge_operand) { 0, 0, 0 };
+	*src = *dst = (struct lodge_operand) { 0 };
 	if (is_string(i)) {
 		string_operands(i, regs, src, dst);
 		return;
@@ -186,19 +215,8 @@ void lodge_insn_operands(const struct lodge_insn *i, const u64 *regs, u64 next_r
 		*src = m;
 	if (i->flags & LODGE_INSN_WRITES)
 		*dst = m;
-	switch (i->op) {
-	case OP_LEAVE:
-		stack.ea = cut(regs[REG_BP], i->stack_size);
-		*src = stack;
-		break;
-	case OP_POP: case OP_POP_REG: case OP_RET:
-		*src = stack;
-		break;
-	case OP_PUSH: case OP_PUSH_REG: case OP_PUSH_IMM: case OP_CALL: case OP_CALL_MEM:
-		stack.ea = cut(stack.ea - i->opsize, i->stack_size);
-		*dst = stack;
-		break;
-	}
+	if (stack_operand(i, regs, &stack))
+		*(stack.step < 0 ? dst : src) = stack;
 }
 
 /* ZF, SF and PF of a result; SDM volume 1 section 3.4.3.1. */
@@ -652,16 +670,24 @@ static bool compare_pair(const struct lodge_insn *i, const u64 *regs, const u8 *
  * @data: LODGE_OPERAND_DATA bytes, of which the first are what was read; on return they are what
  *	  has to be written, and the second half is for lodge_insn_commit()
  *
- * Not for LODGE_INSN_SSE, nor where what is stored is the caller's.
+ * Not for LODGE_INSN_SSE, nor where what is stored is the caller's. Of PUSHA each register is an element of data.
  *
  * Return: false where the instruction raises #DE.
  */
 bool lodge_insn_compute(const struct lodge_insn *i, const u64 *regs, u64 rflags, u64 next_rip, u8 *data)
 {
 	u64 val, high;
+	int reg;
 
 	memcpy(data + LODGE_MAX_OPERAND, data, LODGE_MAX_OPERAND);
 	switch (i->op) {
+	case OP_PUSHA:
+		for (reg = REG_AX; reg <= REG_DI; reg++)
+			memcpy(data + reg * i->opsize, &regs[reg], i->opsize);
+		return true;
+	case OP_PUSHF:
+		val = rflags & ~(u64)(FL_RF | FL_VM);
+		break;
 	case OP_WIDE:
 		return !result(i, regs, rflags, data).error;
 	case OP_CMPXCHG_PAIR:
@@ -729,17 +755,39 @@ static bool string_step(const struct lodge_insn *i, u64 *regs, u64 *rflags, cons
 	return !(i->flags & LODGE_INSN_REP) || ends || count_is_zero(i, regs);
 }
 
+/* All registers but SP, the last one first. */
+static void pop_all(const struct lodge_insn *i, u64 *regs, const u8 *read)
+{
+	int reg;
+
+	for (reg = REG_DI; reg >= REG_AX; reg--, read += i->opsize) {
+		u64 val = 0;
+
+		memcpy(&val, read, i->opsize);
+		if (reg != REG_SP)
+			put(regs, reg, i->opsize, val);
+	}
+}
+
 /* The forms that use the stack, or jump. False: it is none of them. */
 static bool stack_step(const struct lodge_insn *i, u64 *regs, u64 *rip, u64 read)
 {
 	u64 sp = regs[REG_SP];
 
 	switch (i->op) {
-	case OP_PUSH: case OP_PUSH_REG: case OP_PUSH_IMM: case OP_CALL: case OP_CALL_MEM:
+	case OP_PUSH: case OP_PUSH_REG: case OP_PUSH_IMM: case OP_CALL: case OP_CALL_MEM: case OP_PUSHF:
 		sp -= i->opsize;
 		break;
-	case OP_POP: case OP_POP_REG:
+	case OP_POP: case OP_POP_REG: case OP_POPF:
 		sp += i->opsize;
+		break;
+	case OP_PUSHA: case OP_POPA:
+		sp += i->op == OP_POPA ? 8 * i->opsize : -8 * i->opsize;
+		break;
+	case OP_CALL_PTR:
+		sp -= 2 * i->regsize;
+		break;
+	case OP_JMP_PTR:
 		break;
 	case OP_RET:
 		sp += i->opsize + i->imm;
@@ -758,6 +806,8 @@ static bool stack_step(const struct lodge_insn *i, u64 *regs, u64 *rip, u64 read
 		*rip = cut(*rip + i->imm, i->opsize);
 	else if (i->op == OP_CALL_MEM || i->op == OP_RET)
 		*rip = read;
+	else if (i->op == OP_CALL_PTR || i->op == OP_JMP_PTR)
+		*rip = cut(read, i->regsize);
 	else if (i->op == OP_POP_REG)
 		put_operand(i, regs, read);
 	else if (i->op == OP_LEAVE)
@@ -801,7 +851,7 @@ static void pair_step(const struct lodge_insn *i, u64 *regs, u64 *rflags, const 
  * @rip: where the instruction ends; changed by jumps
  * @data: as lodge_insn_compute() left it, with unchanged registers since; not used for SSE moves
  *
- * XMM registers are the caller's, and so is whether there may be code at @rip.
+ * XMM and segment registers and the flags of POPF are the caller's, and so is whether there may be code at @rip.
  *
  * Return: true when the instruction is done, false when it has to run again (REP).
  */
@@ -812,6 +862,8 @@ bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, u64 *
 
 	if (is_string(i))
 		return string_step(i, regs, rflags, read);
+	if (i->op == OP_POPA)
+		pop_all(i, regs, read);
 	if (stack_step(i, regs, rip, get_data(read, i->opsize)))
 		return true;
 	switch (i->op) {
@@ -821,7 +873,11 @@ bool lodge_insn_commit(const struct lodge_insn *i, u64 *regs, u64 *rflags, u64 *
 	case OP_XLAT:
 		put(regs, REG_AX, 1, get_data(read, 1));
 		break;
-	case OP_SETCC: case OP_NOTHING: case OP_STORE_SREG: case OP_STORE_FCW: case OP_STORE_FSW: case OP_STORE_MXCSR:
+	case OP_LOAD_PTR:
+		put(regs, i->reg, i->regsize, get_data(read, i->opsize));
+		break;
+	case OP_SETCC: case OP_NOTHING: case OP_STORE_SREG: case OP_LOAD_SREG: case OP_STORE_TABLE: case OP_STORE_MSW:
+	case OP_STORE_FCW: case OP_STORE_FSW: case OP_STORE_MXCSR: case OP_LOAD_MXCSR:
 	case OP_SSE_LOAD: case OP_SSE_STORE: case OP_SSE_MERGE: case OP_MMX_LOAD: case OP_MMX_STORE:
 		break;
 	default:

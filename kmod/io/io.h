@@ -73,6 +73,11 @@ enum lodge_next lodge_mmio_fast(struct lodge_vcpu *v, gpa_t fault_gpa);	/* a pla
 /* vector.c: v->mmio's instruction, where it is on registers of the FPU */
 void lodge_vector_insn(struct lodge_vcpu *v);
 
+/* system.c: v->mmio's instruction, where it is on segments, tables or RFLAGS */
+void lodge_system_store(struct lodge_vcpu *v);
+int lodge_system_load(struct lodge_vcpu *v);
+void lodge_system_commit(struct lodge_vcpu *v, u64 rip);
+
 /* access.c: an operand's pieces, carried out. 0: done, NEXT_USER (then @then goes on), or an errno. */
 void lodge_mmio_to_user(struct lodge_vcpu *v, gpa_t gpa, u8 len, bool write, u64 val);
 bool lodge_is_memory(struct lodge_vcpu *v, gpa_t gpa, bool write);

@@ -185,20 +185,19 @@ static int operands(struct lodge_vcpu *v)
 static bool compute(struct lodge_vcpu *v)
 {
 	struct lodge_mmio *m = &v->mmio;
-	u16 selector;
 
-	if (m->insn.flags & LODGE_INSN_SSE || m->insn.op > OP_STORE_SREG) {
+	if (m->insn.flags & LODGE_INSN_SSE || m->insn.op >= OP_LOAD_MXCSR) {
 		lodge_vector_insn(v);
 		return true;
 	}
-	if (m->insn.op != OP_STORE_SREG)
-		return lodge_insn_compute(&m->insn, v->regs, v->st.rflags, m->next_rip, m->data);
-	selector = v->st.seg[array_index_nospec(m->insn.reg, SEG_LDTR)].selector;
-	memcpy(m->data, &selector, sizeof(selector));
+	if (!lodge_insn_compute(&m->insn, v->regs, lodge_own_flags(v), m->next_rip, m->data))
+		return false;
+	if (m->insn.op >= OP_STORE_SREG)
+		lodge_system_store(v);
 	return true;
 }
 
-/* A jump to where no code can be: #GP, before anything is written. */
+/* A near jump to where no code can be: #GP, before anything is written. */
 static bool jumps_astray(struct lodge_vcpu *v)
 {
 	const struct lodge_mmio *m = &v->mmio;
@@ -225,6 +224,9 @@ static int proceed(struct lodge_vcpu *v)
 		if (ret)
 			return ret;
 		lodge_need(v, LG_RFLAGS | LG_RSP);
+		ret = lodge_system_load(v);
+		if (ret)
+			return ret == 1 ? NEXT_ENTER : ret;
 		if (jumps_astray(v)) {
 			lodge_queue_exception_error(v, X86_TRAP_GP, 0);
 			return NEXT_ENTER;
@@ -240,8 +242,11 @@ static int proceed(struct lodge_vcpu *v)
 		return ret;
 	lodge_touch(v, LG_RFLAGS | LG_RSP);
 	rip = m->next_rip;
-	if (lodge_insn_commit(&m->insn, v->regs, &v->st.rflags, &rip, m->data))
-		lodge_advance_rip(v, rip);
+	if (!lodge_insn_commit(&m->insn, v->regs, &v->st.rflags, &rip, m->data)) {
+		lodge_end_of_element(v);
+		return NEXT_ENTER;
+	}
+	lodge_system_commit(v, rip);
 	return NEXT_ENTER;
 }
 

@@ -93,16 +93,19 @@ u32 lodge_operand_run(struct lodge_vcpu *v, const struct lodge_operand *o, u8 ad
 	return clamp_t(u64, left, 1, max_t(u64, room / o->len, 1));
 }
 
-/* The pieces of a linear range: of at most 8 bytes, none in two pages. 0, 1: a fault is queued, or an errno. */
-static int translate(struct lodge_vcpu *v, u64 lin, int len, u32 access, struct lodge_frag *frag, u8 *n)
+/*
+ * The pieces of a linear range, whose data begins at off: of at most 8 bytes, none in two pages. 0, 1: a fault is
+ * queued, or an errno.
+ */
+static int translate(struct lodge_vcpu *v, u64 lin, int off, int len, u32 access, struct lodge_frag *frag, u8 *n)
 {
+	int begin = off, end = off + len, ret;
 	struct lodge_walk_fault f;
-	int off = 0, ret;
 	gpa_t gpa;
 
-	while (off < len) {
-		u64 at = further(v, lin, off);
-		int room = lodge_operand_room(at, len - off);
+	while (off < end) {
+		u64 at = further(v, lin, off - begin);
+		int room = lodge_operand_room(at, end - off);
 
 		ret = lodge_gva_to_gpa(v, at, access, &gpa, &f, false);
 		if (ret > 0)
@@ -136,10 +139,18 @@ int lodge_operand(struct lodge_vcpu *v, const struct lodge_operand *o, bool dst,
 		  struct lodge_frag *frag, u8 *n)
 {
 	u32 access = (writable ? ACC_WRITE : 0) | (v->st.cpl == 3 ? ACC_USER : 0);
+	struct lodge_operand one = *o;
+	int i, ret = 0;
 
 	if (!o->len)
 		return 0;
-	if (!allowed(v, o, dst))
-		return 1;
-	return translate(v, linear(v, o), o->len, access, frag, n);
+	for (i = 0; i <= o->more && !ret; i++) {
+		if (!allowed(v, &one, dst))
+			return 1;
+		ret = translate(v, linear(v, &one), i * o->len, o->len, access, frag, n);
+		one.ea += o->step;
+		if (o->wrap < 8)
+			one.ea &= (1ull << 8 * o->wrap) - 1;
+	}
+	return ret;
 }

@@ -126,8 +126,10 @@ static bool string_step(struct lodge_vcpu *v, u64 count)
 	put_reg(v, r, v->regs[r] + (v->st.rflags & X86_EFLAGS_DF ? -step : step), p->addr_size);
 	if (p->rep)
 		put_reg(v, R_CX, v->regs[R_CX] - count, p->addr_size);
-	if (p->rep && elements_left(v))
+	if (p->rep && elements_left(v)) {
+		lodge_end_of_element(v);
 		return false;
+	}
 	lodge_advance_rip(v, p->next_rip);
 	return true;
 }
@@ -144,13 +146,16 @@ static int element(struct lodge_vcpu *v, u64 ea, struct lodge_operand *o)
 		       lodge_operand(v, o, false, false, m->rd, &m->nrd);
 }
 
-/* So many elements, from that one on, lie in memory and are one piece. At least 1, which may be neither. */
+/*
+ * So many elements, from that one on, lie in memory and are one piece. At least 1, which may be neither. Single
+ * steps are elements.
+ */
 static u32 memory_run(struct lodge_vcpu *v, const struct lodge_operand *o, u64 left)
 {
 	struct lodge_mmio *m = &v->mmio;
 	const struct lodge_pio *p = &v->pio;
 
-	if (v->st.rflags & X86_EFLAGS_DF || m->nrd + m->nwr != 1 ||
+	if (v->st.rflags & (X86_EFLAGS_DF | X86_EFLAGS_TF) || m->nrd + m->nwr != 1 ||
 	    !lodge_is_memory(v, p->in ? m->wr[0].gpa : m->rd[0].gpa, p->in))
 		return 1;
 	return lodge_operand_run(v, o, p->addr_size, p->in, left);
@@ -328,6 +333,9 @@ static noinline int string(struct lodge_vcpu *v)
 	p->rep = x->io.flags & IO_REP;
 	p->next_rip = next_rip(v);
 	if (!elements_left(v)) {
+		/* Intel's write the count back, whose upper half is then 0. */
+		if (p->addr_size == 4 && boot_cpu_data.x86_vendor == X86_VENDOR_INTEL)
+			v->regs[R_CX] = 0;
 		lodge_advance_rip(v, p->next_rip);
 		return NEXT_ENTER;
 	}

@@ -136,6 +136,9 @@ void lodge_vector_insn(struct lodge_vcpu *v)
 	case OP_MMX_LOAD: case OP_MMX_STORE:
 		mmx_move(v);
 		return;
+	case OP_LOAD_MXCSR:
+		memcpy(&v->fpu.area->i387.mxcsr, m->data, sizeof(v->fpu.area->i387.mxcsr));
+		return;
 	case OP_STORE_FCW:
 		val = x87(v)->cwd;
 		break;

@@ -204,13 +204,13 @@ static void model_init(void)
 
 static bool is_stack(const struct lodge_insn *i)
 {
-	return i->op == OP_PUSH || (i->op >= OP_POP && i->op <= OP_LEAVE);
+	return i->op == OP_PUSH || i->op == OP_PUSHF || (i->op >= OP_POP && i->op <= OP_LEAVE);
 }
 
 /* No ModRM byte: the operand is where the stack is, or a table. */
 static bool is_implied(const struct lodge_insn *i)
 {
-	return (i->op >= OP_PUSH_REG && i->op <= OP_LEAVE) || i->op == OP_XLAT;
+	return (i->op >= OP_PUSH_REG && i->op <= OP_LEAVE) || i->op == OP_PUSHF || i->op == OP_XLAT;
 }
 
 static bool is_string(const struct lodge_insn *i)
@@ -557,7 +557,7 @@ TEST(pair, "CMPXCHG8B and CMPXCHG16B, of the same and of other values")
 TEST(stack_registers, "PUSH of registers and immediates, POP, LEAVE")
 {
 	FORMS(OPS(0, 0x50, 0x57, P66 | NO_MODRM), OPS(0, 0x58, 0x5f, P66 | NO_MODRM), OPS(0, 0x68, 0x68, P66 | NO_MODRM),
-	      OPS(0, 0x6a, 0x6a, P66 | NO_MODRM), OPS(0, 0xc9, 0xc9, P66 | NO_MODRM));
+	      OPS(0, 0x6a, 0x6a, P66 | NO_MODRM), OPS(0, 0xc9, 0xc9, P66 | NO_MODRM), OPS(0, 0x9c, 0x9c, P66 | NO_MODRM));
 }
 
 TEST(string_compare, "CMPS and SCAS, alone, while equal and while not")

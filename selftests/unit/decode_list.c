@@ -64,7 +64,9 @@ static const char *name(const struct lodge_insn *i)
 		[OP_IMUL] = "imul", [OP_IMUL_IMM] = "imul", [OP_XLAT] = "xlat", [OP_CMPS] = "cmps",
 		[OP_SCAS] = "scas", [OP_CMPXCHG_PAIR] = "cmpxchgb", [OP_NOTHING] = "cache",
 		[OP_STORE_SREG] = "mov", [OP_STORE_FCW] = "fnstcw", [OP_STORE_FSW] = "fnstsw",
-		[OP_STORE_MXCSR] = "stmxcsr",
+		[OP_STORE_MXCSR] = "stmxcsr", [OP_LOAD_MXCSR] = "ldmxcsr", [OP_LOAD_SREG] = "mov",
+		[OP_STORE_MSW] = "smsw", [OP_PUSHA] = "pusha", [OP_POPA] = "popa", [OP_PUSHF] = "pushf",
+		[OP_POPF] = "popf", [OP_CALL_PTR] = "call", [OP_JMP_PTR] = "jmp",
 	};
 	static const char *const shift[] = { "rol", "ror", "rcl", "rcr", "shl", "shr", "shl", "sar" };
 	static const char *const wide[] = { "mul", "imul", "div", "idiv" };
@@ -77,7 +79,15 @@ static const char *name(const struct lodge_insn *i)
 		"cmovs", "cmovns", "cmovp", "cmovnp", "cmovl", "cmovge", "cmovle", "cmovg",
 	};
 
+	static const char *const far[] = { "les", "", "lss", "lds", "lfs", "lgs" };
+
 	switch (i->op) {
+	case OP_LOAD_PTR:
+		return far[i->alu];
+	case OP_STORE_TABLE:
+		return i->alu ? "sidt" : "sgdt";
+	case OP_STORE_SREG:
+		return i->alu < 6 ? "mov" : i->alu == 6 ? "sldt" : "str";
 	case OP_ALU_MR: case OP_ALU_RM: case OP_ALU_MI:
 		return alu[i->alu];
 	case OP_BT_R: case OP_BT_I:
@@ -106,6 +116,10 @@ static bool is_string(const struct lodge_insn *i)
 
 static bool is_stack(const struct lodge_insn *i)
 {
+	switch (i->op) {
+	case OP_PUSHA: case OP_POPA: case OP_PUSHF: case OP_POPF:
+		return true;
+	}
 	return i->op >= OP_PUSH_REG && i->op <= OP_RET && i->op != OP_CALL_MEM && i->op != OP_JMP_MEM;
 }
 
@@ -140,6 +154,7 @@ static bool has_reg(const struct lodge_insn *i)
 	case OP_NEG: case OP_BT_I: case OP_PUSH: case OP_POP: case OP_SHIFT: case OP_SHIFT_CL:
 	case OP_WIDE: case OP_SETCC: case OP_XLAT: case OP_CMPXCHG_PAIR: case OP_NOTHING: case OP_STORE_FCW:
 	case OP_STORE_FSW: case OP_STORE_MXCSR: case OP_CALL_MEM: case OP_JMP_MEM: case OP_STORE_SREG:
+	case OP_LOAD_SREG: case OP_STORE_TABLE: case OP_STORE_MSW: case OP_LOAD_MXCSR: case OP_CALL_PTR: case OP_JMP_PTR:
 		return false;
 	}
 	return !is_string(i);
@@ -164,8 +179,8 @@ static void list(const u8 *bytes)
 	       i.flags & LODGE_INSN_REP ? "rep" : "", i.op == OP_STOS || i.op == OP_SCAS ? "es" :
 	       seg[i.seg]);
 	print_address(&i);
-	if (i.op == OP_STORE_SREG)
-		sprintf(buf, "%s", seg[i.reg]);
+	if ((i.op == OP_STORE_SREG || i.op == OP_LOAD_SREG) && i.alu < 6)
+		sprintf(buf, "%s", seg[i.alu]);
 	if (i.op == OP_MMX_LOAD || i.op == OP_MMX_STORE)
 		sprintf(buf, "mm%d", i.reg);
 	else if (i.flags & LODGE_INSN_SSE)

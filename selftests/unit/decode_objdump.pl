@@ -11,13 +11,14 @@ use warnings;
 
 my ($lister, $dir) = @ARGV;
 my $SLOT = 32;
-my %bytes = (BYTE => 1, WORD => 2, DWORD => 4, QWORD => 8, XMMWORD => 16, OWORD => 16, YMMWORD => 32);
+my %bytes = (BYTE => 1, WORD => 2, DWORD => 4, FWORD => 6, QWORD => 8, TBYTE => 10, XMMWORD => 16, OWORD => 16, YMMWORD => 32);
 my %prefix = map { $_ => 1 } qw(lock rep repz repnz repe repne data16 data32 addr16 addr32 cs ds es ss fs gs
 	xacquire xrelease bnd notrack);
 my %known = map { $_ => 1 } qw(mov movzx movsx movbe sse movs stos lods add or adc sbb and sub xor cmp test inc
 	dec not neg xchg xadd cmpxchg bt bts btr btc push pop cmovo cmovno cmovb cmovae cmove cmovne cmovbe
 	cmova cmovs cmovns cmovp cmovnp cmovl cmovge cmovle cmovg rol ror rcl rcr shl shr sar shld shrd mul imul
-	div idiv bsf bsr tzcnt lzcnt popcnt mmx xlat cmps scas cmpxchgb cache fnstcw fnstsw stmxcsr call jmp ret leave
+	div idiv bsf bsr tzcnt lzcnt popcnt mmx xlat cmps scas cmpxchgb cache fnstcw fnstsw stmxcsr ldmxcsr
+	sldt str smsw sgdt sidt les lds lss lfs lgs call jmp ret leave
 	seto setno setb setae sete setne setbe seta sets setns setp setnp setl setge setle setg);
 my %cache = map { $_ => 1 } qw(clflush clflushopt clwb);
 my %sse = map { $_ => 1 } qw(movups movupd movss movsd movaps movapd movntps movntpd movd movq movdqa movdqu
@@ -86,6 +87,8 @@ sub canonical {
 	my $name = shift @words;
 	my $args = join(' ', @words);
 	# With 66 the operand of MOVSXD has 16 bits (SDM), whatever objdump writes.
+	# A far pointer for a register of 64 bits has ten (SDM), too.
+	$args =~ s/[FD]WORD/TBYTE/ if $name =~ /^l[sfg]s$/ && $size{$args =~ s/,.*//r} == 8;
 	$args =~ s/DWORD/WORD/ if $name eq 'movsxd' && $size{$args =~ s/,.*//r} == 2;
 	$name =~ s/^movsxd$/movsx/;
 	$name =~ s/^(movabs|movnti)$/mov/;
@@ -96,17 +99,20 @@ sub canonical {
 	$name = 'cache' if $cache{$name};
 	$name =~ s/^cmpxchg(8|16)b$/cmpxchgb/;
 	# Forms whose memory is the stack, and jumps, of which objdump does not say whether they are near.
-	$name =~ s/^(push|pop|call|ret|leave)[wdq]$/$1/ if $args !~ /[\[:]/;
-	my $stack = $name =~ /^(push|pop|call|ret|leave)$/ && $args !~ /\[|:|\b[ecsdfg]s\b/;
+	$name =~ s/^(pusha|popa|pushf|popf|push|pop|call|ret|leave)[wdq]$/$1/ if $args !~ /[\[:]/;
+	my $stack = $name =~ /^(pusha|popa|pushf|popf|push|pop|call|ret|leave)$/ && $args !~ /\[|:|\b[ecsdfg]s\b/;
 	return $has{lock} ? 'undefined' : "stack|$len|$name" if $stack;
 	return $has{lock} ? 'undefined' : "jump|$len" if $name =~ /^(call|jmp)$/ && $args =~ /[\[:]/;
+	$name =~ s/^(s[gi]dt)[wd]$/$1/;
 	return if !$known{$name} || $args !~ /[\[:]/;
 	my ($sreg) = $name eq 'mov' ? $args =~ /,([ecsdfg]s)$/ : ();
 	$args =~ s/,\K$sreg$/ax/ if $sreg;
+	# MOV to a segment register; its memory has two bytes, whatever is written.
+	$args =~ s/^$sreg,(?:\w+ PTR )?/ax,WORD PTR / if $name eq 'mov' && !$sreg && (($sreg) = $args =~ /^([esdfg]s),/);
 	return if $args =~ /\b([ecsdfg]s(,|$)|[cdt]r\d|k\d|zmm|st\b)/ || $args =~ /,[ecdsfg]s$/;
 	# An SSE move with an F2 or F3 that is no part of it: undefined.
 	return 'undefined' if $name eq 'sse' && $args =~ /XMMWORD/ && ($has{repz} || $has{repnz});
-	return 'undefined' if $name =~ /^(stmxcsr|cache)$/ && ($has{repz} || $has{repnz} || $has{data16} || $has{data32});
+	return 'undefined' if $name =~ /^(ldmxcsr|stmxcsr|cache)$/ && ($has{repz} || $has{repnz} || $has{data16} || $has{data32});
 	# LOCK must have memory to change, which is then the first operand: else the decoder refuses.
 	my $lock = $has{lock} ? 'lock' : '';
 	return '-3' if $lock && ($args !~ /^\w+ PTR/ || $name !~
@@ -150,6 +156,7 @@ sub canonical {
 		($reg, $imm) = ('', $other =~ /^0x/ ? number($other, 1) : $other eq '' ? 1 : $other);
 	}
 	$reg = $sreg if $sreg;
+	$size = $bits == 64 ? 10 : 6 if $name =~ /^s[gi]dt$/;
 	$size ||= $reg =~ /ymm/ ? 32 : 16 if $name eq 'sse';
 	$size ||= $size{$reg};
 	return join('|', 0, $len, $name, $lock, $rep, $seg, $address, $size, $reg, $imm);

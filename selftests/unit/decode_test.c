@@ -50,7 +50,6 @@ TEST(unknown, "forms without memory, and those left out, are unknown")
 	EQ(DECODE(64, 0x8b, 0xc0), UNKNOWN);
 	EQ(DECODE(64, 0x90), UNKNOWN);
 	EQ(DECODE(64, 0x0f, 0xb8, 0x00), UNKNOWN);	/* POPCNT without its prefix */
-	EQ(DECODE(64, 0xff, 0x18), UNKNOWN);		/* far CALL */
 	EQ(DECODE(64, 0x66, 0xff, 0x10), UNKNOWN);	/* vendors differ */
 	EQ(DECODE(64, 0x0f, 0xae, 0x30), UNKNOWN);	/* XSAVEOPT */
 	EQ(DECODE(64, 0x0f, 0xc7, 0x08), 0);
@@ -60,7 +59,12 @@ TEST(unknown, "forms without memory, and those left out, are unknown")
 	EQ(DECODE(64, 0xc5, 0xf8, 0x12, 0x00), UNKNOWN);	/* VMOVLPS, which has one */
 	EQ(DECODE(64, 0x66, 0xc5, 0xf8, 0x10, 0x00), UNKNOWN);
 	EQ(DECODE(64, 0xc5, 0xfd, 0x6e, 0x00), UNKNOWN);	/* VMOVD of 32 bytes */
-	EQ(DECODE(32, 0xc5, 0x78, 0x10, 0x00), UNKNOWN);	/* LDS */
+	EQ(DECODE(64, 0xc4, 0x00, 0x00, 0x00), UNKNOWN);	/* LES, elsewhere */
+	EQ(DECODE(64, 0x60), UNKNOWN);
+	EQ(DECODE(64, 0x1f), UNKNOWN);
+	EQ(DECODE(64, 0x0f, 0x01, 0x10), UNKNOWN);	/* LGDT */
+	EQ(DECODE(32, 0x0f, 0x00, 0x10), UNKNOWN);	/* LLDT */
+	EQ(DECODE(16, 0x8e, 0x0f), UNKNOWN);		/* to CS */
 	EQ(DECODE(64, 0x62, 0xf1, 0x7c, 0x48, 0x10, 0x00), UNKNOWN);
 	EQ(DECODE(64, 0x0f, 0xfc, 0x00), UNKNOWN);	/* PADDB */
 	EQ(DECODE(64, 0xf2, 0x0f, 0x38, 0xf0, 0x00), UNKNOWN);	/* CRC32 */
@@ -69,7 +73,6 @@ TEST(unknown, "forms without memory, and those left out, are unknown")
 	EQ(DECODE(64, 0x82, 0x00, 0x01), UNKNOWN);
 	EQ(DECODE(64, 0xd9, 0x00), UNKNOWN);
 	EQ(DECODE(16, 0x8c, 0x37), UNKNOWN);		/* from a segment register that there is not */
-	EQ(DECODE(16, 0x8e, 0x07), UNKNOWN);
 }
 
 TEST(lock, "LOCK only where memory is read and written")
@@ -296,15 +299,81 @@ TEST(jumps, "near CALL, JMP and RET: the stack, and where RIP goes")
 	EQ(next, 0x000e);
 }
 
+/* As step(), with all that is read or written. */
+static u8 all[LODGE_OPERAND_DATA];
+static void step_all(u64 *flags)
+{
+	TRUE(lodge_insn_compute(&insn, regs, *flags, next, all));
+	TRUE(lodge_insn_commit(&insn, regs, flags, &next, all));
+}
+
+TEST(far, "far pointers, PUSHA, POPA and PUSHF: each element of what is on the stack, and registers")
+{
+	struct lodge_operand src, dst;
+	u64 flags = 0x30246;
+	int i;
+
+	for (i = 0; i < 16; i++)
+		regs[i] = i * 0x11110001ull;
+	regs[4] = 0xa0004;
+	EQ(DECODE(16, 0x60), 0);
+	lodge_insn_operands(&insn, regs, next, &src, &dst);
+	EQ(src.len, 0);
+	EQ(dst.ea, 2);
+	EQ(dst.len, 2);
+	EQ(dst.more, 7);
+	EQ(dst.step, -2);
+	EQ(dst.wrap, 2);
+	step_all(&flags);
+	EQ(regs[4], 0xafff4);			/* SP wraps */
+	EQ(*(u16 *)(all + 8), 4);
+	EQ(*(u16 *)(all + 14), 7);
+	EQ(DECODE(32, 0x61), 0);
+	lodge_insn_operands(&insn, regs, next, &src, &dst);
+	EQ(dst.len, 0);
+	EQ(src.ea, 0xafff4);
+	EQ(src.step, 4);
+	for (i = 0; i < 8; i++)
+		memcpy(all + 4 * i, &(u32) { 0x100 + i }, 4);
+	step_all(&flags);
+	EQ(regs[0], 0x107);
+	EQ(regs[7], 0x100);
+	EQ(regs[4], 0xb0014);
+	EQ(DECODE(64, 0x66, 0x9c), 0);
+	step_all(&flags);
+	EQ(*(u16 *)all, 0x246);
+	EQ(DECODE(32, 0xc4, 0x18), 0);		/* les ebx, [eax] */
+	EQ(insn.op, OP_LOAD_PTR);
+	EQ(insn.opsize, 6);
+	memcpy(all, &(u64) { 0x1012345678 }, 8);
+	step_all(&flags);
+	EQ(regs[3], 0x12345678);
+	EQ(DECODE(32, 0xff, 0x18), 0);
+	EQ(insn.op, OP_CALL_PTR);
+	lodge_insn_operands(&insn, regs, next, &src, &dst);
+	EQ(src.len, 6);
+	EQ(dst.more, 1);
+	EQ(dst.ea, 0xb000e);
+}
+
 TEST(callers, "what is stored from where only the caller can look")
 {
 	EQ(DECODE(16, 0x8c, 0x1f), 0);
 	EQ(insn.op, OP_STORE_SREG);
-	EQ(insn.reg, DS);
+	EQ(insn.alu, DS);
 	EQ(insn.opsize, 2);
 	EQ(DECODE(64, 0x4c, 0x8c, 0x28), 0);
-	EQ(insn.reg, GS);
+	EQ(insn.alu, GS);
 	EQ(insn.opsize, 2);
+	EQ(DECODE(32, 0x0f, 0x00, 0x08), 0);
+	EQ(insn.op, OP_STORE_SREG);
+	EQ(insn.alu, 7);			/* TR */
+	EQ(DECODE(16, 0x8e, 0x17), 0);
+	EQ(insn.op, OP_LOAD_SREG);
+	EQ(insn.alu, SS);
+	EQ(DECODE(16, 0x0f, 0x01, 0x0f), 0);
+	EQ(insn.op, OP_STORE_TABLE);
+	EQ(insn.opsize, 6);
 	EQ(DECODE(16, 0x0f, 0xae, 0x1f), 0);
 	EQ(insn.op, OP_STORE_MXCSR);
 	EQ(insn.opsize, 4);
