@@ -96,14 +96,24 @@ static void raise_event(u32 event, u32 n, bool allowed)
 	fact_add("event:%s", fact_errno(ret));
 }
 
+/* A byte of a device: of its address, or of the case's pointer. */
+static u8 device_byte(const struct insn_case *c, u64 at)
+{
+	u64 pointer = FAR_CODE, off = (at - c->target) & 0xfff;
+
+	if (!c->has_selector || off >= c->pointer + 2u)
+		return at * 13 + 5;
+	return off < c->pointer ? pointer >> 8 * off : c->selector >> 8 * (off - c->pointer);
+}
+
 /* Answers a load or an IN; false if this exit is the end. */
-static bool answer(struct kvm_run *run)
+static bool answer(const struct insn_case *c, struct kvm_run *run)
 {
 	u8 *p = (u8 *)run + run->io.data_offset;
 
 	if (run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write) {
 		for (int i = 0; i < 8; i++)
-			run->mmio.data[i] = (run->mmio.phys_addr + i) * 13 + 5;
+			run->mmio.data[i] = device_byte(c, run->mmio.phys_addr + i);
 		return true;
 	}
 	if (run->exit_reason == KVM_EXIT_MMIO)
@@ -150,7 +160,7 @@ static bool run_case(const struct insn_case *c)
 		ret = vcpu_run(m.v);
 		set_alarm(0);
 		exits++;
-		if (ret || !answer(run)) {
+		if (ret || !answer(c, run)) {
 			bool end = !ret && run->exit_reason == KVM_EXIT_IO;
 
 			if (!end)
@@ -170,7 +180,9 @@ static void reg_facts(const struct insn_case *c)
 		"r12", "r13", "r14", "r15" };
 	struct kvm_regs r = get_regs(m.v);
 	const u64 *now = (u64 *)&r, *was = (u64 *)&c->regs;
+	static const char *const seg_names[] = { "cs", "ds", "es", "fs", "gs", "ss" };
 	struct kvm_sregs s = get_sregs(m.v);
+	const struct kvm_segment *seg = &s.cs, *seg_was = &c->sregs.cs;
 	struct kvm_fpu f;
 
 	for (int i = 0; i < 16; i++)
@@ -178,9 +190,9 @@ static void reg_facts(const struct insn_case *c)
 			fact_add("%s=%llx", names[i], (unsigned long long)now[i]);
 	fact_add("rip=%llx", r.rip);
 	fact_add("flags=%llx", r.rflags & ~c->undefined);
-	if (s.ds.selector != c->sregs.ds.selector || s.es.selector != c->sregs.es.selector ||
-	    s.fs.selector != c->sregs.fs.selector)
-		fact_add("segments=%x/%x/%x", s.ds.selector, s.es.selector, s.fs.selector);
+	for (int i = 0; i < 6; i++)
+		if (seg[i].selector != seg_was[i].selector)
+			fact_add("%s=%x/%llx/%x", seg_names[i], seg[i].selector, seg[i].base, seg[i].limit);
 	if (s.cr2)
 		fact_add("cr2=%llx", s.cr2);
 	OK(ioctl(m.v->fd, KVM_GET_FPU, &f));
@@ -190,6 +202,23 @@ static void reg_facts(const struct insn_case *c)
 			 fact_hash(f.xmm, sizeof(f.xmm)), f.ftwx, f.fcw, f.fsw, f.last_opcode);
 }
 
+/* Where memory gives the operand it has the same pointer as a device, for this case. */
+static void put_pointer(const struct insn_case *c, bool put)
+{
+	u64 off = c->target - DATA;
+	static u8 was[16];
+
+	if (!c->has_selector || off > DATA_BYTES - sizeof(was))
+		return;
+	if (put)
+		memcpy(was, pristine + off, sizeof(was));
+	else
+		memcpy(pristine + off, was, sizeof(was));
+	for (u32 i = 0; put && i < c->pointer + 2u; i++)
+		pristine[off + i] = device_byte(c, c->target + i);
+	memcpy(data + off, pristine + off, sizeof(was));
+}
+
 static void set_up(const struct insn_case *c)
 {
 	static const u8 end[] = { 0xe6, END_PORT, 0xf4 };
@@ -197,6 +226,7 @@ static void set_up(const struct insn_case *c)
 	struct kvm_vcpu_events none = { .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW };
 	struct kvm_xsave xsave;
 
+	put_pointer(c, true);
 	memcpy(m.vm->mem + AT_CODE, c->code, c->len);
 	memcpy(m.vm->mem + AT_CODE + c->len, end, sizeof(end));
 	memcpy(low_pristine + AT_CODE, m.vm->mem + AT_CODE, 0x40);
@@ -239,6 +269,7 @@ static void one_case(u32 number)
 	memory_facts(data, pristine, DATA_BYTES, "data");
 	memory_facts(m.vm->mem, low_pristine, LOW_BYTES, "low");
 	fact_end();
+	put_pointer(&c, false);
 	refused += !good;
 	/* What an event or a step may leave behind is not the next case's. */
 	if (!good || c.event || c.step) {

@@ -8,6 +8,8 @@
 #include "insns.h"
 #include "random.h"
 
+enum { NO_SELECTOR, NULL_SELECTOR, DATA_SELECTOR, CODE_SELECTOR };
+
 enum {
 	MODRM = 1,		/* with any register */
 	GROUP = 2,		/* with the register field of the row */
@@ -20,6 +22,7 @@ enum {
 	ZERO = 4096,		/* a displacement of 0 */
 	TRAPS_ON = 16384,	/* may set TF */
 	SHORT = 8192,		/* a count beyond the operand's size has no defined result */
+	SELECTOR = 32768,	/* the operand has one, at its end */
 	CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800, DF = 0x400, IF = 0x200,
 	ALL = CF | PF | AF | ZF | SF | OF,
 };
@@ -28,6 +31,7 @@ static const struct row {
 	const char *name;
 	u8 len, op[4], group;
 	u16 flags, undefined;
+	u8 selector;		/* which: see machine.c */
 } rows[] = {
 	{ "add", 1, { 0x00 }, 0, MODRM | LOCKS }, { "add", 1, { 0x01 }, 0, MODRM | LOCKS },
 	{ "add", 1, { 0x03 }, 0, MODRM },
@@ -131,6 +135,16 @@ static const struct row {
 	{ "sgdt", 2, { 0x0f, 0x01 }, 0, GROUP | PLAIN }, { "sidt", 2, { 0x0f, 0x01 }, 1, GROUP | PLAIN },
 	{ "smsw", 2, { 0x0f, 0x01 }, 4, GROUP | PLAIN }, { "sldt", 2, { 0x0f, 0x00 }, 0, GROUP | PLAIN },
 	{ "str", 2, { 0x0f, 0x00 }, 1, GROUP | PLAIN },
+	{ "mov sreg", 1, { 0x8e }, 0, GROUP | SELECTOR, 0, DATA_SELECTOR },
+	{ "mov sreg", 1, { 0x8e }, 3, GROUP | SELECTOR, 0, CODE_SELECTOR },
+	{ "mov sreg", 1, { 0x8e }, 2, GROUP | SELECTOR, 0, DATA_SELECTOR },
+	{ "lds", 1, { 0xc5 }, 0, MODRM | NOT64 | SELECTOR, 0, DATA_SELECTOR },
+	{ "les", 1, { 0xc4 }, 0, MODRM | NOT64 | SELECTOR, 0, NULL_SELECTOR },
+	{ "lss", 2, { 0x0f, 0xb2 }, 0, MODRM | SELECTOR, 0, DATA_SELECTOR },
+	{ "lfs", 2, { 0x0f, 0xb4 }, 0, MODRM | SELECTOR, 0, NULL_SELECTOR },
+	{ "lgs", 2, { 0x0f, 0xb5 }, 0, MODRM | SELECTOR, 0, DATA_SELECTOR },
+	{ "call far", 1, { 0xff }, 3, GROUP | PLAIN | SELECTOR, 0, CODE_SELECTOR },
+	{ "jmp far", 1, { 0xff }, 5, GROUP | PLAIN | SELECTOR, 0, CODE_SELECTOR },
 };
 
 /* A place in the area, mostly next to a border of pages. */
@@ -268,6 +282,7 @@ static void encode(struct maker *mk, const struct row *row, u8 operand)
 	if (c->mode == LONG && below(3) == 0) {
 		rex = 0x40 | (below(2) ? 8 : 0) | (row->flags & MODRM && below(2) ? 4 : 0);
 		put(c, rex, 1);
+		c->rex_w = rex & 8;
 	}
 	for (; at < row->len; at++)
 		put(c, row->op[at], 1);
@@ -323,6 +338,26 @@ static void fill_regs(struct maker *mk, const struct row *row)
 	}
 }
 
+/* The operand's last two bytes, where it is a device's, are a selector that is good for it, mostly. */
+static void choose_selector(struct insn_case *c, const struct row *row, u8 operand)
+{
+	static const u16 code[MODES] = { 0, 0x20, 0x18, 0x18, 0x18, 0x08 };
+	bool pointer = row->selector == CODE_SELECTOR || row->op[0] == 0xc4 || row->op[0] == 0xc5 ||
+		       (row->op[0] == 0x0f && (row->op[1] & 0xf0) == 0xb0);
+
+	if (!(row->flags & SELECTOR) || (row->selector != CODE_SELECTOR && below(8) == 0))
+		return;
+	if (row->op[0] == 0x8e)
+		pointer = false;
+	c->pointer = pointer ? c->rex_w ? 8 : operand : 0;
+	c->has_selector = true;
+	c->selector = row->selector == CODE_SELECTOR ? code[c->mode] : row->selector == NULL_SELECTOR ? below(4) : 0x10;
+	if (c->mode == PROT16 && row->selector == DATA_SELECTOR)
+		c->selector = 0x28;
+	if (c->mode == REAL)
+		c->selector = row->selector == CODE_SELECTOR ? 0 : 0x1234;
+}
+
 struct insn_case random_case(struct machine *m)
 {
 	struct insn_case c = { .mode = below(MODES) };
@@ -337,6 +372,8 @@ struct insn_case random_case(struct machine *m)
 	if (row->flags & NOT64 && c.mode == LONG)
 		c.mode = COMPAT32;
 	c.target = random_target(c.mode);
+	if (row->selector == CODE_SELECTOR)	/* whole, and where guests.c can write it */
+		c.target = DATA + ((c.target - 0x20) & (AREA - 1) & ~0xfull);
 	c.sregs = machine_sregs(m, c.mode);
 	c.undefined = row->undefined;
 	mk.wide = below(6) == 0;
@@ -350,6 +387,7 @@ struct insn_case random_case(struct machine *m)
 	fill_regs(&mk, row);
 	operand = random_prefixes(&mk, row);
 	encode(&mk, row, operand);
+	choose_selector(&c, row, operand);
 	snprintf(c.text, sizeof(c.text), "%s", row->name);
 	c.regs.rip = AT_CODE;
 	/* There a debug trap that one guest has not taken is the next one's. */

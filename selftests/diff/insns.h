@@ -19,6 +19,9 @@ struct insn_case {
 	u64 undefined;		/* flags that the manuals leave open */
 	bool step;		/* KVM_GUESTDBG_SINGLESTEP */
 	u32 event_at, event;	/* before which KVM_RUN what is raised; 0: nothing */
+	bool has_selector, rex_w;
+	u8 pointer;		/* bytes of the offset before the selector, which is FAR_CODE then */
+	u16 selector;
 };
 
 enum { EVENT_NONE, EVENT_NMI, EVENT_INTERRUPT, EVENT_EXCEPTION, EVENTS };
@@ -28,6 +31,9 @@ enum { EVENT_NONE, EVENT_NMI, EVENT_INTERRUPT, EVENT_EXCEPTION, EVENTS };
  * of 4 KiB also from ALIAS on, where the same pages come in another order, some of them write-protected or missing.
  */
 enum { DATA = 0x20000, ALIAS = 0x40000, AREA = 0x10000 };
+
+/* Where far transfers go: an OUT to END_PORT. */
+enum { FAR_CODE = AT_ENDS + 4 * 0x50 };
 
 /* A random case for a machine; it draws from rnd(). */
 struct insn_case random_case(struct machine *m);
