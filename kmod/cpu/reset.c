@@ -20,6 +20,7 @@ static void reset_state(struct lodge_vcpu *v, bool init)
 {
 	struct lodge_state *st = &v->st;
 	u64 cr0 = init ? v->st.cr0 & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
+	bool intel = boot_cpu_has(X86_FEATURE_VMX);	/* which wants them accessed, and the TSS one of 32 bits */
 	struct lodge_state keep = *st;
 	int i;
 
@@ -31,14 +32,14 @@ static void reset_state(struct lodge_vcpu *v, bool init)
 	st->cr0 = X86_CR0_ET | cr0;
 	for (i = SEG_ES; i <= SEG_GS; i++)
 		st->seg[i] = (struct kvm_segment) {
-			.limit = 0xffff, .type = 2, .present = 1, .s = 1,
+			.limit = 0xffff, .type = 2 | intel, .present = 1, .s = 1,
 		};
 	st->seg[SEG_CS].selector = 0xf000;
 	st->seg[SEG_CS].base = 0xffff0000;
-	st->seg[SEG_CS].type = 10;
+	st->seg[SEG_CS].type = 10 | intel;
 	st->seg[SEG_LDTR] = (struct kvm_segment) { .limit = 0xffff, .type = 2, .present = 1 };
 	st->seg[SEG_TR] = st->seg[SEG_LDTR];
-	st->seg[SEG_TR].type = boot_cpu_has(X86_FEATURE_VMX) ? 11 : 3;
+	st->seg[SEG_TR].type = intel ? 11 : 3;
 	st->gdt.limit = 0xffff;
 	st->idt.limit = 0xffff;
 	st->dr6 = DR6_RESERVED;

@@ -76,8 +76,11 @@ int lodge_set_regs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return 0;
 }
 
-/* Fields have the width that a descriptor gives them; what is not present cannot be used, and the other way round. */
-static void narrow(struct kvm_segment *k)
+/*
+ * Fields have the width that a descriptor gives them; what is not present cannot be used, and the other way round. On
+ * Intel all but the LDT count as accessed (SDM 3, 27.3.1.2).
+ */
+static void narrow(struct kvm_segment *k, int i)
 {
 	*k = (struct kvm_segment) {
 		.base = k->base, .limit = k->limit, .selector = k->selector, .type = k->type & 15,
@@ -85,6 +88,7 @@ static void narrow(struct kvm_segment *k)
 		.db = k->db & 1, .s = k->s & 1, .l = k->l & 1, .g = k->g & 1, .avl = k->avl & 1,
 	};
 	k->unusable = !k->present;
+	k->type |= !amd() && i != SEG_LDTR;
 }
 
 /*
@@ -95,10 +99,8 @@ static struct kvm_segment shown(const struct lodge_state *st, int i)
 {
 	struct kvm_segment k = st->seg[i];
 
-	if (!amd()) {
-		k.type |= i != SEG_LDTR;
+	if (!amd())
 		return k;
-	}
 	k.g = k.limit > 0xfffff;
 	if (i == SEG_TR)
 		k.type |= 2;
@@ -223,7 +225,7 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	st->seg[SEG_TR] = s->tr;
 	st->seg[SEG_LDTR] = s->ldt;
 	for (i = 0; i < SEG_COUNT; i++)
-		narrow(&st->seg[i]);
+		narrow(&st->seg[i], i);
 	st->cpl = s->ss.dpl & 3;
 	st->gdt.base = s->gdt.base;
 	st->gdt.limit = s->gdt.limit;

@@ -91,6 +91,9 @@ static void spare_hosts(enum state_id id)
 		((struct kvm_regs *)buf)->rflags &= ~0x100ull;
 	if (id == S_EVENTS && on_bochs())
 		memset(&e->nmi, 0, 4);
+	/* And an interrupt where IF is clear is an entry that fails, on stock KVM. */
+	if (id == S_EVENTS && on_bochs())
+		e->interrupt.injected = 0;
 	/* One at a time: stock KVM keeps several, and delivers them one after the other. */
 	if (id == S_EVENTS && (e->exception.injected || e->exception.pending))
 		e->nmi.injected = e->interrupt.injected = 0;
@@ -146,11 +149,15 @@ static void op_set(u32 part)
 	};
 	enum state_id id = often[below(ARRAY_SIZE(often))];
 	u32 changes = 1 + (below(3) == 0) + (below(6) == 0);
+	u32 mxcsr;			/* which stock KVM does not have there: a fact of `msrs` */
 	int err;
 
 	if (uncompleted)
 		complete_exit();
+	if (id == S_FPU || id == S_XSAVE)
+		machine_use_fpu(&m);
 	err = state_get(&m, id, buf);
+	mxcsr = ((struct kvm_fpu *)buf)->mxcsr;
 	if (id == S_EVENTS)
 		clear_stale((struct kvm_vcpu_events *)buf);
 
@@ -159,6 +166,8 @@ static void op_set(u32 part)
 	for (u32 i = 1; i <= changes; i++)
 		if (in[part + i])
 			change(id, part + i);
+	if (id == S_FPU)
+		((struct kvm_fpu *)buf)->mxcsr = mxcsr;
 	spare_hosts(id);
 	say("KVM_SET_%s", states[id].name);
 	err = state_set(&m, id, buf);

@@ -113,17 +113,13 @@ static void no_action(int sig)
 	(void)sig;
 }
 
-/*
- * No component of the FPU is in its initial state: there stock KVM forgets what KVM_SET_FPU has set, and it takes a
- * KVM_RUN that does not even enter the guest for the use of one (facts of `msrs`).
- */
-static void use_fpu(struct vcpu *v)
+void machine_use_fpu(struct machine *m)
 {
 	struct kvm_xsave x;
 
-	OK(ioctl(v->fd, KVM_GET_XSAVE, &x));
+	OK(ioctl(m->v->fd, KVM_GET_XSAVE, &x));
 	x.region[128] = 7;
-	OK(ioctl(v->fd, KVM_SET_XSAVE, &x));
+	OK(ioctl(m->v->fd, KVM_SET_XSAVE, &x));
 }
 
 struct machine machine_new(enum kind kind)
@@ -143,7 +139,7 @@ struct machine machine_new(enum kind kind)
 	OK(vm_slot(m.vm, 0, 0, LOW_BYTES, m.vm->mem, 0));
 	m.v = vcpu_bare(m.vm, 0);
 	common_cpuid(m.v);
-	use_fpu(m.v);
+	machine_use_fpu(&m);
 	OK(sigaction(SIGALRM, &sa, NULL));
 	return m;
 }

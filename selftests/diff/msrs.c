@@ -143,10 +143,12 @@ static void fresh_fpu(void)
 	OK(ioctl(v->fd, KVM_GET_XSAVE, &x));
 	FACT(("bv %x", x.region[128]), "fpu fresh");
 	OK(ioctl(v->fd, KVM_GET_FPU, &f));
+	FACT(("mxcsr %x", f.mxcsr), "fpu mxcsr");
 	f.last_ip = 0x1234;
+	f.mxcsr = 0x1f00;
 	OK(ioctl(v->fd, KVM_SET_FPU, &f));
 	OK(ioctl(v->fd, KVM_GET_XSAVE, &x));
-	FACT(("bv %x ip %x", x.region[128], x.region[2]), "fpu set");
+	FACT(("bv %x ip %x mxcsr %x", x.region[128], x.region[2], x.region[6]), "fpu set");
 	v->run->immediate_exit = 1;
 	vcpu_run(v);
 	OK(ioctl(v->fd, KVM_GET_FPU, &f));
