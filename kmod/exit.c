@@ -309,7 +309,10 @@ static enum lodge_next handle_invalid(struct lodge_vcpu *v)
 	enum lodge_next next;
 	int len;
 
-	if (READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+	/* VMMCALL is none of real mode on Intel, as with KVM. */
+	lodge_need(v, LG_CR);
+	if (READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_FIX_HYPERCALL_INSN ||
+	    (boot_cpu_has(X86_FEATURE_VMX) && !(v->st.cr0 & X86_CR0_PE)))
 		return handle_ud(v);
 	len = lodge_find_len(v, LODGE_SKIP_VMCALL, &next);
 	if (len) {

@@ -39,7 +39,7 @@ static bool runnable(struct lodge_vcpu *v)
 	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) ||
 	    READ_ONCE(v->vm->dead))
 		return true;
-	if (v->mp_state != KVM_MP_STATE_HALTED)
+	if (v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
 		return false;
 	if (READ_ONCE(v->pv.unhalt) || v->pending_exc.type)
 		return true;
@@ -74,13 +74,8 @@ static noinline void block(struct lodge_vcpu *v)
 static noinline int serve_slow(struct lodge_vcpu *v)
 {
 	lodge_take_request(v, REQ_KICK);
-	if (lodge_take_request(v, REQ_NMI)) {
-		/* One may wait behind one that is handled: SDM 3, 6.7.1. */
-		int room = lodge_ops->nmi_blocked(v) || v->inject.type == EVENT_NMI ? 1 : 2;
-
-		v->nmi_pending = min(v->nmi_pending + atomic_xchg(&v->nmi_queued, 0), room);
-		lodge_set_request(v, REQ_EVENT);
-	}
+	if (test_bit(REQ_NMI, &v->requests))
+		lodge_take_nmis(v);
 	if (lodge_take_request(v, REQ_APIC_EVENTS) && v->lapic)
 		lodge_take_apic_events(v);
 	if (lodge_take_request(v, REQ_CLOCK))
@@ -125,6 +120,9 @@ static int service(struct lodge_vcpu *v)
 		}
 		if (signal_pending(current) || lodge_immediate_exit(v->run))
 			return -EINTR;
+		/* It cannot take what has come for it: userspace may have an opinion, as with KVM. */
+		if (runnable(v) && !test_bit(REQ_APIC_EVENTS, &v->requests))
+			return -EAGAIN;
 		block(v);
 		return NEXT_AGAIN;
 	}

@@ -157,10 +157,17 @@ static int ioc_get_tsc_khz(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return v->tsc_khz;
 }
 
-/* There is no FlexPriority: the address is of no use. QEMU ends when this fails. */
+/* There is no FlexPriority: the address is of no use, though it must be one of memory. QEMU ends when this fails. */
 static int ioc_vapic_addr(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	return v->lapic ? 0 : -EINVAL;
+	u64 addr = ((struct kvm_vapic_addr *)buf)->vapic_addr;
+	bool good;
+	int idx;
+
+	idx = srcu_read_lock(&v->vm->srcu);
+	good = !addr || (lodge_vcpu_slot(v, addr >> PAGE_SHIFT) && lodge_vcpu_slot(v, (addr + 3) >> PAGE_SHIFT));
+	srcu_read_unlock(&v->vm->srcu, idx);
+	return v->lapic && good ? 0 : -EINVAL;
 }
 
 static int ioc_enable_cap(struct lodge_vcpu *v, void *buf, unsigned long arg)

@@ -284,6 +284,17 @@ TEST(nmis, "of three NMIs that come while one is handled one is taken afterwards
 	DONE(v);
 }
 
+TEST(nmi_no_sipi, "an NMI for a vCPU that waits for INIT ends its KVM_RUN: EAGAIN")
+{
+	struct vm *vm = vm_new_irqchip();
+	struct vcpu *ap;
+
+	vcpu_bare(vm, 0);
+	ap = vcpu_bare(vm, 1);
+	OK(ioctl(ap->fd, KVM_NMI, 0));
+	EQ(vcpu_run(ap), -EAGAIN);
+}
+
 /* ---- what is pushed ---- */
 
 static volatile u64 pushed;

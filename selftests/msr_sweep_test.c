@@ -201,7 +201,7 @@ static const struct row {
 	u64 mask;			/* MASK: what may be written; ALL: what is kept for certain, 0: all of it */
 	u8 flags;
 #define MOVES		1	/* reads as another value each time */
-#define LOW32		2	/* KVM: the high half may be refused, or not */
+#define LOW32		2	/* KVM, and AMD: the high half may be refused, or not */
 #define READS_OTHER	4	/* what is read is not what was written */
 #define VMM_ANYTHING	8	/* userspace may set what the guest may not */
 #define KVM_ANYTHING	16	/* KVM has its own idea */
@@ -221,7 +221,8 @@ static const struct row {
 	{ 0x122, 0x122, NEVER, .flags = KVM_ANYTHING },
 	{ 0x140, 0x140, ANYTHING },
 	{ SYSENTER_CS, SYSENTER_CS, ALL, 0xffff, LOW32 },
-	{ SYSENTER_ESP, SYSENTER_EIP, ADDRESS, .flags = KVM_ANYTHING | READS_OTHER | AMD_ANYTHING },
+	{ SYSENTER_ESP, SYSENTER_EIP, ADDRESS,
+	  .flags = KVM_ANYTHING | VMM_ANYTHING | READS_OTHER | AMD_ANYTHING },
 	{ 0x1a0, 0x1a0, ANYTHING, .flags = READS_OTHER },
 	{ DEBUGCTL, DEBUGCTL, ANYTHING, .flags = READS_OTHER },
 	{ 0x1fc, 0x1fc, ALL },
@@ -335,7 +336,7 @@ static enum want wanted(u32 index, u64 val, bool by_vmm, bool lying)
 		return MAY;
 	if (kvm && lying && (r->rule == SPEC || r->rule == MASK))
 		return MAY;		/* it asks the processor */
-	if (kvm && r->flags & LOW32 && val >> 32)
+	if ((kvm || host_is_amd()) && r->flags & LOW32 && val >> 32)
 		return MAY;
 	switch (r->rule) {
 	case ALL:

@@ -181,6 +181,51 @@ TEST(compat, "a program of 32 bits: the dirty log, with junk in the upper half o
 	OK(ioctl32(v->fd, KVM_SET_SIGNAL_MASK, &mask32));
 }
 
+static struct {
+	u32 flags;
+	struct {
+		u32 flags, nmsrs, base, bitmap;
+	} ranges[16];
+} filter32;
+static u8 none32[8];
+
+enum { SET_FILTER32 = _IOC(_IOC_WRITE, KVMIO, 0xc6, sizeof(filter32)), SYSENTER_CS = 0x174, SYSENTER_EIP = 0x176 };
+
+static void filtered_guest(void)
+{
+	for (u32 i = 0; i < 2; i++) {
+		u64 val;
+
+		report(1, try_rdmsr(SYSENTER_CS, &val), try_rdmsr(SYSENTER_EIP, &val), 0);
+	}
+	done();
+}
+
+TEST(compat_filter, "a program of 32 bits: KVM_X86_SET_MSR_FILTER, whose structure has pointers of four bytes there")
+{
+	struct vm *vm = vm_new();
+	struct vcpu *v = vcpu_long(vm, 0, filtered_guest);
+	struct words w;
+
+	if (ioctl32(sys_fd(), KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
+		test_skip("this kernel runs no programs of 32 bits");
+	w = REPORT(v, 1);
+	EQ(w.a, 1);
+	EQ(w.b, 1);
+	filter32.ranges[15].flags = KVM_MSR_FILTER_READ;
+	filter32.ranges[15].nmsrs = 1;
+	filter32.ranges[15].base = SYSENTER_CS;
+	filter32.ranges[15].bitmap = (u32)(u64)none32;
+	OK(ioctl32(vm->fd, SET_FILTER32, &filter32));
+	w = REPORT(v, 1);
+	EQ(w.a, 0);
+	EQ(w.b, 1);
+	filter32.flags = 0x10;
+	ERR(ioctl32(vm->fd, SET_FILTER32, &filter32), EINVAL);
+	ERR(ioctl(vm->fd, SET_FILTER32, &filter32), ENOTTY);
+	DONE(v);
+}
+
 /* ---- at the limit of memory ---- */
 
 static int put(const char *file, const char *text)

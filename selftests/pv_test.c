@@ -259,6 +259,7 @@ TEST(pv_steal, "steal time: grows while another thread has the CPU")
 	pthread_t t;
 	cpu_set_t one;
 
+	EQ(check_cap(KVM_CAP_STEAL_TIME), 1);
 	CPU_ZERO(&one);
 	CPU_SET(0, &one);
 	OK(sched_setaffinity(0, sizeof(one), &one));	/* the other thread inherits it */

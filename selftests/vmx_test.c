@@ -34,6 +34,8 @@ TEST(entry_failure, "a state that the processor refuses: FAIL_ENTRY with its rea
 	}
 	RUN_TO(v, KVM_EXIT_FAIL_ENTRY);
 	EQ(v->run->fail_entry.hardware_entry_failure_reason, 0x80000021);
+	EQ(check_cap(KVM_CAP_LAST_CPU), 1);
+	TRUE(v->run->fail_entry.cpu < 256);
 	s = get_sregs(v);
 	EQ(s.cs.db, 1);
 	s.cs.db = 0;

@@ -4,7 +4,8 @@
  * cpu/feature.c has the slots (a leaf's register each), and says what the columns of the rest mean:
  *
  * .who		HOST where nothing is said: passed on where the processor has it and the kernel uses it; PROCESSOR:
- *		whatever the kernel thinks; LODGE: there by our own work; KERNEL: where the kernel says so (.cap)
+ *		whatever the kernel thinks; LODGE: there by our own work; KERNEL: where the kernel says so (.cap); FLAWLESS:
+ *		where the kernel does not know of that flaw (.cap, X86_BUG_), or the processor says so
  * .cr4 .efer .spec	bits of CR4, EFER and SPEC_CTRL that a guest may set only if it has this, or another that
  *		says so too
  *
@@ -66,6 +67,7 @@ F(BMI2,			7_EBX, 8)
 F(ERMS,			7_EBX, 9)
 F(INVPCID,		7_EBX, 10)
 F(RTM,			7_EBX, 11)
+F(ZERO_FCS_FDS,		7_EBX, 13)
 F(AVX512F,		7_EBX, 16)
 F(AVX512DQ,		7_EBX, 17)
 F(RDSEED,		7_EBX, 18)
@@ -178,7 +180,7 @@ F(IBRS_ALWAYS,		X8_EBX, 16)
 F(STIBP_ALWAYS,		X8_EBX, 17)
 F(IBRS_PREFERRED,	X8_EBX, 18)
 F(SSBD,			X8_EBX, 24, .spec = SPEC_CTRL_SSBD)
-F(SSB_NO,		X8_EBX, 26)
+F(SSB_NO,		X8_EBX, 26, .who = FLAWLESS, .cap = X86_BUG_SPEC_STORE_BYPASS)
 F(PSFD,			X8_EBX, 28, .spec = SPEC_CTRL_PSFD)
 
 F(NO_NESTED_DATA_BP,	X21_EAX, 0)

@@ -17,11 +17,10 @@
  */
 int lodge_code_bits(struct lodge_vcpu *v)
 {
-	lodge_need(v, LG_CS | LG_CR | LG_RFLAGS);
+	lodge_need(v, LG_CS | LG_CR);
 	if (v->st.efer & EFER_LMA && v->st.seg[SEG_CS].l)
 		return 64;
-	if (!(v->st.cr0 & X86_CR0_PE) || v->st.rflags & X86_EFLAGS_VM)
-		return 16;
+	/* In real mode too: a guest that has just gone there still has the D of its old CS. */
 	return v->st.seg[SEG_CS].db ? 32 : 16;
 }
 

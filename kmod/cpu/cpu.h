@@ -18,6 +18,7 @@ lodge_vcpu_ioctl lodge_get_regs, lodge_set_regs, lodge_get_sregs, lodge_set_sreg
 lodge_vcpu_ioctl lodge_get_sregs2, lodge_set_sregs2;
 lodge_vcpu_ioctl lodge_get_events, lodge_set_events, lodge_get_debugregs, lodge_set_debugregs;
 lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state, lodge_get_nested_state;
+void lodge_take_nmis(struct lodge_vcpu *v);
 int lodge_set_cr0(struct lodge_vcpu *v, u64 val);	/* as the guest's MOV; 0, or 1: #GP */
 int lodge_set_cr3(struct lodge_vcpu *v, u64 val);
 int lodge_set_cr4(struct lodge_vcpu *v, u64 val);
@@ -91,6 +92,7 @@ void lodge_features_of(struct lodge_vcpu *v, lodge_find_leaf *find);
 lodge_vcpu_ioctl lodge_set_cpuid2, lodge_get_cpuid2;	/* IOC_TAIL */
 int lodge_supported_cpuid(struct kvm_cpuid2 __user *u);
 void lodge_cpuid(struct lodge_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);	/* may be in the window */
+u32 lodge_cpuid_signature(struct lodge_vcpu *v);	/* of the processor, as RDX has it after a reset */
 void lodge_cpuid_init(struct lodge_vcpu *v);		/* v->cpuid for "no CPUID set yet" */
 
 /* msr.c. Return 0, 1 (#GP / bad index), or -EAGAIN (window only: needs the slow path). */
@@ -109,7 +111,15 @@ int lodge_get_feature_msrs(struct kvm_msrs __user *u);
 int lodge_msr_init(struct lodge_vcpu *v);
 
 /* msr_exit.c */
-lodge_vm_ioctl lodge_ioc_msr_filter;
+/* struct kvm_msr_filter as programs of 32 bits lay it out, and so number the ioctl. */
+struct lodge_msr_filter32 {
+	u32 flags;
+	struct {
+		u32 flags, nmsrs, base, bitmap;
+	} ranges[KVM_MSR_FILTER_MAX_RANGES];
+};
+#define LODGE_SET_MSR_FILTER32 _IOW(KVMIO, 0xc6, struct lodge_msr_filter32)
+lodge_vm_ioctl lodge_ioc_msr_filter, lodge_ioc_msr_filter32;
 void lodge_msr_filter_free(struct lodge_vm *vm);
 int lodge_user_msrs(struct lodge_vm *vm, u64 reasons);
 bool lodge_msr_filtered(struct lodge_vcpu *v, u32 index, bool write);

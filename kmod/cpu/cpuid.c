@@ -199,7 +199,9 @@ static void add_extended(struct list *l)
 		lodge_features_offer(e, ALL_REGS);
 	e = add(l, 0x80000008, 0, 0);
 	if (e) {
-		e->eax = (e->eax & 0xff00) | boot_cpu_data.x86_phys_bits;
+		/* and how wide an address the second-level tables take, for firmware */
+		e->eax = (e->eax & 0xff00) | boot_cpu_data.x86_phys_bits |
+			 min_t(u32, boot_cpu_data.x86_phys_bits, lodge_ops->npt_levels() == 5 ? 57 : 48) << 16;
 		lodge_features_offer(e, BIT(EBX) | BIT(ECX) | BIT(EDX));
 	}
 	if (max >= 0x8000001d && boot_cpu_data.x86_vendor != X86_VENDOR_INTEL) {
@@ -286,10 +288,7 @@ void lodge_cpuid_init(struct lodge_vcpu *v)
 	struct lodge_cpuid_cache *c = &v->cpuid;
 
 	lodge_features_of(v, find);
-	if (!v->cpuid_nent)
-		c->maxphyaddr = boot_cpu_data.x86_phys_bits;
-	else
-		c->maxphyaddr = e && e->eax & PHYS_BITS ? min_t(u8, e->eax, 52) : 36;
+	c->maxphyaddr = e && e->eax & PHYS_BITS ? min_t(u8, e->eax, 52) : 36;
 	c->gpa_reserved = ~GENMASK_ULL(c->maxphyaddr - 1, 0);
 	e = find(v, KVM_CPUID_FEATURES, 0);
 	c->pv_features = e ? e->eax : 0;
@@ -297,6 +296,14 @@ void lodge_cpuid_init(struct lodge_vcpu *v)
 	e = find(v, 0xd, 0);
 	if (lodge_guest_has(v, LF_XSAVE) && e)
 		c->xcr0_valid = (e->eax | (u64)e->edx << 32) & lodge_fpu_xcr0_host();
+}
+
+/** lodge_cpuid_signature - leaf 1's EAX; family 6 where there is none */
+u32 lodge_cpuid_signature(struct lodge_vcpu *v)
+{
+	const struct kvm_cpuid_entry2 *e = find(v, 1, 0);
+
+	return e ? e->eax : 0x600;
 }
 
 /* A width of linear addresses that this host's processors do not have is no guest's. */
@@ -321,7 +328,7 @@ static void runtime_bits(struct lodge_vcpu *v, u32 leaf, u32 index, u32 *r)
 		r[ECX] &= ~OSXSAVE;
 		if (v->st.cr4 & X86_CR4_OSXSAVE)
 			r[ECX] |= OSXSAVE;
-		if (v->lapic && !(v->apic_base & MSR_IA32_APICBASE_ENABLE))
+		if (!(v->apic_base & MSR_IA32_APICBASE_ENABLE))
 			r[EDX] &= ~APIC;
 	} else if (leaf == 7 && index == 0) {
 		r[ECX] &= ~OSPKE;

@@ -65,7 +65,7 @@ static const struct {
 	[S_X21_ECX]	= { 0x80000021, 0, ECX, NO_WORD },
 };
 
-enum who { HOST, PROCESSOR, LODGE, KERNEL };
+enum who { HOST, PROCESSOR, LODGE, KERNEL, FLAWLESS };
 
 static const struct feature {
 	u8 slot, bit, who;
@@ -106,6 +106,10 @@ static bool __init available(const struct feature *f, u32 processor)
 		return true;
 	case KERNEL:
 		return lodge_kernel_has(f->cap);
+	case FLAWLESS:
+		if (!boot_cpu_has_bug(f->cap))
+			return true;
+		break;
 	case HOST:
 		if (word != NO_WORD)
 			processor &= boot_cpu_data.x86_capability[word];
@@ -172,8 +176,9 @@ void __init lodge_features_init(void)
 		if (available(&features[i], processor[features[i].slot]))
 			offered[features[i].slot] |= BIT(features[i].bit);
 	spec_host = try_spec_ctrl();
-	/* Without any CPUID there is long mode, as with KVM. */
+	/* Without any CPUID there is long mode, with the host's width of addresses, as with KVM. */
 	memset(processor, 0, sizeof(processor));
+	processor[S_7_ECX] = BIT(features[LF_LA57].bit);
 	processor[S_X1_EDX] = BIT(features[LF_LM].bit) | BIT(features[LF_NX].bit) | BIT(features[LF_FXSR_OPT].bit);
 	unlock(&without_cpuid, processor);
 	/* And VMMs may set CR4 before CPUID: as the host could have it. */

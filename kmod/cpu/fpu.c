@@ -273,6 +273,9 @@ int lodge_set_fpu(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return 0;
 }
 
+/* Bytes 464 to 511 are software's: KVM says there which components an image can have, as Linux does in signal frames. */
+#define XSAVE_SW_FEATURES	58
+
 /** lodge_get_xsave - KVM_GET_XSAVE: the image, with PKRU where the processor would have it */
 int lodge_get_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
@@ -280,6 +283,7 @@ int lodge_get_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 	memcpy(buf, v->fpu.area, fpu_size);
 	memset(buf + fpu_size, 0, sizeof(struct kvm_xsave) - fpu_size);
+	((u64 *)buf)[XSAVE_SW_FEATURES] = lodge_fpu_host.xcr0;
 	if (!fpu_rfbm)
 		out->header.xfeatures = XF_X87 | XF_SSE;
 	if (lodge_fpu_host.pkru && v->fpu.pkru) {

@@ -181,6 +181,21 @@ static bool canonical(const struct lodge_vcpu *v, u64 val)
 	       (lodge_guest_has(v, LF_LA57) && (u64)((s64)(val << 7) >> 7) == val);
 }
 
+/*
+ * AMD ignores the upper half of ESP and EIP: SYSENTER is no instruction of its long mode. Elsewhere they are made
+ * canonical, as KVM does; and CS has 32 bits there.
+ */
+SET(sysenter)
+{
+	int unused = lodge_guest_has(v, LF_LA57) ? 7 : 16;
+
+	if (boot_cpu_has(X86_FEATURE_VMX) == (index == MSR_IA32_SYSENTER_CS))
+		val = (u32)val;
+	else if (index == MSR_IA32_SYSENTER_CS)
+		unused = 0;
+	return set_syscall(v, r, index, (s64)(val << unused) >> unused, host);
+}
+
 SET(addr)
 {
 	return canonical(v, val) ? set_syscall(v, r, index, val, host) : 1;
@@ -323,11 +338,11 @@ SET(tsc_adjust)
 /* RDTSCP and RDPID do not exit: in the window it is in force from here on. */
 SET(tsc_aux)
 {
-	if (val >> 32)
+	if (val >> 32 && boot_cpu_has(X86_FEATURE_VMX))	/* AMD has 32 bits, and ignores the rest */
 		return 1;
-	v->tsc_aux = val;
+	v->tsc_aux = (u32)val;
 	if (v->mode == MODE_WINDOW)
-		lodge_switch_put(v, SW_TSC_AUX, val);
+		lodge_switch_put(v, SW_TSC_AUX, v->tsc_aux);
 	return 0;
 }
 
@@ -382,18 +397,18 @@ SET(spec_ctrl)
 
 SET(pred_cmd)
 {
-	if (val & ~(u64)PRED_CMD_IBPB)
+	if (val & ~(boot_cpu_has(LODGE_FEATURE_IBPB) ? PRED_CMD_IBPB : 0ull))
 		return 1;
-	if (val && boot_cpu_has(LODGE_FEATURE_IBPB))
+	if (val)
 		lodge_wrmsr_outside(v, MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 	return 0;
 }
 
 SET(flush_cmd)
 {
-	if (val & ~(u64)L1D_FLUSH)
+	if (!boot_cpu_has(X86_FEATURE_FLUSH_L1D) || val & ~(u64)L1D_FLUSH)
 		return 1;
-	if (val && boot_cpu_has(X86_FEATURE_FLUSH_L1D))
+	if (val)
 		lodge_wrmsr_outside(v, MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 	return 0;
 }
@@ -428,6 +443,16 @@ SET(mtrr_fixed)
 	return 0;
 }
 
+/* A base has its type in the low byte, a mask its valid bit: SDM 3, 12.11.2.3. */
+SET(mtrr_var)
+{
+	u64 bad = v->cpuid.gpa_reserved | (index & 1 ? 0x7ff : 0xf00);
+
+	if (val & bad || (!(index & 1) && !mtrr_types_valid(val & 0xff, 1)))
+		return 1;
+	return set_u64(v, r, index, val, host);
+}
+
 SET(mtrr_def)
 {
 	return mtrr_types_valid(val & 0xff, 1) ? set_u64(v, r, index, val, host) : 1;
@@ -447,11 +472,6 @@ SET(deadline)
 }
 
 /* -- machine check registers -- */
-
-SET(mcg_cap)
-{
-	return !host || val != v->mce.cap;
-}
 
 /* Userspace may find it, and leave it, 0 where it is not: it is in KVM's list. */
 GET(mcg_ctl)
@@ -520,7 +540,7 @@ int lodge_setup_mce(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 static const struct msr_row rows[] = {
 	{ ONE(MSR_IA32_TSC), LISTED, OPS(tsc, tsc) },
-	{ ONE(MSR_IA32_APICBASE), LISTED | SLOW, VF(apic_base), OPS(u64, apic_base) },
+	{ ONE(MSR_IA32_APICBASE), SLOW, VF(apic_base), OPS(u64, apic_base) },
 	{ ONE(MSR_IA32_P5_MC_ADDR), READ_ONLY },
 	{ ONE(MSR_IA32_P5_MC_TYPE), READ_ONLY },
 	{ ONE(MSR_IA32_TSC_ADJUST), LISTED, VF(tsc_adjust), OPS(u64, tsc_adjust) },
@@ -531,17 +551,17 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_IA32_UCODE_WRITE), COMMAND },
 	{ ONE(MSR_IA32_UCODE_REV), LISTED, VF(ucode_rev), ANY_BITS, OPS(u64, u64_kept) },
 	{ ONE(MSR_MTRRcap), .val = MTRR_CAP, OPS(const, never) },
-	{ ONE(MSR_IA32_SYSENTER_CS), LISTED, VF(st.sysenter_cs), ANY_BITS, OPS(syscall, syscall) },
-	{ ONE(MSR_IA32_SYSENTER_ESP), LISTED, VF(st.sysenter_esp), ANY_BITS, OPS(syscall, addr) },
-	{ ONE(MSR_IA32_SYSENTER_EIP), LISTED, VF(st.sysenter_eip), ANY_BITS, OPS(syscall, addr) },
-	{ ONE(MSR_IA32_MCG_CAP), VF(mce.cap), OPS(u64, mcg_cap) },
+	{ ONE(MSR_IA32_SYSENTER_CS), LISTED, VF(st.sysenter_cs), ANY_BITS, OPS(syscall, sysenter) },
+	{ ONE(MSR_IA32_SYSENTER_ESP), LISTED, VF(st.sysenter_esp), ANY_BITS, OPS(syscall, sysenter) },
+	{ ONE(MSR_IA32_SYSENTER_EIP), LISTED, VF(st.sysenter_eip), ANY_BITS, OPS(syscall, sysenter) },
+	{ ONE(MSR_IA32_MCG_CAP), VF(mce.cap), OPS(u64, never) },
 	{ ONE(MSR_IA32_MCG_STATUS), LISTED, VF(mce.status), ANY_BITS, OPS(u64, u64) },
 	{ ONE(MSR_IA32_MCG_CTL), LISTED, VF(mce.ctl), ANY_BITS, OPS(mcg_ctl, mcg_ctl) },
 	{ ONE(MSR_IA32_MISC_ENABLE), LISTED, VF(misc_enable), ANY_BITS, OPS(u64, u64) },
 	{ ONE(MSR_IA32_DEBUGCTLMSR), OPS(const, debugctl) },
 	{ ONE(MSR_IA32_ARCH_CAPABILITIES), LISTED, VF(arch_cap), ANY_BITS, .has = has_arch_cap,
 	  OPS(u64, u64_host) },
-	{ RANGE(MTRRphysBase_MSR(0), MTRRphysMask_MSR(7)), VF(mtrr.var), ANY_BITS, OPS(u64, u64) },
+	{ RANGE(MTRRphysBase_MSR(0), MTRRphysMask_MSR(7)), VF(mtrr.var), ANY_BITS, OPS(u64, mtrr_var) },
 	{ ONE(MSR_MTRRfix64K_00000), OPS(mtrr_fixed, mtrr_fixed) },
 	{ RANGE(MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000), OPS(mtrr_fixed, mtrr_fixed) },
 	{ RANGE(MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000), OPS(mtrr_fixed, mtrr_fixed) },
@@ -549,6 +569,8 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_MTRRdefType), VF(mtrr.def), .mask = MTRR_DEF_BITS, OPS(u64, mtrr_def) },
 	{ RANGE(MSR_IA32_MC0_CTL, MSR_IA32_MC0_CTL + 4 * LODGE_MCE_BANKS - 1), VF(mce.bank), ANY_BITS,
 	  OPS(bank, bank) },
+	/* no corrected machine check interrupt */
+	{ RANGE(MSR_IA32_MCx_CTL2(0), MSR_IA32_MCx_CTL2(LODGE_MCE_BANKS - 1)), .has = has_none, OPS(const, same) },
 	{ ONE(MSR_IA32_TSC_DEADLINE), LISTED, .has = has_deadline, OPS(deadline, deadline) },
 	{ ONE(MSR_KVM_WALL_CLOCK), LISTED | SLOW, OPS(pv, pv) },
 	{ ONE(MSR_KVM_SYSTEM_TIME), LISTED | SLOW, OPS(pv, pv) },
@@ -558,7 +580,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_KVM_ASYNC_PF_EN), LISTED, .has = has_async_pf, OPS(const, same) },
 	{ RANGE(MSR_KVM_ASYNC_PF_INT, MSR_KVM_ASYNC_PF_ACK), LISTED, .has = has_async_pf, OPS(const, same) },
 	{ ONE(MSR_KVM_POLL_CONTROL), LISTED, .has = has_poll, VF(poll_control), .mask = 1, OPS(u64, u64) },
-	{ ONE(MSR_EFER), LISTED, OPS(efer, efer) },
+	{ ONE(MSR_EFER), OPS(efer, efer) },
 	{ ONE(MSR_STAR), LISTED, VF(st.star), ANY_BITS, OPS(syscall, syscall) },
 	{ ONE(MSR_LSTAR), LISTED, VF(st.lstar), ANY_BITS, OPS(syscall, addr) },
 	{ ONE(MSR_CSTAR), LISTED, VF(st.cstar), ANY_BITS, OPS(syscall, addr) },

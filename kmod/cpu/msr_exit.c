@@ -9,6 +9,7 @@
  * vm->msr_filter is replaced under slots_lock, read under RCU, also in the window, and freed a grace period later.
  * Else vcpu->mutex is held.
  */
+#include <linux/compat.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/apicdef.h>
@@ -118,6 +119,24 @@ int lodge_ioc_msr_filter(struct lodge_vm *vm, void *buf, unsigned long arg)
 		kvfree(old);
 	}
 	return 0;
+}
+
+/** lodge_ioc_msr_filter32 - the same for a program of 32 bits; -ENOTTY for others */
+int lodge_ioc_msr_filter32(struct lodge_vm *vm, void *buf, unsigned long arg)
+{
+	const struct lodge_msr_filter32 *in = buf;
+	struct kvm_msr_filter f = { .flags = in->flags };
+	int i;
+
+	if (!in_compat_syscall())
+		return -ENOTTY;
+	for (i = 0; i < ARRAY_SIZE(f.ranges); i++) {
+		f.ranges[i].flags = in->ranges[i].flags;
+		f.ranges[i].nmsrs = in->ranges[i].nmsrs;
+		f.ranges[i].base = in->ranges[i].base;
+		f.ranges[i].bitmap = (void *)(unsigned long)in->ranges[i].bitmap;
+	}
+	return lodge_ioc_msr_filter(vm, &f, arg);
 }
 
 /** lodge_msr_filter_free - the VM goes, nobody looks any more */

@@ -8,6 +8,7 @@
  * vcpu->mutex held, or the vCPU is not visible yet. No other lock.
  */
 #include <linux/percpu.h>
+#include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/msr-index.h>
 
@@ -19,24 +20,26 @@ static void reset_state(struct lodge_vcpu *v, bool init)
 {
 	struct lodge_state *st = &v->st;
 	u64 cr0 = init ? v->st.cr0 & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
+	bool intel = boot_cpu_has(X86_FEATURE_VMX);	/* which wants them accessed, and the TSS one of 32 bits */
 	struct lodge_state keep = *st;
 	int i;
 
 	memset(st, 0, sizeof(*st));
 	memset(v->regs, 0, sizeof(v->regs));
-	v->regs[R_DX] = 0x600;
+	v->regs[R_DX] = lodge_cpuid_signature(v);
 	st->rip = 0xfff0;
 	st->rflags = X86_EFLAGS_FIXED;
 	st->cr0 = X86_CR0_ET | cr0;
 	for (i = SEG_ES; i <= SEG_GS; i++)
 		st->seg[i] = (struct kvm_segment) {
-			.limit = 0xffff, .type = 3, .present = 1, .s = 1,
+			.limit = 0xffff, .type = 2 | intel, .present = 1, .s = 1,
 		};
 	st->seg[SEG_CS].selector = 0xf000;
 	st->seg[SEG_CS].base = 0xffff0000;
-	st->seg[SEG_CS].type = 11;
+	st->seg[SEG_CS].type = 10 | intel;
 	st->seg[SEG_LDTR] = (struct kvm_segment) { .limit = 0xffff, .type = 2, .present = 1 };
-	st->seg[SEG_TR] = (struct kvm_segment) { .limit = 0xffff, .type = 11, .present = 1 };
+	st->seg[SEG_TR] = st->seg[SEG_LDTR];
+	st->seg[SEG_TR].type = intel ? 11 : 3;
 	st->gdt.limit = 0xffff;
 	st->idt.limit = 0xffff;
 	st->dr6 = DR6_RESERVED;

@@ -23,6 +23,12 @@
 
 #define CR0_VALID (X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | \
 		   X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
+#define RFLAGS_VALID 0x3f7fd5ull
+
+static bool amd(void)
+{
+	return !boot_cpu_has(X86_FEATURE_VMX);
+}
 
 /** lodge_get_regs - KVM_GET_REGS */
 int lodge_get_regs(struct lodge_vcpu *v, void *buf, unsigned long arg)
@@ -64,10 +70,45 @@ int lodge_set_regs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	v->regs[R_14] = r->r14;
 	v->regs[R_15] = r->r15;
 	v->st.rip = r->rip;
-	v->st.rflags = (r->rflags & ~(u64)0xffc08028) | X86_EFLAGS_FIXED;
+	v->st.rflags = (r->rflags & RFLAGS_VALID) | X86_EFLAGS_FIXED;
 	v->pending_exc.type = EVENT_NONE;
 	lodge_set_request(v, REQ_EVENT);
 	return 0;
+}
+
+/*
+ * Fields have the width that a descriptor gives them; what is not present cannot be used, and the other way round. On
+ * Intel all but the LDT count as accessed (SDM 3, 27.3.1.2).
+ */
+static void narrow(struct kvm_segment *k, int i)
+{
+	*k = (struct kvm_segment) {
+		.base = k->base, .limit = k->limit, .selector = k->selector, .type = k->type & 15,
+		.present = !k->unusable && (amd() ? k->present & 1 : !!k->present), .dpl = k->dpl & 3,
+		.db = k->db & 1, .s = k->s & 1, .l = k->l & 1, .g = k->g & 1, .avl = k->avl & 1,
+	};
+	k->unusable = !k->present;
+	k->type |= !amd() && i != SEG_LDTR;
+}
+
+/*
+ * A segment as userspace sees it, which is what Intel's VM entry takes (SDM 3, 27.3.1.2), so that a guest can be moved: a
+ * busy TSS, data segments accessed. The VMCB has neither, nor, below some hypervisors, the G that goes with a limit.
+ */
+static struct kvm_segment shown(const struct lodge_state *st, int i)
+{
+	struct kvm_segment k = st->seg[i];
+
+	if (!amd())
+		return k;
+	k.g = k.limit > 0xfffff;
+	if (i == SEG_TR)
+		k.type |= 2;
+	else if (i == SEG_SS)
+		k.db &= k.present;
+	else if (i != SEG_CS && i != SEG_LDTR)
+		k.type |= k.present;
+	return k;
 }
 
 /** lodge_get_sregs - KVM_GET_SREGS */
@@ -78,13 +119,13 @@ int lodge_get_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 	lodge_need(v, LG_CR | LG_SEG | LG_TABLE);
 	*s = (struct kvm_sregs) {
-		.cs = st->seg[SEG_CS], .ds = st->seg[SEG_DS], .es = st->seg[SEG_ES],
-		.fs = st->seg[SEG_FS], .gs = st->seg[SEG_GS], .ss = st->seg[SEG_SS],
-		.tr = st->seg[SEG_TR], .ldt = st->seg[SEG_LDTR], .gdt = st->gdt, .idt = st->idt,
+		.cs = shown(st, SEG_CS), .ds = shown(st, SEG_DS), .es = shown(st, SEG_ES),
+		.fs = shown(st, SEG_FS), .gs = shown(st, SEG_GS), .ss = shown(st, SEG_SS),
+		.tr = shown(st, SEG_TR), .ldt = shown(st, SEG_LDTR), .gdt = st->gdt, .idt = st->idt,
 		.cr0 = st->cr0, .cr2 = st->cr2, .cr3 = st->cr3, .cr4 = st->cr4, .efer = st->efer,
 		.cr8 = v->lapic ? lodge_lapic_get_tpr(v) : v->cr8, .apic_base = v->apic_base,
 	};
-	if (v->ext_vector >= 0)
+	if (v->ext_vector >= 0 && !v->lapic)
 		__set_bit(v->ext_vector, (unsigned long *)s->interrupt_bitmap);
 	else if (v->inject.type == EVENT_INTR)
 		__set_bit(v->inject.vector, (unsigned long *)s->interrupt_bitmap);
@@ -134,10 +175,13 @@ static int take_interrupt(struct lodge_vcpu *v, const struct kvm_sregs *s)
 {
 	int bit = find_first_bit((unsigned long *)s->interrupt_bitmap, 256);
 
-	if (bit < 256 && v->vm->irqchip != IRQCHIP_FULL) {
+	if (bit == 256 || v->inject.type == EVENT_INTR)		/* that is the one */
+		return 0;
+	if (v->lapic)
+		v->inject = (struct lodge_event) { .type = EVENT_INTR, .vector = bit };
+	else
 		v->ext_vector = bit;
-		lodge_set_request(v, REQ_EVENT);
-	}
+	lodge_set_request(v, REQ_EVENT);
 	return 0;
 }
 
@@ -164,6 +208,7 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	const struct kvm_sregs *s = buf;
 	struct lodge_state *st = &v->st;
+	int i;
 
 	if (!sregs_valid(v, s))
 		return -EINVAL;
@@ -179,6 +224,8 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	st->seg[SEG_SS] = s->ss;
 	st->seg[SEG_TR] = s->tr;
 	st->seg[SEG_LDTR] = s->ldt;
+	for (i = 0; i < SEG_COUNT; i++)
+		narrow(&st->seg[i], i);
 	st->cpl = s->ss.dpl & 3;
 	st->gdt.base = s->gdt.base;
 	st->gdt.limit = s->gdt.limit;
@@ -189,10 +236,12 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	st->cr3 = s->cr3 & ~BIT_ULL(63);
 	st->cr4 = s->cr4;
 	st->efer = s->efer;
-	if (v->lapic)
-		lodge_lapic_set_tpr(v, s->cr8 & 15);
+	if (s->cr8 >> 4)	/* as a guest's write of it: nothing changes */
+		;
+	else if (v->lapic)
+		lodge_lapic_set_tpr(v, s->cr8);
 	else
-		v->cr8 = s->cr8 & 15;
+		v->cr8 = s->cr8;
 	load_pdptes(v);
 	/* Old userspace on old habit: a BSP set to the reset vector runs. */
 	if (v->lapic && v->id == v->vm->boot_id && st->rip == 0xfff0 &&
@@ -355,6 +404,18 @@ int lodge_set_cr4(struct lodge_vcpu *v, u64 val)
 
 /* -- events -- */
 
+#define INT_SHADOWS (KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS)
+
+/** lodge_take_nmis - those that have come wait for their turn: one behind one that is handled, SDM 3, 6.7.1 */
+void lodge_take_nmis(struct lodge_vcpu *v)
+{
+	int room = lodge_ops->nmi_blocked(v) || v->inject.type == EVENT_NMI ? 1 : 2;
+
+	lodge_take_request(v, REQ_NMI);
+	v->nmi_pending = min(v->nmi_pending + atomic_xchg(&v->nmi_queued, 0), room);
+	lodge_set_request(v, REQ_EVENT);
+}
+
 /** lodge_get_events - KVM_GET_VCPU_EVENTS */
 int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
@@ -374,13 +435,14 @@ int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		e->interrupt.injected = 1;
 		e->interrupt.nr = v->inject.vector;
 		e->interrupt.soft = v->inject.type == EVENT_SOFT_INT;
-	} else if (v->ext_vector >= 0) {
+	} else if (v->ext_vector >= 0 && !v->lapic) {
 		e->interrupt.injected = 1;
 		e->interrupt.nr = v->ext_vector;
 	}
 	e->interrupt.shadow = v->st.int_shadow;
 	e->nmi.injected = v->inject.type == EVENT_NMI;
-	e->nmi.pending = v->nmi_pending + atomic_read(&v->nmi_queued) > 0;
+	lodge_take_nmis(v);
+	e->nmi.pending = v->nmi_pending;
 	e->nmi.masked = lodge_ops->nmi_blocked(v);
 	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
 	if (READ_ONCE(v->vm->exception_payload)) {
@@ -400,7 +462,8 @@ static void set_injected(struct lodge_vcpu *v, const struct kvm_vcpu_events *e, 
 {
 	v->pending_exc.type = EVENT_NONE;
 	v->inject = (struct lodge_event) { .type = EVENT_NONE };
-	v->ext_vector = -1;
+	if (!v->lapic)
+		v->ext_vector = -1;
 	if (pending) {
 		/* CR2 of a #PF without payload is there already. */
 		lodge_need(v, LG_CR);
@@ -445,14 +508,19 @@ int lodge_set_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	}
 	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW) {
 		lodge_touch(v, LG_SHADOW);
-		v->st.int_shadow = e->interrupt.shadow &
-			(KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS);
-	}
-	if (e->flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
-		v->nmi_pending = !!e->nmi.pending;
-		atomic_set(&v->nmi_queued, 0);
+		/* AMD has one bit for both. */
+		if (amd())
+			v->st.int_shadow = e->interrupt.shadow ? INT_SHADOWS : 0;
+		else
+			v->st.int_shadow = e->interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ?:
+					   e->interrupt.shadow & KVM_X86_SHADOW_INT_STI;
 	}
 	lodge_ops->set_nmi_blocked(v, e->nmi.masked);
+	if (e->flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
+		v->nmi_pending = 0;
+		atomic_set(&v->nmi_queued, e->nmi.pending);
+		lodge_take_nmis(v);
+	}
 	lodge_set_request(v, REQ_EVENT);
 	return 0;
 }

@@ -452,7 +452,8 @@ int lodge_ioc_ioeventfd(struct lodge_vm *vm, void *buf, unsigned long arg)
 	struct ioeventfd *e;
 	int ret;
 
-	if (!args_valid(a))
+	/* What was never taken is not found: it need not make sense. */
+	if (!(a->flags & KVM_IOEVENTFD_FLAG_DEASSIGN) && !args_valid(a))
 		return -EINVAL;
 	e = kzalloc(sizeof(*e), GFP_KERNEL_ACCOUNT);
 	if (!e)

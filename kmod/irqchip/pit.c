@@ -371,14 +371,15 @@ int lodge_ioc_create_pit2(struct lodge_vm *vm, void *buf, unsigned long arg)
 	struct lodge_pit *p = NULL;
 	int ret;
 
-	if (cfg->flags & ~KVM_PIT_SPEAKER_DUMMY)
-		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
 	ret = -EEXIST;
 	if (vm->pit)
 		goto out;
 	ret = -ENOENT;
 	if (!vm->pic)
+		goto out;
+	ret = -EINVAL;
+	if (cfg->flags & ~KVM_PIT_SPEAKER_DUMMY)
 		goto out;
 	ret = -ENOMEM;
 	p = pit_alloc(vm);

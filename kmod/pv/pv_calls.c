@@ -75,6 +75,8 @@ u64 lodge_pv_hypercall(struct lodge_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64
 	if (v->st.cpl)
 		return -LODGE_EPERM;
 	switch (nr) {
+	case KVM_HC_VAPIC_POLL_IRQ:	/* it has exited: that is all */
+		return 0;
 	case KVM_HC_KICK_CPU:
 		if (!lodge_pv_has(v, KVM_FEATURE_PV_UNHALT))
 			break;

@@ -46,12 +46,8 @@ static void load_code(struct lodge_state *st, const struct svm_vmcb *b)
 	st->cpl = b->cpl;
 }
 
-/* The VMCB keeps limits in bytes and ignores what a busy TSS or an accessed bit should be. */
 static void load_segs(struct lodge_state *st, const struct svm_vmcb *b)
 {
-	struct kvm_segment *tr = &st->seg[SEG_TR];
-	int i;
-
 	load_seg(&st->seg[SEG_ES], &b->es);
 	load_seg(&st->seg[SEG_CS], &b->cs);
 	load_seg(&st->seg[SEG_SS], &b->ss);
@@ -59,17 +55,7 @@ static void load_segs(struct lodge_state *st, const struct svm_vmcb *b)
 	load_seg(&st->seg[SEG_FS], &b->fs);
 	load_seg(&st->seg[SEG_GS], &b->gs);
 	load_seg(&st->seg[SEG_LDTR], &b->ldtr);
-	load_seg(tr, &b->tr);
-	/* Intel demands a busy TSS and an accessed, present-typed segment: one format for all. */
-	tr->type |= 2;
-	tr->unusable = 0;
-	for (i = SEG_ES; i <= SEG_GS; i++)
-		if (!st->seg[i].unusable)
-			st->seg[i].type |= 1;
-	/* G may read as 0 with a large limit on AMD; what other hypervisors expect: */
-	st->seg[SEG_CS].g = st->seg[SEG_CS].limit > 0xfffff;
-	if (st->seg[SEG_SS].unusable)
-		st->seg[SEG_SS].db = 0;
+	load_seg(&st->seg[SEG_TR], &b->tr);
 	st->cpl = b->cpl;
 	st->seg[SEG_SS].dpl = b->cpl;
 }

@@ -26,6 +26,7 @@ enum { STEPS = 14, PARTS = 4, MAX_PARTS = 512, NO_MEMORY = 0x30000 };
 static struct machine m;
 static struct snapshot *before, *after;
 static u32 sequence;
+static bool uncompleted;	/* the last exit is */
 static bool entered;		/* there has been code for the guest */
 static bool over;		/* a guest did not come to an end, its state is that of a moment; or the VM is dead */
 static u64 sequences, steps, runs;
@@ -73,20 +74,70 @@ static void change(enum state_id id, u32 part)
 	memcpy(buf + p.offset, &value, p.size);
 }
 
-static void spare_emulator(enum state_id id)
+/* What is not to be done: to the emulators, and what is no fact. */
+static void spare_hosts(enum state_id id)
 {
 	struct kvm_debugregs *d = (struct kvm_debugregs *)buf;
+	struct kvm_vcpu_events *e = (struct kvm_vcpu_events *)buf;
 
-	if (id == S_SREGS)
+	/* No processor is without a CS. */
+	if (id == S_SREGS) {
+		((struct kvm_sregs *)buf)->cs.present = 1;
+		((struct kvm_sregs *)buf)->cs.unusable = 0;
 		spare_qemu((struct kvm_sregs *)buf);
+	}
 	/* There a debug trap that one guest has not taken is the next one's, and its NMI blocking too. */
 	if (id == S_REGS && on_bochs())
 		((struct kvm_regs *)buf)->rflags &= ~0x100ull;
 	if (id == S_EVENTS && on_bochs())
-		memset(&((struct kvm_vcpu_events *)buf)->nmi, 0, 4);
+		memset(&e->nmi, 0, 4);
+	/* And an interrupt where IF is clear is an entry that fails, on stock KVM. */
+	if (id == S_EVENTS && on_bochs())
+		e->interrupt.injected = 0;
+	/* One at a time: stock KVM keeps several, and delivers them one after the other. */
+	if (id == S_EVENTS && (e->exception.injected || e->exception.pending))
+		e->nmi.injected = e->interrupt.injected = 0;
+	if (id == S_EVENTS && e->nmi.injected)
+		e->interrupt.injected = 0;
 	/* As guest_fuzz_test: docs/testing.md. */
 	if (id == S_DEBUGREGS && on_qemu())
 		d->dr7 &= ~0xffull;
+}
+
+/* What devices answer. */
+static void answer(struct kvm_run *run)
+{
+	memset((u8 *)run + 0x1000, 0x5a, 0x1000);
+	memset(run->mmio.data, 0xa5, run->exit_reason == KVM_EXIT_MMIO ? 8 : 0);
+}
+
+/*
+ * As a VMM does before it looks at a state or sets one: what the last exit was about is completed, up to the
+ * instruction's end, which may take several exits. What becomes of it else is left open (documentation of KVM_EXIT_IO).
+ */
+static int complete_exit(void)
+{
+	int ret;
+
+	m.v->run->immediate_exit = 1;
+	for (u32 n = 0; n < 8; n++) {
+		answer(m.v->run);
+		ret = vcpu_run(m.v);
+		if (ret)
+			break;
+	}
+	m.v->run->immediate_exit = 0;
+	uncompleted = false;
+	return ret;
+}
+
+/* The numbers of an event that is none are what was there last on stock KVM: so they are not made one. */
+static void clear_stale(struct kvm_vcpu_events *e)
+{
+	if (!e->exception.injected && !e->exception.pending)
+		memset(&e->exception, 0, sizeof(e->exception));
+	if (!e->interrupt.injected)
+		e->interrupt.nr = 0;
 }
 
 static void op_set(u32 part)
@@ -98,14 +149,26 @@ static void op_set(u32 part)
 	};
 	enum state_id id = often[below(ARRAY_SIZE(often))];
 	u32 changes = 1 + (below(3) == 0) + (below(6) == 0);
-	int err = state_get(&m, id, buf);
+	u32 mxcsr;			/* which stock KVM does not have there: a fact of `msrs` */
+	int err;
+
+	if (uncompleted)
+		complete_exit();
+	if (id == S_FPU || id == S_XSAVE)
+		machine_use_fpu(&m);
+	err = state_get(&m, id, buf);
+	mxcsr = ((struct kvm_fpu *)buf)->mxcsr;
+	if (id == S_EVENTS)
+		clear_stale((struct kvm_vcpu_events *)buf);
 
 	if (id == S_CLOCK)
 		((struct kvm_clock_data *)buf)->flags = 0;
 	for (u32 i = 1; i <= changes; i++)
 		if (in[part + i])
 			change(id, part + i);
-	spare_emulator(id);
+	if (id == S_FPU)
+		((struct kvm_fpu *)buf)->mxcsr = mxcsr;
+	spare_hosts(id);
 	say("KVM_SET_%s", states[id].name);
 	err = state_set(&m, id, buf);
 	fact_case("%s", name);
@@ -157,6 +220,8 @@ static void enter(enum mode mode)
 	u8 *code = m.vm->mem + AT_CODE;
 	u32 n = 0;
 
+	if (uncompleted)
+		complete_exit();
 	entered = true;
 	r.rax = below(2) ? awkward() : below(64);
 	r.rbx = below(2) ? AT_DATA : 0x12345;
@@ -183,13 +248,6 @@ static void enter(enum mode mode)
 	/* Where they are refused, the guest runs from wherever it is. */
 	if (ioctl(m.v->fd, KVM_SET_SREGS, &s) || ioctl(m.v->fd, KVM_SET_REGS, &r))
 		say("(refused) ");
-}
-
-/* What devices answer. */
-static void answer(struct kvm_run *run)
-{
-	memset((u8 *)run + 0x1000, 0x5a, 0x1000);
-	memset(run->mmio.data, 0xa5, run->exit_reason == KVM_EXIT_MMIO ? 8 : 0);
 }
 
 static void op_run(u32 part)
@@ -222,13 +280,10 @@ static void op_run(u32 part)
 	over = (ret == -EINTR && !run->immediate_exit) || (!ret && run->exit_reason == KVM_EXIT_INTERNAL_ERROR);
 	run->immediate_exit = 0;
 	run->request_interrupt_window = 0;
-	/* As a VMM does before it looks at a state or sets one: what the exit was about is completed. */
+	uncompleted = !over && !complete;
 	if (over || !complete)
 		return;
-	answer(run);
-	run->immediate_exit = 1;
-	ret = vcpu_run(m.v);
-	run->immediate_exit = 0;
+	ret = complete_exit();
 	fact_add("then %s", ret ? strerrorname_np(-ret) : "0");
 }
 
@@ -439,7 +494,7 @@ static void one_sequence(u32 number, u32 label)
 		OK(ioctl(m.vm->fd, KVM_CREATE_PIT2, &pit));
 	memset(spare, 0, 0x10000);
 	snapshot_take(&m, before);
-	over = entered = false;
+	over = entered = uncompleted = false;
 	for (u32 s = 0; s < STEPS && !over; s++)
 		if (in[s * PARTS])
 			step(s, label);

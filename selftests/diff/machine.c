@@ -113,6 +113,15 @@ static void no_action(int sig)
 	(void)sig;
 }
 
+void machine_use_fpu(struct machine *m)
+{
+	struct kvm_xsave x;
+
+	OK(ioctl(m->v->fd, KVM_GET_XSAVE, &x));
+	x.region[128] = 7;
+	OK(ioctl(m->v->fd, KVM_SET_XSAVE, &x));
+}
+
 struct machine machine_new(enum kind kind)
 {
 	struct machine m = { .kind = kind, .vm = vm_bare() };
@@ -130,6 +139,7 @@ struct machine machine_new(enum kind kind)
 	OK(vm_slot(m.vm, 0, 0, LOW_BYTES, m.vm->mem, 0));
 	m.v = vcpu_bare(m.vm, 0);
 	common_cpuid(m.v);
+	machine_use_fpu(&m);
 	OK(sigaction(SIGALRM, &sa, NULL));
 	return m;
 }

@@ -38,6 +38,12 @@ bool on_qemu(void);
 struct machine machine_new(enum kind kind);
 void machine_free(struct machine *m);
 
+/*
+ * No component of the FPU is in its initial state, by XSTATE_BV: there stock KVM forgets what KVM_SET_FPU sets, and a
+ * KVM_RUN that does not even enter the guest changes it (facts of `msrs`).
+ */
+void machine_use_fpu(struct machine *m);
+
 /* Writes vectors, tables and descriptors anew. */
 void machine_fill(u8 *mem);
 

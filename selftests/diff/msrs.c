@@ -4,6 +4,8 @@
  * every MSR of the ranges that processors and KVM use: whether it can be read and what it holds, whether that, zero
  * and each single bit can be written, and which bits read back.
  *
+ * And what becomes of an FPU that nobody has used yet.
+ *
  * Left out because they are time: the TSC and its deadline, adjustment and kvmclock's bases are only asked whether
  * they can be read and written. An MSR is set back to what it was after its turn, so that none depends on another.
  */
@@ -130,11 +132,38 @@ static void msrs(const char *config)
 			one_msr(config, index);
 }
 
+/* An FPU in its initial state: what KVM_SET_FPU gives it, and a KVM_RUN that ends at once. */
+static void fresh_fpu(void)
+{
+	struct vm *vm = vm_new();
+	struct kvm_xsave x;
+	struct kvm_fpu f;
+
+	v = vcpu_bare(vm, 0);
+	OK(ioctl(v->fd, KVM_GET_XSAVE, &x));
+	FACT(("bv %x", x.region[128]), "fpu fresh");
+	OK(ioctl(v->fd, KVM_GET_FPU, &f));
+	FACT(("mxcsr %x", f.mxcsr), "fpu mxcsr");
+	f.last_ip = 0x1234;
+	f.mxcsr = 0x1f00;
+	OK(ioctl(v->fd, KVM_SET_FPU, &f));
+	OK(ioctl(v->fd, KVM_GET_XSAVE, &x));
+	FACT(("bv %x ip %x mxcsr %x", x.region[128], x.region[2], x.region[6]), "fpu set");
+	v->run->immediate_exit = 1;
+	vcpu_run(v);
+	OK(ioctl(v->fd, KVM_GET_FPU, &f));
+	OK(ioctl(v->fd, KVM_GET_XSAVE, &x));
+	FACT(("bv %x ip %llx", x.region[128], f.last_ip), "fpu run");
+	vcpu_free(v);
+	vm_free(vm);
+}
+
 int main(void)
 {
 	struct vm *vm;
 
 	capabilities();
+	fresh_fpu();
 	cpuid_leaves(KVM_GET_SUPPORTED_CPUID, "cpuid");
 	msr_lists(KVM_GET_MSR_INDEX_LIST, "msrlist");
 	msr_lists(KVM_GET_MSR_FEATURE_INDEX_LIST, "featurelist");
