@@ -157,6 +157,11 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return set_dirty_log_manual(vm, val);
 	case KVM_CAP_MAX_VCPU_ID:
 		return set_max_ids(vm, val);
+	case KVM_CAP_X2APIC_API:
+		if (val & ~(u64)LODGE_X2APIC_API)
+			return -EINVAL;
+		WRITE_ONCE(vm->x2apic_api, vm->x2apic_api | val);
+		return 0;
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		return set_bus_ns(vm, val);
 	case KVM_CAP_X86_USER_SPACE_MSR:
