@@ -376,7 +376,8 @@ TEST(xcomp, "the device's attribute KVM_X86_XCOMP_GUEST_SUPP: the components of 
 	a.attr = 1;
 	ERR(ioctl(sys_fd(), KVM_HAS_DEVICE_ATTR, &a), ENXIO);
 	ERR(ioctl(sys_fd(), KVM_GET_DEVICE_ATTR, &a), ENXIO);
-	a.attr = 0, a.group = 2;
+	a.attr = 0;
+	a.group = 2;
 	ERR(ioctl(sys_fd(), KVM_GET_DEVICE_ATTR, &a), ENXIO);
 	ERR(ioctl(sys_fd(), KVM_GET_DEVICE_ATTR, NULL), EFAULT);
 }

@@ -170,6 +170,7 @@ static void slowest_bus_guest(void)
 
 TEST(apic_bus, "APIC timer: KVM_CAP_X86_APIC_BUS_CYCLES_NS sets its bus's clock, before the first vCPU")
 {
+	static const u64 bad[] = { 0, (1 << 25) + 1, ~0ull };
 	struct kvm_enable_cap cap = { .cap = 237, .args[0] = 40 };
 	struct vm *none = vm_new(), *vm = vm_new_irqchip();
 	struct vcpu *v;
@@ -180,7 +181,7 @@ TEST(apic_bus, "APIC timer: KVM_CAP_X86_APIC_BUS_CYCLES_NS sets its bus's clock,
 	EQ(check_cap(237), 1);
 	ERR(ioctl(none->fd, KVM_ENABLE_CAP, &cap), ENXIO);
 	for (u32 i = 0; i < 3; i++) {
-		cap.args[0] = (u64[]) { 0, (1 << 25) + 1, ~0ull }[i];
+		cap.args[0] = bad[i];
 		ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
 	}
 	cap.args[0] = 1 << 25;
