@@ -66,15 +66,12 @@ for my $test (sort keys %row) {
 	my ($stock, $lodge) = map { $row{$test}{$_} // ['fail', 'no row'] } 'stock', 'lodge';
 	my $pair = "$stock->[0] : $lodge->[0]";
 	my @reasons = $stock->[1] eq $lodge->[1] ? ("both: $stock->[1]") : ("stock: $stock->[1]", "Lodge: $lodge->[1]");
-	my ($row) = grep { fits($_->{test}, $test) } @expected;
-	my $as_listed = $row && $row->{stock} eq $stock->[0] && $row->{lodge} eq $lodge->[0];
+	my ($row) = grep { fits($_->{test}, $test) && $_->{stock} eq $stock->[0] && $_->{lodge} eq $lodge->[0] } @expected;
 
 	$count{$pair}++;
 	$row->{used} = 1 if $row;
-	if ($row && $as_listed) {
+	if ($row) {
 		say_row(1, $test, $pair, "# SKIP $row->{why}", @reasons);
-	} elsif ($row) {
-		say_row(0, $test, $pair, '', @reasons, "line $row->{line} of the settings has $row->{stock} : $row->{lodge}");
 	} elsif ($lodge->[0] eq 'pass') {
 		say_row(1, $test, $pair, '', @reasons);
 	} elsif ($stock->[0] ne 'pass' && ($lodge->[0] eq 'skip' || $stock->[0] eq 'fail')) {
@@ -87,7 +84,7 @@ for my $test (sort keys %out) {
 	say_row(1, $test, '-', "# SKIP $out{$test}") if !%only;
 }
 for my $row (grep { !%only && !$_->{used} } @expected) {
-	say_row(0, $row->{test}, '-', '', "line $row->{line} of the settings is about no test");
+	say_row(0, $row->{test}, "$row->{stock} : $row->{lodge}", '', "line $row->{line} of the settings: it did not come");
 }
 print "1..$n\n";
 print "# $_: $count{$_}\n" for sort keys %count;
