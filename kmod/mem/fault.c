@@ -264,6 +264,7 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 {
 	struct fault f, now;
 	int idx, ret;
+	bool same;
 
 	if (v->stock.n < LODGE_STOCK_LOW && lodge_npt_stock_fill(v))
 		return -ENOMEM;
@@ -281,18 +282,22 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 		ret = pfn_mapping(v, &f);
 	if (ret == -EAGAIN)
 		return MAP_DONE;
-	if (ret)
-		return ret == -EINTR || ret == -ERESTARTSYS ? -EINTR : -EFAULT;
-	/* The slot of before may be gone. One that is as it was will do; else the guest faults anew. */
+	if (ret == -EINTR || ret == -ERESTARTSYS)
+		return -EINTR;
+	/*
+	 * The slot of before may be gone, and the program's memory with it. One that is as it was will do; else the guest
+	 * faults anew.
+	 */
 	idx = srcu_read_lock(&v->vm->srcu);
-	if (begin(v, &now, gpa, access) == MAP_DONE && now.hva == f.hva && now.may_write == f.may_write) {
+	same = begin(v, &now, gpa, access) == MAP_DONE && now.hva == f.hva && now.may_write == f.may_write;
+	if (!ret && same) {
 		f.slot = now.slot;
 		install(v, &f);
-	} else if (f.held) {
+	} else if (!ret && f.held) {
 		put_page(f.page);
 	}
 	srcu_read_unlock(&v->vm->srcu, idx);
-	return MAP_DONE;
+	return ret && same ? -EFAULT : MAP_DONE;
 }
 
 /**
