@@ -5,6 +5,7 @@
 #	make demo		a Linux guest on an emulated host (HOST=amd or intel); needs no hardware support
 #	make check		every test; the last line is the result
 #	make bench		what exits cost, beside the stock KVM (HOSTS="HOST:KERNEL ...")
+#	make suites		Linux's KVM selftests, beside the stock KVM (HOSTS="HOST:KERNEL ...")
 #	make style		the rules of the code, as results
 #	make selftests		the test programs, for a machine with the module or with KVM
 #	make clean
@@ -44,6 +45,9 @@ bench:
 oracle:
 	@$(LAB)/oracle $(or $(HOST),qemu-amd) $(or $(KERNEL),6.12)
 
+suites:
+	@$(LAB)/suites $(HOSTS)
+
 check-all:
 	@$(LAB)/check --all
 
@@ -58,4 +62,4 @@ clean:
 		modules.order .*.cmd
 	find kmod -name '*.o' -delete -o -name '.*.cmd' -delete -o -name '*.o.d' -delete
 
-.PHONY: all module runner modules_install selftests demo check check-all oracle bench style clean
+.PHONY: all module runner modules_install selftests demo check check-all oracle suites bench style clean

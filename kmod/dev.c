@@ -71,6 +71,7 @@ static const struct {
 	{ KVM_CAP_SPLIT_IRQCHIP, 1 },
 	{ KVM_CAP_IOEVENTFD_ANY_LENGTH, 1 },
 	{ KVM_CAP_MAX_VCPU_ID, LODGE_MAX_VCPUS },
+	{ KVM_CAP_X2APIC_API, LODGE_X2APIC_API },
 	{ KVM_CAP_IMMEDIATE_EXIT, 1 },
 	{ KVM_CAP_GET_MSR_FEATURES, 1 },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, LODGE_DIRTY_LOG_MANUAL },
@@ -84,11 +85,14 @@ static const struct {
 	{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1 },
 	{ KVM_CAP_VCPU_ATTRIBUTES, 1 },
 	{ KVM_CAP_SREGS2, 1 },
+	{ KVM_CAP_SYS_ATTRIBUTES, 1 },
 	{ KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1 },
 	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1 },
 	{ KVM_CAP_SET_GUEST_DEBUG2, LODGE_GUESTDBG },
 	{ KVM_CAP_BINARY_STATS_FD, 1 },
 	{ KVM_CAP_USER_MEMORY2, 1 },
+	{ KVM_CAP_PRE_FAULT_MEMORY, 1 },
+	{ KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1 },
 	{ LODGE_CAP_BATCH_OUTS, 1 },
 	{ LODGE_CAP_SEAL, LODGE_SEAL_ALL },
 };
@@ -127,6 +131,18 @@ static long get_mce_cap(void __user *u)
 	return copy_to_user(u, &cap, sizeof(cap)) ? -EFAULT : 0;
 }
 
+/* The one attribute of the device itself: which components of XSAVE a guest may have. */
+static long dev_attr(void __user *u, bool get)
+{
+	struct kvm_device_attr a;
+
+	if (copy_from_user(&a, u, sizeof(a)))
+		return -EFAULT;
+	if (a.group || a.attr != KVM_X86_XCOMP_GUEST_SUPP)
+		return -ENXIO;
+	return get ? put_user(lodge_fpu_xcr0_host(), (u64 __user *)a.addr) : 0;
+}
+
 static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	switch (cmd) {
@@ -146,6 +162,9 @@ static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return lodge_msr_feature_list((void __user *)arg);
 	case KVM_GET_MSRS:
 		return lodge_get_feature_msrs((void __user *)arg);
+	case KVM_HAS_DEVICE_ATTR:
+	case KVM_GET_DEVICE_ATTR:
+		return dev_attr((void __user *)arg, cmd == KVM_GET_DEVICE_ATTR);
 	case KVM_X86_GET_MCE_CAP_SUPPORTED:
 		return get_mce_cap((void __user *)arg);
 	}

@@ -387,6 +387,17 @@ static enum lodge_next handle_cache(struct lodge_vcpu *v)
 	return next;
 }
 
+/* There is nothing to wait for in the guest's stead: as with KVM they do nothing, even where CPUID lacks them. */
+static enum lodge_next handle_mwait(struct lodge_vcpu *v)
+{
+	enum lodge_next next;
+
+	if (READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS && !lodge_guest_has_mwait(v))
+		return handle_ud(v);
+	lodge_skip_insn(v, LODGE_SKIP_MWAIT, &next);
+	return next;
+}
+
 static enum lodge_next handle_gp(struct lodge_vcpu *v)
 {
 	lodge_queue_exception(v, X86_TRAP_GP);
@@ -439,7 +450,7 @@ enum lodge_next (*const lodge_exit_fast[EXIT_KINDS])(struct lodge_vcpu *v) = {
 	[EXIT_SPLIT_LOCK]	= handle_slow,
 	[EXIT_XSETBV]		= handle_xsetbv,
 	[EXIT_CACHE]		= handle_cache,
-	[EXIT_MWAIT]		= handle_ud,
+	[EXIT_MWAIT]		= handle_mwait,
 	[EXIT_RDPMC]		= handle_gp,
 	[EXIT_UD]		= handle_ud,
 	[EXIT_TASK_SWITCH]	= handle_slow,
@@ -467,7 +478,7 @@ enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v) = {
 	[EXIT_SPLIT_LOCK]	= handle_split_lock,
 	[EXIT_XSETBV]		= handle_xsetbv,
 	[EXIT_CACHE]		= handle_cache,
-	[EXIT_MWAIT]		= handle_ud,
+	[EXIT_MWAIT]		= handle_mwait,
 	[EXIT_RDPMC]		= handle_gp,
 	[EXIT_UD]		= handle_ud,
 	[EXIT_TASK_SWITCH]	= handle_task_switch,

@@ -118,6 +118,23 @@ static int set_max_ids(struct lodge_vm *vm, u64 max)
 	return ret;
 }
 
+static int set_bus_ns(struct lodge_vm *vm, u64 ns)
+{
+	int ret = -EINVAL;
+
+	if (!ns || ns > LODGE_MAX_BUS_NS)
+		return -EINVAL;
+	mutex_lock(&vm->slots_lock);
+	if (vm->irqchip == IRQCHIP_NONE) {
+		ret = -ENXIO;
+	} else if (!vm->nvcpus) {
+		vm->apic_bus_ns = ns;
+		ret = 0;
+	}
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
 static int set_flag(bool *flag, u64 val)
 {
 	if (val > 1)
@@ -140,6 +157,13 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return set_dirty_log_manual(vm, val);
 	case KVM_CAP_MAX_VCPU_ID:
 		return set_max_ids(vm, val);
+	case KVM_CAP_X2APIC_API:
+		if (val & ~(u64)LODGE_X2APIC_API)
+			return -EINVAL;
+		WRITE_ONCE(vm->x2apic_api, vm->x2apic_api | val);
+		return 0;
+	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+		return set_bus_ns(vm, val);
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		return lodge_user_msrs(vm, val);
 	case KVM_CAP_MSR_PLATFORM_INFO:
@@ -266,6 +290,7 @@ static struct lodge_vm *vm_alloc(void)
 	raw_spin_lock_init(&vm->ring_lock);
 	vm->mm = current->mm;
 	vm->tsc_khz = tsc_khz;
+	vm->apic_bus_ns = 1;			/* 1 GHz, as guests of KVM know it */
 	vm->pit_reinject = true;
 	lodge_eventfd_init(vm);
 	return vm;

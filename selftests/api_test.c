@@ -298,7 +298,6 @@ TEST(left_out, "capabilities that API.md leaves out: 0, their ioctls are refused
 		{ KVM_CAP_X86_SMM, VCPU, KVM_SMI },
 		{ KVM_CAP_VAPIC, VCPU, KVM_TPR_ACCESS_REPORTING },
 		{ KVM_CAP_ONE_REG, VCPU, KVM_GET_ONE_REG },
-		{ KVM_CAP_X2APIC_API, ENABLE, 0 },
 		{ KVM_CAP_DIRTY_LOG_RING, ENABLE, 0 },
 		{ KVM_CAP_HYPERV_SYNIC, ENABLE, 0 },
 		{ KVM_CAP_X86_BUS_LOCK_EXIT, ENABLE, 0 },

@@ -584,6 +584,92 @@ TEST(quirk_hypercall, "without FIX_HYPERCALL_INSN the other vendor's hypercall r
 	DONE(v);
 }
 
+enum { NO_MWAIT = 1 << 4, NEVER_UD = 1 << 6, MISC_ENABLE = 0x1a0, ENABLE_MWAIT = 1 << 18 };
+static int wants;
+
+static void mwait_guest(void)
+{
+	u32 a, b, c, d;
+
+	if (wants) {
+		TRAPS(6, "monitor", : "a"(&wants), "c"(0), "d"(0));
+		TRAPS(6, "mwait", : "a"(0), "c"(0));
+	} else {
+		asm volatile("monitor" : : "a"(&wants), "c"(0), "d"(0));
+		asm volatile("mwait" : : "a"(0), "c"(0));
+	}
+	cpuid(1, 0, &a, &b, &c, &d);
+	report(1, c >> 3 & 1, 0, 0);
+	done();
+}
+
+/* With these quirks switched off, and MONITOR and MWAIT said to be there by IA32_MISC_ENABLE. */
+static void mwait_is(u64 quirks_off, bool enabled, bool in_cpuid, bool raises)
+{
+	struct vcpu *v = vcpu_long(vm_new_irqchip(), 0, mwait_guest);
+
+	OK(enable(v->vm->fd, KVM_CAP_DISABLE_QUIRKS2, quirks_off));
+	EQ(set_msr(v, MISC_ENABLE, enabled ? ENABLE_MWAIT : 0), 1);
+	GUEST(v->vm, wants) = raises;
+	EQ(REPORT(v, 1).a, in_cpuid);
+	DONE(v);
+}
+
+TEST(quirk_mwait, "MONITOR and MWAIT do nothing; without the two quirks they raise #UD where CPUID, by IA32_MISC_ENABLE, lacks them")
+{
+	u64 both = NO_MWAIT | NEVER_UD;
+
+	if (device_is_kvm() && (check_cap(KVM_CAP_DISABLE_QUIRKS2) & both) != both)
+		test_skip("this KVM has not both quirks");
+	EQ(check_cap(KVM_CAP_DISABLE_QUIRKS2) & both, both);
+	mwait_is(0, false, false, false);
+	mwait_is(NEVER_UD, true, false, true);
+	mwait_is(NO_MWAIT, true, true, false);
+	mwait_is(both, true, true, false);
+	mwait_is(both, false, false, true);
+}
+
+static int send_msi(struct vm *vm, u32 low, u32 high)
+{
+	struct kvm_msi msi = { .address_lo = 0xfee00000 | low, .address_hi = high, .data = 0x51 };
+
+	return ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
+}
+
+TEST(x2apic_api, "KVM_CAP_X2APIC_API: ids of 32 bits in KVM_GET_LAPIC, KVM_SET_LAPIC and MSIs; 0xff is no broadcast in x2APIC mode")
+{
+	struct vm *vm = vm_new_irqchip();
+	struct vcpu *v = vcpu_new(vm, 5);
+	struct kvm_lapic_state s;
+	u32 *regs = (u32 *)s.regs;
+
+	EQ(check_cap(KVM_CAP_X2APIC_API) & 3, 3);
+	EQ(set_msr(v, APIC_BASE, get_msr(v, APIC_BASE) | 0xc00), 1);
+	OK(ioctl(v->fd, KVM_GET_LAPIC, &s));
+	EQ(regs[APIC_ID / 4], 5 << 24);
+	regs[APIC_SVR / 4] = 0x1ff;
+	OK(ioctl(v->fd, KVM_SET_LAPIC, &s));
+	EQ(OK(send_msi(vm, 5 << 12, 0)), 1);
+	EQ(OK(send_msi(vm, 5 << 12, 0x101)), 1);	/* not looked at */
+	EQ(OK(send_msi(vm, 0xff << 12, 0)), 1);
+
+	ERR(enable(vm->fd, KVM_CAP_X2APIC_API, 1ull << 40), EINVAL);
+	OK(enable(vm->fd, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS));
+	OK(ioctl(v->fd, KVM_GET_LAPIC, &s));
+	EQ(regs[APIC_ID / 4], 5);
+	OK(ioctl(v->fd, KVM_SET_LAPIC, &s));
+	regs[APIC_ID / 4] = 5 << 24;
+	ERR(ioctl(v->fd, KVM_SET_LAPIC, &s), EINVAL);
+	ERR(send_msi(vm, 5 << 12, 0x101), EINVAL);
+	EQ(OK(send_msi(vm, 5 << 12, 0x100)), 0);	/* id 0x105 */
+	EQ(OK(send_msi(vm, 5 << 12, 0)), 1);
+	EQ(OK(send_msi(vm, 0xff << 12, 0)), 1);
+	OK(enable(vm->fd, KVM_CAP_X2APIC_API, KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK));
+	EQ(OK(send_msi(vm, 0xff << 12, 0)), 0);
+	OK(ioctl(v->fd, KVM_GET_LAPIC, &s));
+	EQ(regs[APIC_ID / 4], 5);
+}
+
 static void hole_guest(void)
 {
 	wrmsr(APIC_BASE, rdmsr(APIC_BASE) | 0xc00);

@@ -367,6 +367,37 @@ TEST(hw_bp, "KVM_GUESTDBG_USE_HW_BP: execution and writes; the guest's own debug
 	DONE(v);
 }
 
+extern const char gd_here[];
+
+static void gd_main(void)
+{
+	report(1, 0, 0, 0);
+	asm volatile(".globl gd_here\n gd_here: mov %%dr0, %%rax" : : : "rax");
+	report(2, READ_DR(7), 0, 0);
+	done();
+}
+
+TEST(general_detect, "KVM_GUESTDBG_USE_HW_BP with DR7.GD: an access to a debug register leaves before it is made")
+{
+	struct vcpu *v = debug_vcpu(vm_new(), gd_main);
+	const u64 dr[8] = { [7] = 0x400 | 1 << 13 };
+	const u64 none[8] = { [7] = 0x400 };
+	struct words w;
+
+	if (device_is_kvm() && host_is_qemu)
+		test_skip("QEMU does not look at DR7.GD, nor does KVM behind its exit");
+	REPORT(v, 1);
+	OK(set_debug(v, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, dr));
+	for (int i = 0; i < 2; i++) {
+		RUN_TO_DEBUG(v, 1, gd_here);
+		CAUSE_IS(v, 1 << 13);
+	}
+	OK(set_debug(v, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, none));
+	w = REPORT(v, 2);
+	EQ(w.a, 0x400);
+	DONE(v);
+}
+
 TEST(errors, "unknown bits and bad pointers are refused, and change nothing")
 {
 	struct vcpu *v = vcpu_at(vm_new(), step_main, step_0);

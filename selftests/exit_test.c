@@ -206,6 +206,26 @@ TEST(no_slots, "a VM without any slot: the same, or KVM's ENOSPC")
 		EQ(get_regs(v).rip, 0xfff0);
 }
 
+/* The code is where the processor has it in its TLB; by the tables in memory it is nowhere. */
+static void lose_code_guest(void)
+{
+	u64 *t = (u64 *)(read_cr3() & ~0xfffull), at = (u64)lose_code_guest;
+
+	t = (u64 *)(t[at >> 39 & 511] & 0xffffffffff000);
+	t = (u64 *)(t[at >> 30 & 511] & 0xffffffffff000);
+	t += at >> 21 & 511;
+	asm volatile("movq %1, (%0)\n\tmovq (%2), %%rax" : : "r"(t), "r"((*t & 0xfff) | 0x2000000000), "r"(0xd0000000ull)
+		     : "rax", "memory");
+}
+
+TEST(lost_code, "the emulator finds no memory where the code should be: an exit that says so, no error of KVM_RUN")
+{
+	struct vcpu *v = vcpu_long(vm_new(), 0, lose_code_guest);
+
+	RUN_TO(v, KVM_EXIT_INTERNAL_ERROR);
+	EQ(v->run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
+}
+
 static void jump_away_guest(void)
 {
 	((void (*)(void))(u64)NO_MEMORY)();

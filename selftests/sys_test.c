@@ -359,6 +359,29 @@ TEST(mce_cap, "KVM_X86_GET_MCE_CAP_SUPPORTED works if KVM_CAP_MCE says so")
 	}
 }
 
+TEST(xcomp, "the device's attribute KVM_X86_XCOMP_GUEST_SUPP: the components of XSAVE that CPUID offers")
+{
+	struct kvm_device_attr a = { .addr = 0 };
+	struct kvm_cpuid_entry2 *e = find_cpuid(supported_cpuid(), 0xd, 0);
+	u64 mask = 0;
+
+	if (device_is_kvm() && !check_cap(209))
+		test_skip("this KVM has no KVM_CAP_SYS_ATTRIBUTES");
+	EQ(check_cap(209), 1);
+	OK(ioctl(sys_fd(), KVM_HAS_DEVICE_ATTR, &a));
+	ERR(ioctl(sys_fd(), KVM_GET_DEVICE_ATTR, &a), EFAULT);
+	a.addr = (u64)&mask;
+	OK(ioctl(sys_fd(), KVM_GET_DEVICE_ATTR, &a));
+	EQ(mask, e ? e->eax | (u64)e->edx << 32 : 0);
+	a.attr = 1;
+	ERR(ioctl(sys_fd(), KVM_HAS_DEVICE_ATTR, &a), ENXIO);
+	ERR(ioctl(sys_fd(), KVM_GET_DEVICE_ATTR, &a), ENXIO);
+	a.attr = 0;
+	a.group = 2;
+	ERR(ioctl(sys_fd(), KVM_GET_DEVICE_ATTR, &a), ENXIO);
+	ERR(ioctl(sys_fd(), KVM_GET_DEVICE_ATTR, NULL), EFAULT);
+}
+
 TEST(many_vms, "64 VMs at once, each with a vCPU and a slot")
 {
 	for (int i = 0; i < 64; i++) {

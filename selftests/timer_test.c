@@ -135,6 +135,77 @@ TEST(apic_periodic, "APIC timer, periodic: ten times, with the divider, not earl
 	DONE(v);
 }
 
+static void slow_bus_guest(void)
+{
+	u32 first;
+
+	apic_enable();
+	pics_off();
+	on_vector[TIMER] = just_eoi;
+	apic_write(APIC_TDCR, 0xb);		/* by 1 */
+	apic_write(APIC_LVTT, TIMER);
+	apic_write(APIC_TMICT, 500000);		/* 20 ms at 25 MHz */
+	first = apic_read(APIC_TMCCT);
+	GUEST_TRUE(first <= 500000 && first > 0);
+	sti_hlt();
+	GUEST_IS(vector_count[TIMER], 1);
+	report(1, 0, 0, 0);
+	done();
+}
+
+static void slowest_bus_guest(void)
+{
+	apic_enable();
+	pics_off();
+	on_vector[TIMER] = just_eoi;
+	apic_write(APIC_TDCR, 0xa);		/* by 128 */
+	apic_write(APIC_LVTT, 0x20000 | TIMER);
+	apic_write(APIC_TMICT, ~0u);		/* centuries */
+	report(1, 0, 0, 0);			/* 20 ms pass */
+	sti_nop();
+	GUEST_IS(vector_count[TIMER], 0);
+	GUEST_TRUE(apic_read(APIC_TMCCT) > 0);
+	done();
+}
+
+TEST(apic_bus, "APIC timer: KVM_CAP_X86_APIC_BUS_CYCLES_NS sets its bus's clock, before the first vCPU")
+{
+	static const u64 bad[] = { 0, (1 << 25) + 1, ~0ull };
+	struct kvm_enable_cap cap = { .cap = 237, .args[0] = 40 };
+	struct vm *none = vm_new(), *vm = vm_new_irqchip();
+	struct vcpu *v;
+	u64 start;
+
+	if (device_is_kvm() && !check_cap(237))
+		test_skip("this KVM has no KVM_CAP_X86_APIC_BUS_CYCLES_NS");
+	EQ(check_cap(237), 1);
+	ERR(ioctl(none->fd, KVM_ENABLE_CAP, &cap), ENXIO);
+	for (u32 i = 0; i < 3; i++) {
+		cap.args[0] = bad[i];
+		ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	}
+	cap.args[0] = 1 << 25;
+	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	cap.args[0] = 40;
+	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	v = vcpu_long(vm, 0, slow_bus_guest);
+	ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	start = now_us();
+	REPORT(v, 1);
+	GE(now_us() - start, 20000);
+	DONE(v);
+
+	if (device_is_kvm())			/* its sum wraps there */
+		return;
+	vm = vm_new_irqchip();
+	cap.args[0] = 1 << 25;
+	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	v = vcpu_long(vm, 0, slowest_bus_guest);
+	REPORT(v, 1);
+	usleep(20000);
+	DONE(v);
+}
+
 static void deadline_guest(void)
 {
 	u64 target = rdtsc() + (1ull << 40);

@@ -591,8 +591,10 @@ TEST(lapic, "KVM_GET_LAPIC and KVM_SET_LAPIC: reset values and a round trip")
 	*lvt0 = 0x700;
 	*(u32 *)(a.regs + APIC_TPR) = 0x20;
 	*(u32 *)(a.regs + APIC_SVR) = 0x1ff;
+	*(u32 *)(a.regs + APIC_IRR) = 0x4001;		/* there are no such vectors; the bits are kept */
 	OK(ioctl(v->fd, KVM_SET_LAPIC, &a));
 	OK(ioctl(v->fd, KVM_GET_LAPIC, &b));
+	EQ(*(u32 *)(b.regs + APIC_IRR), 0x4001);
 	EQ(*(u32 *)(b.regs + APIC_LVT0), 0x700);
 	EQ(*(u32 *)(b.regs + APIC_TPR), 0x20);
 	EQ(*(u32 *)(b.regs + APIC_SVR), 0x1ff);

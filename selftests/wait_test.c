@@ -116,6 +116,25 @@ TEST(own_vm, "while a vCPU waits for its program: irqfds end, routes and slots c
 }
 
 /* A program with an irqfd that runs, until it is killed. */
+TEST(slot_gone, "while a vCPU waits for its program, the slot and the memory go: then a device is there, and KVM_RUN has no error")
+{
+	struct uffdio_range range = { .len = PAGES * 4096 };
+	struct waiting *w;
+
+	if (device_is_kvm())
+		test_skip("KVM's slots wait");
+	w = start_waiting();
+	time_limit(10);
+	OK(vm_slot(w->vm, 1, FAR, 0, w->far, 0));
+	OK(munmap(w->far, PAGES * 4096));
+	range.start = (u64)w->far;
+	OK(ioctl(w->uffd, UFFDIO_WAKE, &range));
+	EQ(pthread_join(w->thread, NULL), 0);
+	EQ(w->ret, 0);
+	EQ(w->v->run->exit_reason, KVM_EXIT_MMIO);
+	EQ(w->v->run->mmio.phys_addr, FAR);
+}
+
 static pid_t other_program(void)
 {
 	pid_t child = fork();

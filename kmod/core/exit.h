@@ -39,7 +39,7 @@ enum lodge_exit_kind {
 	EXIT_SPLIT_LOCK,		/* #AC, for the host watches out for locks across a cache line */
 	EXIT_XSETBV,
 	EXIT_CACHE,			/* INVD, WBINVD: done as a no-op */
-	EXIT_MWAIT,			/* MONITOR, MWAIT: #UD, they are not in CPUID */
+	EXIT_MWAIT,			/* MONITOR, MWAIT, and on AMD MONITORX, MWAITX */
 	EXIT_RDPMC,			/* #GP: there is no PMU */
 	EXIT_UD,			/* an instruction of the virtualization extensions: #UD */
 	EXIT_TASK_SWITCH,

@@ -15,9 +15,12 @@
 #include "core/parts.h"
 
 /* KVM_X86_QUIRK_*: what is as with KVM, though no processor does it, on hosts of both vendors */
-#define LODGE_QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+#define LODGE_QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE | \
+	KVM_X86_QUIRK_FIX_HYPERCALL_INSN | KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+#define LODGE_X2APIC_API (KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
 #define LODGE_MAX_VCPUS		255	/* xAPIC ids 0..254; 255 is the broadcast */
+#define LODGE_MAX_BUS_NS	BIT(25)	/* of apic_bus_ns: the longest time of the LAPIC's timer fits in 64 bits */
 
 struct lodge_vcpu;
 struct lodge_bus;
@@ -81,6 +84,8 @@ struct lodge_vm {
 	raw_spinlock_t ring_lock;	/* the ring in it */
 	bool pit_reinject;
 	u32 quirks_off;			/* [a] KVM_X86_QUIRK_*, of KVM_CAP_DISABLE_QUIRKS2 */
+	u32 x2apic_api;			/* [a] KVM_X2APIC_API_*, of KVM_CAP_X2APIC_API */
+	u32 apic_bus_ns;		/* [s] before the first vCPU: KVM_CAP_X86_APIC_BUS_CYCLES_NS */
 	u32 max_ids;			/* [s] KVM_CAP_MAX_VCPU_ID; 0: not said */
 	bool exception_payload, triple_fault_event;	/* [a] the capabilities of these names */
 	bool exit_on_emulation_failure;	/* [a] */

@@ -89,6 +89,7 @@ void lodge_features_offer(struct kvm_cpuid_entry2 *e, u32 regs);
 void lodge_features_of(struct lodge_vcpu *v, lodge_find_leaf *find);
 
 /* cpuid.c */
+bool lodge_guest_has_mwait(const struct lodge_vcpu *v);
 lodge_vcpu_ioctl lodge_set_cpuid2, lodge_get_cpuid2;	/* IOC_TAIL */
 int lodge_supported_cpuid(struct kvm_cpuid2 __user *u);
 void lodge_cpuid(struct lodge_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);	/* may be in the window */

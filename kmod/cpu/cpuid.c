@@ -26,6 +26,7 @@ enum { EAX, EBX, ECX, EDX };
 /* Bits that follow the guest's own state, and fields that are no features (SDM 2, CPUID). */
 #define OSXSAVE		BIT(27)		/* 1.ECX: CR4.OSXSAVE */
 #define APIC		BIT(9)		/* 1.EDX: the LAPIC is enabled */
+#define MWAIT		BIT(3)		/* 1.ECX: IA32_MISC_ENABLE, if that switches it */
 #define OSPKE		BIT(4)		/* 7.ECX: CR4.PKE */
 #define XSAVEC		BIT(1)		/* 0DH.1.EAX: EBX has the size of the compacted image */
 #define PHYS_BITS	0xff		/* 80000008H.EAX */
@@ -321,6 +322,20 @@ static bool widths_exist(const struct kvm_cpuid_entry2 *e, int n)
 	return true;
 }
 
+/* Whether MONITOR and MWAIT are there follows IA32_MISC_ENABLE where userspace wants it so. */
+static bool mwait_is_switched(const struct lodge_vcpu *v)
+{
+	return READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT;
+}
+
+/** lodge_guest_has_mwait - whether the guest's CPUID has MONITOR and MWAIT */
+bool lodge_guest_has_mwait(const struct lodge_vcpu *v)
+{
+	const struct kvm_cpuid_entry2 *e = find(v, 1, 0);
+
+	return e && (mwait_is_switched(v) ? v->misc_enable & MSR_IA32_MISC_ENABLE_MWAIT : e->ecx & MWAIT);
+}
+
 static void runtime_bits(struct lodge_vcpu *v, u32 leaf, u32 index, u32 *r)
 {
 	lodge_need(v, LG_CR);
@@ -330,6 +345,11 @@ static void runtime_bits(struct lodge_vcpu *v, u32 leaf, u32 index, u32 *r)
 			r[ECX] |= OSXSAVE;
 		if (!(v->apic_base & MSR_IA32_APICBASE_ENABLE))
 			r[EDX] &= ~APIC;
+		if (mwait_is_switched(v)) {
+			r[ECX] &= ~MWAIT;
+			if (v->misc_enable & MSR_IA32_MISC_ENABLE_MWAIT)
+				r[ECX] |= MWAIT;
+		}
 	} else if (leaf == 7 && index == 0) {
 		r[ECX] &= ~OSPKE;
 		if (v->st.cr4 & X86_CR4_PKE)

@@ -16,6 +16,9 @@
 #include "cpu/cpu.h"
 #include "io/io.h"
 
+#define DR7_GD BIT(13)		/* accesses to debug registers raise #DB, */
+#define DR6_BD BIT(13)		/* for this cause */
+
 /**
  * lodge_set_guest_debug - KVM_SET_GUEST_DEBUG
  * @v: the vCPU
@@ -41,7 +44,7 @@ int lodge_set_guest_debug(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	}
 	v->debug.control = d->control & KVM_GUESTDBG_ENABLE ? d->control : 0;
 	memcpy(v->debug.user_dr, d->arch.debugreg, sizeof(v->debug.user_dr));
-	v->debug.user_dr[7] = (d->arch.debugreg[7] & 0xffff0bff) | 0x400;
+	v->debug.user_dr[7] = (d->arch.debugreg[7] & 0xffff2bff) | 0x400;
 	clear_bit(REQ_STEPPED, &v->requests);
 	lodge_set_request(v, REQ_EVENT);
 	lodge_ops->set_intercepts(v);
@@ -138,6 +141,9 @@ enum lodge_next lodge_handle_dr(struct lodge_vcpu *v)
 		lodge_queue_exception(v, X86_TRAP_GP);
 		return NEXT_ENTER;
 	}
+	/* The exit comes before what DR7.GD is for, and that one is userspace's. */
+	if (v->debug.user_dr[7] & DR7_GD)
+		return lodge_debug_exit(v, X86_TRAP_DB, DR6_BD);
 	if (read) {
 		v->dirty |= LG_RSP;
 		*reg = v->debug.guest_dr[nr];

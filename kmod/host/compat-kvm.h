@@ -49,8 +49,20 @@ struct kvm_sregs2 {
 #define KVM_CAP_XSAVE2 208
 #define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
 #endif
+#ifndef KVM_CAP_SYS_ATTRIBUTES
+#define KVM_CAP_SYS_ATTRIBUTES 209
+#endif
+#ifndef KVM_X86_XCOMP_GUEST_SUPP
+#define KVM_X86_XCOMP_GUEST_SUPP 0
+#endif
 #ifndef KVM_CAP_DISABLE_QUIRKS2
 #define KVM_CAP_DISABLE_QUIRKS2 213
+#endif
+#ifndef KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT
+#define KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT (1 << 4)
+#endif
+#ifndef KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS
+#define KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS (1 << 6)
 #endif
 #ifndef KVM_X86_QUIRK_FIX_HYPERCALL_INSN
 #define KVM_X86_QUIRK_FIX_HYPERCALL_INSN (1 << 5)
@@ -58,6 +70,16 @@ struct kvm_sregs2 {
 #ifndef KVM_CAP_X86_TRIPLE_FAULT_EVENT
 #define KVM_CAP_X86_TRIPLE_FAULT_EVENT 218
 #define KVM_VCPUEVENT_VALID_TRIPLE_FAULT 0x00000020
+#endif
+#ifndef KVM_CAP_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY 236
+#define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+struct kvm_pre_fault_memory {
+	__u64 gpa, size, flags, padding[5];
+};
+#endif
+#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS 237
 #endif
 #ifndef KVM_VCPU_TSC_OFFSET
 #define KVM_VCPU_TSC_CTRL 0

@@ -108,6 +108,7 @@ static inline u32 lodge_operand_room(u64 addr, u32 len)
 /* skip.c: the instruction that exited */
 enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror);	/* fills run */
 enum lodge_next lodge_emulation_failed(struct lodge_vcpu *v);
+enum lodge_next lodge_no_bytes(struct lodge_vcpu *v, int err);
 int lodge_find_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
 bool lodge_skip_insn(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *next);
 int lodge_find_cr(struct lodge_vcpu *v);		/* the same; sets v->exit.cr.insn */

@@ -270,7 +270,7 @@ enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v)
 	v->stat.insn_emulation++;
 	n = insn_bytes(v, bytes, &f, false);
 	if (n < 0)
-		return n;
+		return lodge_no_bytes(v, n);
 	if (n == 0) {
 		lodge_queue_walk_fault(v, &f);
 		return NEXT_ENTER;
@@ -281,7 +281,7 @@ enum lodge_next lodge_handle_mmio(struct lodge_vcpu *v)
 		/* The hardware gives no bytes of a second page. */
 		n = lodge_fetch(v, bytes, 15, &f, false);
 		if (n < 0)
-			return n;
+			return lodge_no_bytes(v, n);
 		ret = lodge_decode(bytes, n, lodge_code_bits(v), &m->insn);
 		/* Not there any more: running the instruction says what the guest gets for it. */
 		if (ret == -LODGE_DECODE_TRUNCATED)

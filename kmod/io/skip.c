@@ -68,6 +68,18 @@ enum lodge_next lodge_emulation_failed(struct lodge_vcpu *v)
 }
 
 /**
+ * lodge_no_bytes - the bytes at RIP, that the processor had, are not to be had
+ * @v: the vCPU, outside the window
+ * @err: what lodge_fetch() said: -EFAULT where the code or its tables are not in memory, or no longer
+ *
+ * Return: what the handler returns.
+ */
+enum lodge_next lodge_no_bytes(struct lodge_vcpu *v, int err)
+{
+	return err == -EFAULT ? lodge_emulation_failed(v) : err;
+}
+
+/**
  * lodge_find_len - length of the instruction that just exited, where the hardware does not say
  * @v: the vCPU
  * @kind: what it must be
@@ -89,9 +101,11 @@ int lodge_find_len(struct lodge_vcpu *v, enum lodge_skip kind, enum lodge_next *
 		*next = NEXT_ENTER;
 		return max(lodge_insn_skip_len(bytes, n, lodge_code_bits(v), kind), 0);
 	}
-	*next = n == -EAGAIN ? NEXT_HANDLE : n < 0 ? n : NEXT_ENTER;
+	*next = NEXT_ENTER;
 	if (n == 0)
 		lodge_queue_walk_fault(v, &f);
+	else
+		*next = v->mode == MODE_WINDOW ? NEXT_HANDLE : lodge_no_bytes(v, n);
 	return 0;
 }
 

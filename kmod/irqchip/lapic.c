@@ -591,7 +591,7 @@ void lodge_lapic_destroy(struct lodge_vcpu *v)
  * @buf: struct kvm_lapic_state
  * @arg: unused
  *
- * In x2APIC mode the id is shown where xAPIC has it, as the ABI wants without X2APIC_API.
+ * In x2APIC mode the id is shown where xAPIC has it, as the ABI wants without KVM_X2APIC_API_USE_32BIT_IDS.
  *
  * Return: 0, or -EINVAL without an in-kernel LAPIC.
  */
@@ -605,7 +605,7 @@ int lodge_ioc_get_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	BUILD_BUG_ON(sizeof(l->regs) != sizeof(struct kvm_lapic_state));
 	lodge_lapic_timer_check(v);
 	memcpy(out, l->regs, sizeof(l->regs));
-	if (lapic_x2(v))
+	if (lapic_x2(v) && !(READ_ONCE(v->vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS))
 		out[APIC_ID >> 2] = v->id << 24;
 	out[APIC_PROCPRI >> 2] = ppr(l);
 	out[APIC_TMCCT >> 2] = lapic_timer_count(l);
@@ -627,8 +627,9 @@ static void load_regs(struct lodge_lapic *l, const u32 *in)
 		lapic_put(l, APIC_ICR2, in[APIC_ICR2 >> 2]);
 	}
 	lapic_put(l, APIC_DFR, lapic_get(l, APIC_DFR) | 0x0fffffff);
-	for (off = APIC_ISR; off <= APIC_IRR; off += APIC_TMR - APIC_ISR)
-		lapic_put(l, off, lapic_get(l, off) & 0xffff0000);	/* no vectors below 16 */
+	/* No vector below 16 gets so far. In IRR such a bit stays, as with KVM: it waits for ever. */
+	lapic_put(l, APIC_ISR, lapic_get(l, APIC_ISR) & 0xffff0000);
+	lapic_put(l, APIC_TMR, lapic_get(l, APIC_TMR) & 0xffff0000);
 	for (i = 0, l->isr_count = 0; i < 8; i++)
 		l->isr_count += hweight32(lapic_get(l, APIC_ISR + i * 16));
 	l->isr_top = l->isr_count ? top(l, APIC_ISR) : 0;
@@ -646,7 +647,7 @@ static void load_regs(struct lodge_lapic *l, const u32 *in)
  *
  * The LVTs are taken unmasked even where SVR disables the APIC: VMMs set LINT0 to ExtINT so.
  *
- * Return: 0, or -EINVAL without an in-kernel LAPIC.
+ * Return: 0, or -EINVAL without an in-kernel LAPIC, or for an x2APIC id of 32 bits that is another vCPU's.
  */
 int lodge_ioc_set_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
@@ -654,6 +655,8 @@ int lodge_ioc_set_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	const u32 *in = buf;
 
 	if (!l)
+		return -EINVAL;
+	if (lapic_x2(v) && READ_ONCE(v->vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS && in[APIC_ID >> 2] != v->id)
 		return -EINVAL;
 	lapic_timer_divide(l, in[APIC_TDCR >> 2] & reg_bits[APIC_TDCR >> 4]);
 	lapic_timer_lvt(l, in[APIC_LVTT >> 2] & reg_bits[APIC_LVTT >> 4]);

@@ -3,8 +3,8 @@
  * The LAPIC's timer: one-shot, periodic and TSC deadline, on one hrtimer; a deadline also on the
  * timer that a processor may have for its guest.
  *
- * Its bus runs at 1 GHz (what KVM's guests know), so a count is nanoseconds shifted by the divider
- * and arming needs no division. A deadline is scaled by a factor computed once.
+ * A tick of its bus is a whole number of nanoseconds (1, unless KVM_CAP_X86_APIC_BUS_CYCLES_NS said otherwise), so
+ * arming needs no division. A deadline is scaled by a factor computed once.
  *
  * The timer fires in a host interrupt, hard even on PREEMPT_RT, and sets the vector in IRR right
  * there; it is pinned to the CPU that armed it, usually the one the vCPU runs on, where the host's
@@ -53,6 +53,12 @@ static void arm(struct lodge_lapic *l, u64 ns)
 	hrtimer_start(&l->timer, ktime_add_ns(ktime_get(), ns), HRTIMER_MODE_ABS_PINNED_HARD);
 }
 
+/* So many counts as time. 128 times the largest count fits (LODGE_MAX_BUS_NS); what no clock reaches is cut off. */
+static u64 count_ns(const struct lodge_lapic *l, u32 count)
+{
+	return min_t(u64, ((u64)count << l->div_shift) * l->v->vm->apic_bus_ns, KTIME_MAX / 2);
+}
+
 /* A TSC deadline so many cycles away: rounded up, the guest must not find it still ahead. */
 static void arm_cycles(struct lodge_lapic *l, u64 cycles)
 {
@@ -85,12 +91,12 @@ void lapic_timer_start(struct lodge_lapic *l, u32 count)
 	u32 initial = lapic_get(l, APIC_TMICT);
 
 	hrtimer_cancel(&l->timer);
-	WRITE_ONCE(l->period, (u64)initial << l->div_shift);
+	WRITE_ONCE(l->period, count_ns(l, initial));
 	if (!initial)
 		return;
 	if (!count && mode(l) == APIC_LVT_TIMER_PERIODIC)
 		count = initial;
-	arm(l, (u64)count << l->div_shift);
+	arm(l, count_ns(l, count));
 }
 
 /* What is left to the next expiry, also when that is due but its interrupt is still held off. */
@@ -106,7 +112,7 @@ u32 lapic_timer_count(struct lodge_lapic *l)
 			return 0;
 		left = l->period - (u64)-left % l->period;
 	}
-	return min_t(u64, (u64)left >> l->div_shift, initial);
+	return min_t(u64, div_u64((u64)left >> l->div_shift, l->v->vm->apic_bus_ns), initial);
 }
 
 /* A new divider: the ticks that are left take another time. */

@@ -32,11 +32,16 @@ struct lodge_routes {
 
 /* -- raising -- */
 
-/* An MSI's address and data (SDM 3, 11.11). */
-static struct lodge_msg decode_msi(u64 addr, u32 data)
+/*
+ * An MSI's address and data (SDM 3, 11.11). Bits 31 to 8 of the destination are in the address's upper half where
+ * userspace has said that it means them.
+ */
+static struct lodge_msg decode_msi(struct lodge_vm *vm, u32 addr, u32 high, u32 data)
 {
+	u32 api = READ_ONCE(vm->x2apic_api);
 	struct lodge_msg m = {
-		.dest = addr >> 12 & 0xff,
+		.dest = (addr >> 12 & 0xff) | (api & KVM_X2APIC_API_USE_32BIT_IDS ? high & ~0xffu : 0),
+		.x2apic_dest = api & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
 		.vector = data & 0xff,
 		.mode = data >> 8 & 7,
 		.logical = addr & BIT(2),
@@ -47,6 +52,11 @@ static struct lodge_msg decode_msi(u64 addr, u32 data)
 	if (m.mode == MSG_FIXED && addr & BIT(3))
 		m.mode = MSG_LOWEST;	/* the redirection hint */
 	return m;
+}
+
+static bool high_is_bad(struct lodge_vm *vm, u32 high)
+{
+	return high & 0xff && READ_ONCE(vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
 }
 
 static int set_pin(struct lodge_vm *vm, const struct route *e, int source, int level)
@@ -142,8 +152,8 @@ static int parse(struct lodge_vm *vm, const struct kvm_irq_routing_entry *u, str
 		return -EINVAL;
 	if (u->type == KVM_IRQ_ROUTING_MSI) {
 		e->msi = true;
-		e->msg = decode_msi(u->u.msi.address_lo, u->u.msi.data);
-		return 0;
+		e->msg = decode_msi(vm, u->u.msi.address_lo, u->u.msi.address_hi, u->u.msi.data);
+		return high_is_bad(vm, u->u.msi.address_hi) ? -EINVAL : 0;
 	}
 	if (u->type != KVM_IRQ_ROUTING_IRQCHIP || vm->irqchip != IRQCHIP_FULL ||
 	    u->u.irqchip.irqchip >= KVM_NR_IRQCHIPS ||
@@ -455,9 +465,9 @@ int lodge_ioc_irq_line(struct lodge_vm *vm, void *buf, unsigned long arg)
 int lodge_ioc_signal_msi(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct kvm_msi *msi = buf;
-	struct lodge_msg m = decode_msi(msi->address_lo, msi->data);
+	struct lodge_msg m = decode_msi(vm, msi->address_lo, msi->address_hi, msi->data);
 
-	if (vm->irqchip == IRQCHIP_NONE || msi->flags)
+	if (vm->irqchip == IRQCHIP_NONE || msi->flags || high_is_bad(vm, msi->address_hi))
 		return -EINVAL;
 	return lodge_lapic_deliver(vm, NULL, &m);
 }

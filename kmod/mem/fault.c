@@ -264,6 +264,7 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 {
 	struct fault f, now;
 	int idx, ret;
+	bool same;
 
 	if (v->stock.n < LODGE_STOCK_LOW && lodge_npt_stock_fill(v))
 		return -ENOMEM;
@@ -281,18 +282,50 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 		ret = pfn_mapping(v, &f);
 	if (ret == -EAGAIN)
 		return MAP_DONE;
-	if (ret)
-		return ret == -EINTR || ret == -ERESTARTSYS ? -EINTR : -EFAULT;
-	/* The slot of before may be gone. One that is as it was will do; else the guest faults anew. */
+	if (ret == -EINTR || ret == -ERESTARTSYS)
+		return -EINTR;
+	/*
+	 * The slot of before may be gone, and the program's memory with it. One that is as it was will do; else the guest
+	 * faults anew.
+	 */
 	idx = srcu_read_lock(&v->vm->srcu);
-	if (begin(v, &now, gpa, access) == MAP_DONE && now.hva == f.hva && now.may_write == f.may_write) {
+	same = begin(v, &now, gpa, access) == MAP_DONE && now.hva == f.hva && now.may_write == f.may_write;
+	if (!ret && same) {
 		f.slot = now.slot;
 		install(v, &f);
-	} else if (f.held) {
+	} else if (!ret && f.held) {
 		put_page(f.page);
 	}
 	srcu_read_unlock(&v->vm->srcu, idx);
-	return MAP_DONE;
+	return ret && same ? -EFAULT : MAP_DONE;
+}
+
+/**
+ * lodge_ioc_pre_fault - KVM_PRE_FAULT_MEMORY: map pages for reading before the guest asks for them
+ * @v: the vCPU
+ * @buf: struct kvm_pre_fault_memory; becomes what is left
+ * @arg: unused
+ *
+ * Return: 0 where anything was done; -EINVAL (an address or a size that is no number of pages, flags); -ENOENT (no
+ * memory there), -EFAULT, -EINTR, -ENOMEM for the first page.
+ */
+int lodge_ioc_pre_fault(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	struct kvm_pre_fault_memory *r = buf;
+	u64 wanted = r->size;
+	int ret = 0;
+
+	if (r->flags || (r->gpa | r->size) & ~PAGE_MASK || r->gpa + r->size <= r->gpa)
+		return -EINVAL;
+	for (; r->size; r->gpa += PAGE_SIZE, r->size -= PAGE_SIZE) {
+		ret = signal_pending(current) ? -EINTR : lodge_npt_fault(v, r->gpa, 0);
+		if (ret == MAP_MMIO)
+			ret = -ENOENT;
+		if (ret < 0)
+			break;
+		cond_resched();
+	}
+	return r->size == wanted ? ret : 0;
 }
 
 /**

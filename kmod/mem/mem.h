@@ -107,6 +107,7 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);
 int lodge_npt_copy(struct lodge_vcpu *v, gpa_t gpa);
 int lodge_fault_in(struct mm_struct *mm, unsigned long hva, bool write);
 int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);
+lodge_vcpu_ioctl lodge_ioc_pre_fault;
 
 /* notifier.c */
 bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start,
