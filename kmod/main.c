@@ -69,8 +69,7 @@ static int __init probe(void)
 	}
 	ret = lodge_ops->probe();
 	if (ret == -ENODEV)
-		pr_err("lodge: this processor has no %s, or a hypervisor below hides it\n",
-		       lodge_ops->name);
+		pr_err("lodge: this processor has no %s, or a hypervisor below hides it\n", lodge_ops->name);
 	if (ret)
 		lodge_ops->remove();
 	return ret;

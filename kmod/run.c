@@ -36,8 +36,7 @@ static bool runnable(struct lodge_vcpu *v)
 {
 	u8 threshold;
 
-	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) ||
-	    READ_ONCE(v->vm->dead))
+	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) || READ_ONCE(v->vm->dead))
 		return true;
 	if (v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
 		return false;
@@ -126,8 +125,7 @@ static int service(struct lodge_vcpu *v)
 		block(v);
 		return NEXT_AGAIN;
 	}
-	if (unlikely(v->pv.steal_msr & KVM_MSR_ENABLED) &&
-	    current->sched_info.run_delay != v->pv.steal_last)
+	if (unlikely(v->pv.steal_msr & KVM_MSR_ENABLED) && current->sched_info.run_delay != v->pv.steal_last)
 		lodge_pv_steal_update(v);
 	if (v->stock.n < LODGE_STOCK_LOW)
 		return lodge_npt_stock_fill(v);

@@ -219,7 +219,6 @@ static const struct lodge_ioctl vcpu_ioctls[] = {
 	{ KVM_HAS_DEVICE_ATTR, 0, .fn.vcpu = lodge_ioc_has_attr },
 	{ KVM_GET_DEVICE_ATTR, 0, .fn.vcpu = lodge_ioc_get_attr },
 	{ KVM_SET_DEVICE_ATTR, SEAL(CONFIG), .fn.vcpu = lodge_ioc_set_attr },
-	{ KVM_PRE_FAULT_MEMORY, 0, .fn.vcpu = lodge_ioc_pre_fault },
 	{ KVM_SET_VAPIC_ADDR, SEAL(CONFIG), .fn.vcpu = ioc_vapic_addr },
 	{ KVM_X86_SETUP_MCE, SEAL(CONFIG), .fn.vcpu = lodge_setup_mce },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vcpu = lodge_ioc_vcpu_stats },

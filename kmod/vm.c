@@ -242,7 +242,7 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ KVM_GET_CLOCK, 0, .fn.vm = lodge_get_clock },
 	{ KVM_SET_CLOCK, SEAL(STATE), .fn.vm = lodge_set_clock },
 	{ KVM_X86_SET_MSR_FILTER, SEAL(CONFIG), .fn.vm = lodge_ioc_msr_filter },
-	{ LODGE_SET_MSR_FILTER32, SEAL(CONFIG), .fn.vm = lodge_ioc_msr_filter32 },
+	{ COMPAT_SET_MSR_FILTER, SEAL(CONFIG), .fn.vm = lodge_ioc_msr_filter32 },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
 	{ LODGE_SEAL, 0, .fn.vm = seal },
 };

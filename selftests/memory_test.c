@@ -112,53 +112,6 @@ TEST(dontneed, "MADV_DONTNEED: the guest reads zeros afterwards")
 	}
 }
 
-/* KVM_PRE_FAULT_MEMORY and its structure, which older headers lack */
-struct range {
-	u64 gpa, size, flags, padding[5];
-};
-
-static int pre_fault(struct box *b, struct range *r)
-{
-	return ioctl(b->v->fd, _IOWR(KVMIO, 0xd5, struct range), r);
-}
-
-TEST(pre_fault, "KVM_PRE_FAULT_MEMORY: pages are there before the guest asks; as far as there is memory")
-{
-	struct box b = new_box(0x10000);
-	struct range r = { .gpa = DATA + 0x2000, .size = 0x3000 };
-	static const struct range bad[] = {
-		{ .gpa = DATA + 1, .size = 0x1000 }, { .gpa = DATA, .size = 0x1001 }, { .gpa = DATA },
-		{ .gpa = DATA, .size = 0x1000, .flags = 1 }, { .gpa = -0x1000ull, .size = 0x1000 },
-	};
-	u8 there[16];
-
-	if (device_is_kvm() && !check_cap(236))
-		test_skip("this KVM has no KVM_CAP_PRE_FAULT_MEMORY");
-	EQ(check_cap(236), 1);
-	OK(madvise(b.mem, 0x10000, MADV_DONTNEED));
-	EQ(OK(pre_fault(&b, &r)), 0);
-	EQ(r.gpa, DATA + 0x5000);
-	EQ(r.size, 0);
-	OK(mincore(b.mem, 0x10000, there));
-	for (u32 i = 0; i < 16; i++)
-		EQ(there[i] & 1, i >= 2 && i < 5);
-	for (u32 i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		r = bad[i];
-		ERR(pre_fault(&b, &r), EINVAL);
-		SAME(&r, &bad[i], sizeof(r));
-	}
-	r = (struct range) { .gpa = DATA + 0xf000, .size = 0x3000 };
-	OK(pre_fault(&b, &r));
-	EQ(r.gpa, DATA + 0x10000);
-	EQ(r.size, 0x2000);
-	ERR(pre_fault(&b, &r), ENOENT);
-	EQ(r.size, 0x2000);
-	OK(munmap(b.mem + 0x4000, 0x1000));
-	r = (struct range) { .gpa = DATA + 0x4000, .size = 0x1000 };
-	ERR(pre_fault(&b, &r), EFAULT);
-	ERR(pre_fault(&b, (void *)0x10), EFAULT);
-}
-
 TEST(unmapped, "munmap: the guest's next access ends KVM_RUN with EFAULT, mapping again mends it")
 {
 	struct box b = new_box(0x10000);

@@ -13,23 +13,13 @@
 
 #include "core/vcpu.h"
 
-TRACE_EVENT(kvm_entry,
-	TP_PROTO(struct lodge_vcpu *v),
-	TP_ARGS(v),
-	TP_STRUCT__entry(
-		__field(unsigned int, vcpu_id)
-		__field(unsigned long, rip)
-	),
-	TP_fast_assign(
-		__entry->vcpu_id = v->idx;
-		__entry->rip = v->st.rip;
-	),
+TRACE_EVENT(kvm_entry, TP_PROTO(struct lodge_vcpu *v), TP_ARGS(v),
+	TP_STRUCT__entry(__field(unsigned int, vcpu_id) __field(unsigned long, rip)),
+	TP_fast_assign(__entry->vcpu_id = v->idx; __entry->rip = v->st.rip;),
 	TP_printk("vcpu %u, rip 0x%lx", __entry->vcpu_id, __entry->rip)
 );
 
-TRACE_EVENT(kvm_exit,
-	TP_PROTO(struct lodge_vcpu *v),
-	TP_ARGS(v),
+TRACE_EVENT(kvm_exit, TP_PROTO(struct lodge_vcpu *v), TP_ARGS(v),
 	TP_STRUCT__entry(
 		__field(unsigned int, exit_reason)
 		__field(unsigned long, guest_rip)
@@ -72,9 +62,7 @@ TRACE_EVENT(kvm_pio,
 		  __entry->count, __entry->val)
 );
 
-TRACE_EVENT(kvm_mmio,
-	TP_PROTO(unsigned int type, unsigned int len, u64 gpa, u64 val),
-	TP_ARGS(type, len, gpa, val),
+TRACE_EVENT(kvm_mmio, TP_PROTO(unsigned int type, unsigned int len, u64 gpa, u64 val), TP_ARGS(type, len, gpa, val),
 	TP_STRUCT__entry(
 		__field(u32, type)
 		__field(u32, len)
@@ -137,15 +125,9 @@ TRACE_EVENT(kvm_cpuid,
 		  __entry->rdx, __entry->found ? "found" : "not found")
 );
 
-TRACE_EVENT(kvm_inj_virq,
-	TP_PROTO(unsigned int vector),
-	TP_ARGS(vector),
-	TP_STRUCT__entry(
-		__field(unsigned int, vector)
-	),
-	TP_fast_assign(
-		__entry->vector = vector;
-	),
+TRACE_EVENT(kvm_inj_virq, TP_PROTO(unsigned int vector), TP_ARGS(vector),
+	TP_STRUCT__entry(__field(unsigned int, vector)),
+	TP_fast_assign(__entry->vector = vector;),
 	TP_printk("IRQ 0x%x", __entry->vector)
 );
 

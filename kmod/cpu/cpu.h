@@ -119,7 +119,7 @@ struct lodge_msr_filter32 {
 		u32 flags, nmsrs, base, bitmap;
 	} ranges[KVM_MSR_FILTER_MAX_RANGES];
 };
-#define LODGE_SET_MSR_FILTER32 _IOW(KVMIO, 0xc6, struct lodge_msr_filter32)
+#define COMPAT_SET_MSR_FILTER _IOW(KVMIO, 0xc6, struct lodge_msr_filter32)
 lodge_vm_ioctl lodge_ioc_msr_filter, lodge_ioc_msr_filter32;
 void lodge_msr_filter_free(struct lodge_vm *vm);
 int lodge_user_msrs(struct lodge_vm *vm, u64 reasons);

@@ -52,51 +52,18 @@ struct msr_row {
 
 /* -- what a guest must have -- */
 
-static bool has_rdtscp(const struct lodge_vcpu *v)
-{
-	return lodge_guest_has(v, LF_RDTSCP) || lodge_guest_has(v, LF_RDPID);
-}
+#define HAS(name, what) static bool has_##name(const struct lodge_vcpu *v) { return what; }
 
-static bool has_spec_ctrl(const struct lodge_vcpu *v)
-{
-	return v->cpuid.spec_valid;
-}
-
-static bool has_flush_cmd(const struct lodge_vcpu *v)
-{
-	return lodge_guest_has(v, LF_FLUSH_L1D);
-}
-
-static bool has_deadline(const struct lodge_vcpu *v)
-{
-	return lodge_guest_has(v, LF_TSC_DEADLINE);
-}
-
-static bool has_arch_cap(const struct lodge_vcpu *v)
-{
-	return lodge_guest_has(v, LF_ARCH_CAPABILITIES);
-}
-
+HAS(rdtscp, lodge_guest_has(v, LF_RDTSCP) || lodge_guest_has(v, LF_RDPID))
+HAS(spec_ctrl, v->cpuid.spec_valid)
+HAS(flush_cmd, lodge_guest_has(v, LF_FLUSH_L1D))
+HAS(deadline, lodge_guest_has(v, LF_TSC_DEADLINE))
+HAS(arch_cap, lodge_guest_has(v, LF_ARCH_CAPABILITIES))
+HAS(async_pf, lodge_pv_has(v, KVM_FEATURE_ASYNC_PF))
+HAS(poll, lodge_pv_has(v, KVM_FEATURE_POLL_CONTROL))
+HAS(osvw, lodge_guest_has(v, LF_OSVW))
 /* Userspace alone: what a guest could have by a bit of CPUID that is not offered. */
-static bool has_none(const struct lodge_vcpu *v)
-{
-	return false;
-}
-
-static bool has_async_pf(const struct lodge_vcpu *v)
-{
-	return lodge_pv_has(v, KVM_FEATURE_ASYNC_PF);
-}
-
-static bool has_poll(const struct lodge_vcpu *v)
-{
-	return lodge_pv_has(v, KVM_FEATURE_POLL_CONTROL);
-}
-
-static bool has_osvw(const struct lodge_vcpu *v)
-{
-	return lodge_guest_has(v, LF_OSVW);
-}
+HAS(none, false)
 
 /* -- plain ones -- */
 
@@ -515,8 +482,7 @@ int lodge_setup_mce(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	u64 cap = *(u64 *)buf;
 	u32 banks = cap & MCG_BANKCNT_MASK, i;
 
-	if (!banks || banks > LODGE_MCE_BANKS ||
-	    cap & ~(MCG_BANKCNT_MASK | MCG_EXT_CNT_MASK | MCG_CTL_P | MCG_SER_P))
+	if (!banks || banks > LODGE_MCE_BANKS || cap & ~(MCG_BANKCNT_MASK | MCG_EXT_CNT_MASK | MCG_CTL_P | MCG_SER_P))
 		return -EINVAL;
 	v->mce.cap = cap;
 	v->mce.ctl = cap & MCG_CTL_P ? ~0ull : 0;

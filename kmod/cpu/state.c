@@ -388,8 +388,7 @@ int lodge_set_cr4(struct lodge_vcpu *v, u64 val)
 		if (!(val & X86_CR4_PAE) || (val ^ old) & X86_CR4_LA57)
 			return 1;
 	}
-	if (val & X86_CR4_PCIDE && !(old & X86_CR4_PCIDE) &&
-	    (!(v->st.efer & EFER_LMA) || v->st.cr3 & 0xfff))
+	if (val & X86_CR4_PCIDE && !(old & X86_CR4_PCIDE) && (!(v->st.efer & EFER_LMA) || v->st.cr3 & 0xfff))
 		return 1;
 	v->st.cr4 = val;
 	if ((val ^ old) & paging) {

@@ -71,13 +71,6 @@ struct kvm_sregs2 {
 #define KVM_CAP_X86_TRIPLE_FAULT_EVENT 218
 #define KVM_VCPUEVENT_VALID_TRIPLE_FAULT 0x00000020
 #endif
-#ifndef KVM_CAP_PRE_FAULT_MEMORY
-#define KVM_CAP_PRE_FAULT_MEMORY 236
-#define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
-struct kvm_pre_fault_memory {
-	__u64 gpa, size, flags, padding[5];
-};
-#endif
 #ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
 #define KVM_CAP_X86_APIC_BUS_CYCLES_NS 237
 #endif

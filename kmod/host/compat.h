@@ -218,8 +218,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 
 /* The host frame of an address in a VM_PFNMAP mapping; mmap_lock held. 0, or an errno. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
-static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn,
-				   bool *writable)
+static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn, bool *writable)
 {
 	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
 	int ret = follow_pfnmap_start(&args);
@@ -232,8 +231,7 @@ static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long add
 	return 0;
 }
 #else
-static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn,
-				   bool *writable)
+static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn, bool *writable)
 {
 	spinlock_t *ptl;
 	pte_t *pte;

@@ -289,8 +289,7 @@ int __init lodge_host_probe(void)
  */
 int lodge_host_init(void)
 {
-	int ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/lodge:online", host_cpu_online,
-				    host_cpu_offline);
+	int ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/lodge:online", host_cpu_online, host_cpu_offline);
 
 	if (ret < 0)
 		return ret;

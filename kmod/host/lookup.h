@@ -56,8 +56,7 @@ struct lodge_host_page {
  * Context: IRQs off.
  * Return: false where this access would fault, or where the page is not to be taken from here.
  */
-static inline bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write,
-				     struct lodge_host_page *p)
+static inline bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write, struct lodge_host_page *p)
 {
 	const u64 user = _PAGE_PRESENT | _PAGE_USER;
 	int level = pgtable_l5_enabled() ? 5 : 4, shift = PAGE_SHIFT + LODGE_LEVEL_BITS * (level - 1);

@@ -76,8 +76,7 @@ static void bus_publish(struct lodge_vm *vm, int bus, struct lodge_bus *new)
  */
 int lodge_bus_add(struct lodge_vm *vm, int bus, struct lodge_iodev *d)
 {
-	struct lodge_bus *old = rcu_dereference_protected(vm->bus[bus],
-							  lockdep_is_held(&vm->slots_lock));
+	struct lodge_bus *old = rcu_dereference_protected(vm->bus[bus], lockdep_is_held(&vm->slots_lock));
 	int n = old ? old->n : 0, counted = 0, i;
 	struct lodge_bus *new;
 
@@ -109,8 +108,7 @@ int lodge_bus_add(struct lodge_vm *vm, int bus, struct lodge_iodev *d)
  */
 void lodge_bus_del(struct lodge_vm *vm, int bus, struct lodge_iodev *d)
 {
-	struct lodge_bus *old = rcu_dereference_protected(vm->bus[bus],
-							  lockdep_is_held(&vm->slots_lock));
+	struct lodge_bus *old = rcu_dereference_protected(vm->bus[bus], lockdep_is_held(&vm->slots_lock));
 	struct lodge_bus *new = old->spare;
 	int i;
 
@@ -196,8 +194,7 @@ static int ask_devices(struct lodge_vcpu *v, int bus, u64 addr, int len, void *v
  *
  * Return: 0, -EOPNOTSUPP (no device), -EAGAIN (not in the window).
  */
-int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write,
-		     bool window)
+int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val, bool write, bool window)
 {
 	int idx, ret;
 
@@ -212,8 +209,7 @@ int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val
 
 /* -- coalesced MMIO -- */
 
-static int coalesced_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len,
-			   const void *val)
+static int coalesced_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val)
 {
 	struct coalesced *c = container_of(d, struct coalesced, dev);
 	struct kvm_coalesced_mmio_ring *ring = page_address(c->vm->coalesced_page);

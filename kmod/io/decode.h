@@ -14,8 +14,7 @@
 
 int lodge_decode(const u8 *bytes, unsigned int n, int bits, struct lodge_insn *out);
 int lodge_insn_skip_len(const u8 *bytes, unsigned int n, int bits, enum lodge_skip kind);
-int lodge_decode_mov_cr(const u8 *bytes, unsigned int n, int bits, u8 opcode,
-			u8 *gpr);
+int lodge_decode_mov_cr(const u8 *bytes, unsigned int n, int bits, u8 opcode, u8 *gpr);
 int lodge_decode_cr0(const u8 *bytes, unsigned int n, int bits, struct lodge_cr_insn *out);
 int lodge_decode_strio(const u8 *bytes, unsigned int n, int bits, struct lodge_strio *out);
 

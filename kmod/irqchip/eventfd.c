@@ -337,13 +337,11 @@ int lodge_ioc_irqfd(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct kvm_irqfd *a = buf;
 
-	if (a->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) ||
-	    a->gsi >= LODGE_MAX_GSI)
+	if (a->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) || a->gsi >= LODGE_MAX_GSI)
 		return -EINVAL;
 	if (a->flags & KVM_IRQFD_FLAG_DEASSIGN)
 		return deassign(vm, a);
-	if (a->flags & KVM_IRQFD_FLAG_RESAMPLE ? vm->irqchip != IRQCHIP_FULL :
-	    vm->irqchip == IRQCHIP_NONE)
+	if (a->flags & KVM_IRQFD_FLAG_RESAMPLE ? vm->irqchip != IRQCHIP_FULL : vm->irqchip == IRQCHIP_NONE)
 		return -EINVAL;
 	return assign(vm, a);
 }
@@ -362,8 +360,7 @@ static bool matches(const struct ioeventfd *e, u64 addr, int len, const void *va
 	return data == e->match;
 }
 
-static int ioeventfd_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len,
-			   const void *val)
+static int ioeventfd_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val)
 {
 	struct ioeventfd *e = container_of(d, struct ioeventfd, dev);
 
@@ -385,8 +382,7 @@ static void ioeventfd_destroy(struct lodge_iodev *d)
 static bool collides(const struct ioeventfd *a, const struct ioeventfd *b)
 {
 	return a->bus == b->bus && a->dev.base == b->dev.base &&
-	       (!a->len || !b->len ||
-		(a->len == b->len && (a->any || b->any || a->match == b->match)));
+	       (!a->len || !b->len || (a->len == b->len && (a->any || b->any || a->match == b->match)));
 }
 
 static int ioeventfd_add(struct lodge_vm *vm, struct ioeventfd *e)
@@ -430,8 +426,7 @@ static bool args_valid(const struct kvm_ioeventfd *a)
 	const u32 flags = KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO |
 			  KVM_IOEVENTFD_FLAG_DEASSIGN;
 
-	if (a->flags & ~flags || a->len > 8 || (a->len && !is_power_of_2(a->len)) ||
-	    a->addr + a->len < a->addr)
+	if (a->flags & ~flags || a->len > 8 || (a->len && !is_power_of_2(a->len)) || a->addr + a->len < a->addr)
 		return false;
 	return a->len || !(a->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
 }

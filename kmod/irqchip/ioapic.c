@@ -269,8 +269,7 @@ static int ioapic_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, in
 	return 0;
 }
 
-static int ioapic_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len,
-			const void *val)
+static int ioapic_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val)
 {
 	struct lodge_ioapic *io = d->owner;
 	u32 reg = addr & 0xff, data = 0;

@@ -523,8 +523,7 @@ void lodge_lapic_reset(struct lodge_vcpu *v, bool init)
 	int i;
 
 	if (!init)
-		set_base(v, APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-			 (boot ? MSR_IA32_APICBASE_BSP : 0));
+		set_base(v, APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE | (boot ? MSR_IA32_APICBASE_BSP : 0));
 	if (!l)
 		return;
 	lapic_timer_stop(l);

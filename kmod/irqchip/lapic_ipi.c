@@ -32,8 +32,7 @@ static bool broadcast(const struct lodge_msg *m, bool x2)
 }
 
 /* SDM 3, 11.6.2 and 11.12.10. */
-static bool meant(const struct lodge_vcpu *v, const struct lodge_vcpu *src,
-		  const struct lodge_msg *m)
+static bool meant(const struct lodge_vcpu *v, const struct lodge_vcpu *src, const struct lodge_msg *m)
 {
 	const struct lodge_lapic *l = v->lapic;
 	bool x2 = lapic_x2(v);

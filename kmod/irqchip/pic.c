@@ -346,8 +346,7 @@ static int pic_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int l
 	return 0;
 }
 
-static int pic_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len,
-		     const void *val)
+static int pic_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val)
 {
 	struct lodge_pic *p = v->vm->pic;
 	u8 data = *(const u8 *)val;

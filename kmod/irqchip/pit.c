@@ -263,8 +263,7 @@ static int pit_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int l
 	return 0;
 }
 
-static int pit_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len,
-		     const void *val)
+static int pit_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val)
 {
 	struct lodge_pit *p = container_of(d, struct lodge_pit, io);
 	u8 data = *(const u8 *)val;
@@ -294,8 +293,7 @@ static int speaker_read(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, i
 	return 0;
 }
 
-static int speaker_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len,
-			 const void *val)
+static int speaker_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val)
 {
 	struct lodge_pit *p = container_of(d, struct lodge_pit, speaker);
 	struct kvm_pit_channel_state *c = &p->ch[2];

@@ -248,8 +248,7 @@ static void split_vectors(struct lodge_vm *vm, const struct lodge_routes *r)
  */
 void lodge_routes_notify(struct lodge_vm *vm)
 {
-	const struct lodge_routes *r = rcu_dereference_protected(vm->routes,
-						lockdep_is_held(&vm->slots_lock));
+	const struct lodge_routes *r = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
 	u32 pins = 0;
 	int i;
 
@@ -269,8 +268,7 @@ void lodge_routes_notify(struct lodge_vm *vm)
 /* slots_lock held. Interrupts raised after this returns go by the new table. */
 static void publish(struct lodge_vm *vm, struct lodge_routes *r)
 {
-	struct lodge_routes *old = rcu_dereference_protected(vm->routes,
-						lockdep_is_held(&vm->slots_lock));
+	struct lodge_routes *old = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
 
 	rcu_assign_pointer(vm->routes, r);
 	lodge_routes_notify(vm);

@@ -87,8 +87,7 @@ static void __user *user_bits(void __user *p)
 	return in_compat_syscall() ? compat_ptr((unsigned long)p) : p;
 }
 
-static int clear_dirty_log(struct lodge_vm *vm, struct lodge_memslot *s,
-			   const struct kvm_clear_dirty_log *log)
+static int clear_dirty_log(struct lodge_vm *vm, struct lodge_memslot *s, const struct kvm_clear_dirty_log *log)
 {
 	unsigned long words = BITS_TO_LONGS(log->num_pages), *bits;
 

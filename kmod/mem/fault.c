@@ -301,34 +301,6 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 }
 
 /**
- * lodge_ioc_pre_fault - KVM_PRE_FAULT_MEMORY: map pages for reading before the guest asks for them
- * @v: the vCPU
- * @buf: struct kvm_pre_fault_memory; becomes what is left
- * @arg: unused
- *
- * Return: 0 where anything was done; -EINVAL (an address or a size that is no number of pages, flags); -ENOENT (no
- * memory there), -EFAULT, -EINTR, -ENOMEM for the first page.
- */
-int lodge_ioc_pre_fault(struct lodge_vcpu *v, void *buf, unsigned long arg)
-{
-	struct kvm_pre_fault_memory *r = buf;
-	u64 wanted = r->size;
-	int ret = 0;
-
-	if (r->flags || (r->gpa | r->size) & ~PAGE_MASK || r->gpa + r->size <= r->gpa)
-		return -EINVAL;
-	for (; r->size; r->gpa += PAGE_SIZE, r->size -= PAGE_SIZE) {
-		ret = signal_pending(current) ? -EINTR : lodge_npt_fault(v, r->gpa, 0);
-		if (ret == MAP_MMIO)
-			ret = -ENOENT;
-		if (ret < 0)
-			break;
-		cond_resched();
-	}
-	return r->size == wanted ? ret : 0;
-}
-
-/**
  * lodge_npt_copy - let the processor walk the guest's own tables where they lie in a read-only slot
  * @v: the vCPU, outside the window and SRCU
  * @gpa: the entry that it was about to read

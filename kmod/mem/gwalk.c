@@ -44,8 +44,7 @@
  * The slot of an address, and the user address there; NULL where this access finds no memory. In SRCU or the window, and
  * the slot is not used behind its end.
  */
-static struct lodge_memslot *gpa_slot(struct lodge_vcpu *v, gpa_t gpa, bool write,
-				      unsigned long *hva)
+static struct lodge_memslot *gpa_slot(struct lodge_vcpu *v, gpa_t gpa, bool write, unsigned long *hva)
 {
 	struct lodge_memslot *s = lodge_vcpu_slot(v, gpa >> PAGE_SHIFT);
 
@@ -293,8 +292,7 @@ static bool key_denies(struct lodge_vcpu *v, u64 leaf, bool user_page, u32 acces
 {
 	u32 pkru, key = leaf >> 59 & 15;
 
-	if (!(v->st.cr4 & X86_CR4_PKE) || !user_page || access & ACC_FETCH ||
-	    !(v->st.efer & EFER_LMA))
+	if (!(v->st.cr4 & X86_CR4_PKE) || !user_page || access & ACC_FETCH || !(v->st.efer & EFER_LMA))
 		return false;
 	pkru = lodge_guest_pkru(v) >> key * 2;
 	if (pkru & 1)
@@ -314,8 +312,7 @@ static bool denied(struct lodge_vcpu *v, u64 rights, bool nx, u32 access)
 		return !user_page || (access & ACC_WRITE && !(rights & PT_W));
 	if (user_page && access & ACC_FETCH && st->cr4 & X86_CR4_SMEP)
 		return true;
-	if (user_page && !(access & ACC_FETCH) && st->cr4 & X86_CR4_SMAP &&
-	    !(st->rflags & X86_EFLAGS_AC))
+	if (user_page && !(access & ACC_FETCH) && st->cr4 & X86_CR4_SMAP && !(st->rflags & X86_EFLAGS_AC))
 		return true;
 	return access & ACC_WRITE && !(rights & PT_W) && st->cr0 & X86_CR0_WP;
 }
@@ -342,8 +339,7 @@ static gpa_t leaf_gpa(const struct walk *w, int level, u64 e, u64 gva)
 }
 
 /* The walk itself: 0, 1: fault in *f, 2: start over, or an errno. */
-static int walk(struct lodge_vcpu *v, struct walk *w, u64 gva, u32 access, gpa_t *gpa,
-		struct lodge_walk_fault *f)
+static int walk(struct lodge_vcpu *v, struct walk *w, u64 gva, u32 access, gpa_t *gpa, struct lodge_walk_fault *f)
 {
 	u32 code = access & (ACC_WRITE | ACC_USER);
 	u64 table = w->root, rights = PT_W | PT_U, e, want;
@@ -396,8 +392,7 @@ static bool canonical(const struct lodge_state *st, u64 gva)
 	return (u64)((s64)(gva << (64 - bits)) >> (64 - bits)) == gva;
 }
 
-static int translate(struct lodge_vcpu *v, struct walk *w, u64 gva, u32 access, gpa_t *gpa,
-		     struct lodge_walk_fault *f)
+static int translate(struct lodge_vcpu *v, struct walk *w, u64 gva, u32 access, gpa_t *gpa, struct lodge_walk_fault *f)
 {
 	int ret, tries;
 
@@ -431,8 +426,7 @@ static int translate(struct lodge_vcpu *v, struct walk *w, u64 gva, u32 access, 
  *
  * Return: 0; 1 with *@f; -EAGAIN (atomic only); -EFAULT (the tables lie where there is no memory).
  */
-int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa,
-		     struct lodge_walk_fault *f, bool atomic)
+int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa, struct lodge_walk_fault *f, bool atomic)
 {
 	struct walk w = { .atomic = atomic };
 
@@ -446,8 +440,7 @@ static u32 fetch_access(const struct lodge_vcpu *v)
 
 static struct lodge_code_page *code_page(struct lodge_vcpu *v, u64 lin)
 {
-	return &v->code[array_index_nospec(lin >> PAGE_SHIFT & (LODGE_CODE_PAGES - 1),
-					   LODGE_CODE_PAGES)];
+	return &v->code[array_index_nospec(lin >> PAGE_SHIFT & (LODGE_CODE_PAGES - 1), LODGE_CODE_PAGES)];
 }
 
 /* The kept walk, if it would still go the same way. As to rights: the CPU has just run code there. */
@@ -517,8 +510,7 @@ static int find_page(struct lodge_vcpu *v, u64 lin, const u8 **page, struct lodg
 }
 
 /* Bytes of one page, at most max. Count, or as lodge_fetch(). */
-static int fetch_atomic(struct lodge_vcpu *v, u64 lin, u8 *buf, int max,
-			struct lodge_walk_fault *f)
+static int fetch_atomic(struct lodge_vcpu *v, u64 lin, u8 *buf, int max, struct lodge_walk_fault *f)
 {
 	int n = min_t(int, max, PAGE_SIZE - offset_in_page(lin)), ret;
 	const struct lodge_state *st = &v->st;

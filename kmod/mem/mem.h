@@ -107,11 +107,9 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access);
 int lodge_npt_copy(struct lodge_vcpu *v, gpa_t gpa);
 int lodge_fault_in(struct mm_struct *mm, unsigned long hva, bool write);
 int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access);
-lodge_vcpu_ioctl lodge_ioc_pre_fault;
 
 /* notifier.c */
-bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start,
-			unsigned long end);
+bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start, unsigned long end);
 int lodge_notifier_init(struct lodge_vm *vm);		/* takes mmap_lock */
 void lodge_notifier_exit(struct lodge_vm *vm);
 
@@ -122,8 +120,7 @@ void lodge_notifier_exit(struct lodge_vm *vm);
 bool lodge_gpa_is_memory(struct lodge_vcpu *v, gpa_t gpa, bool write);
 int lodge_read_gpa(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len);
 int lodge_write_gpa(struct lodge_vcpu *v, gpa_t gpa, const void *buf, int len);
-int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa,
-		     struct lodge_walk_fault *f, bool atomic);
+int lodge_gva_to_gpa(struct lodge_vcpu *v, u64 gva, u32 access, gpa_t *gpa, struct lodge_walk_fault *f, bool atomic);
 /* In the window: LODGE_MAX_INSN bytes of code, or NULL: lodge_fetch() has to find them. */
 const u8 *lodge_code(struct lodge_vcpu *v, u64 lin, u64 cr0, u64 cr3, u64 cr4, u64 efer);
 /* Bytes at CS:RIP: how many, or 0 with the guest's fault in *f, or an errno. */

@@ -31,20 +31,15 @@ static struct lodge_memslots *current_slots(struct lodge_vm *vm)
 	return rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->slots_lock));
 }
 
-/* Which of the two nodes of each slot are a set's. */
-static int which(const struct lodge_memslots *t)
-{
-	return t->second;
-}
-
+/* Of the two nodes of each slot a set has the first or the second. */
 static struct lodge_memslot *by_gfn(const struct lodge_memslots *t, struct rb_node *node)
 {
-	return container_of(node - which(t), struct lodge_memslot, gfn_node[0]);
+	return container_of(node - t->second, struct lodge_memslot, gfn_node[0]);
 }
 
 static struct lodge_memslot *by_hva(const struct lodge_memslots *t, struct lodge_slot_hva *node)
 {
-	return node ? container_of(node - which(t), struct lodge_memslot, hva_node[0]) : NULL;
+	return node ? container_of(node - t->second, struct lodge_memslot, hva_node[0]) : NULL;
 }
 
 /* heir: the slot that took over the log, or NULL. */
@@ -190,14 +185,14 @@ static bool overlaps(const struct lodge_memslots *t, const struct lodge_memslot 
 static void insert(struct lodge_memslots *t, struct lodge_memslot *s)
 {
 	struct rb_node **link = &t->by_gfn.rb_node, *parent = NULL;
-	struct lodge_slot_hva *hva = &s->hva_node[which(t)];
+	struct lodge_slot_hva *hva = &s->hva_node[t->second];
 
 	while (*link) {
 		parent = *link;
 		link = s->base_gfn < by_gfn(t, parent)->base_gfn ? &parent->rb_left : &parent->rb_right;
 	}
-	rb_link_node(&s->gfn_node[which(t)], parent, link);
-	rb_insert_color(&s->gfn_node[which(t)], &t->by_gfn);
+	rb_link_node(&s->gfn_node[t->second], parent, link);
+	rb_insert_color(&s->gfn_node[t->second], &t->by_gfn);
 	hva->first = s->hva;
 	hva->last = s->hva + (s->npages << PAGE_SHIFT) - 1;
 	hva_tree_insert(hva, &t->by_hva);
@@ -206,8 +201,8 @@ static void insert(struct lodge_memslots *t, struct lodge_memslot *s)
 static void exchange(struct lodge_memslots *t, struct lodge_memslot *old, struct lodge_memslot *new)
 {
 	if (old) {
-		rb_erase(&old->gfn_node[which(t)], &t->by_gfn);
-		hva_tree_remove(&old->hva_node[which(t)], &t->by_hva);
+		rb_erase(&old->gfn_node[t->second], &t->by_gfn);
+		hva_tree_remove(&old->hva_node[t->second], &t->by_hva);
 	}
 	if (new)
 		insert(t, new);
@@ -250,8 +245,7 @@ static void publish(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge
 
 static int check_region(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r)
 {
-	unsigned int bits = min_t(unsigned int, boot_cpu_data.x86_phys_bits,
-				  lodge_npt_gpa_bits(&vm->npt));
+	unsigned int bits = min_t(unsigned int, boot_cpu_data.x86_phys_bits, lodge_npt_gpa_bits(&vm->npt));
 	u64 last = r->guest_phys_addr + r->memory_size - 1;
 
 	if (r->flags & ~(u32)(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
@@ -261,8 +255,7 @@ static int check_region(struct lodge_vm *vm, const struct kvm_userspace_memory_r
 	if ((r->memory_size | r->guest_phys_addr | r->userspace_addr) & ~PAGE_MASK)
 		return -EINVAL;
 	/* Not access_ok(): newer ones let addresses with a tag pass. */
-	if (r->userspace_addr >= TASK_SIZE_MAX ||
-	    r->memory_size > TASK_SIZE_MAX - r->userspace_addr)
+	if (r->userspace_addr >= TASK_SIZE_MAX || r->memory_size > TASK_SIZE_MAX - r->userspace_addr)
 		return -EINVAL;
 	if (r->memory_size >> PAGE_SHIFT > MAX_SLOT_PAGES)
 		return -EINVAL;
@@ -271,8 +264,7 @@ static int check_region(struct lodge_vm *vm, const struct kvm_userspace_memory_r
 	return 0;
 }
 
-static struct lodge_memslot *make_slot(struct lodge_vm *vm,
-				       const struct kvm_userspace_memory_region *r,
+static struct lodge_memslot *make_slot(struct lodge_vm *vm, const struct kvm_userspace_memory_region *r,
 				       struct lodge_memslot *old)
 {
 	struct lodge_memslot *s = kzalloc(sizeof(*s), GFP_KERNEL_ACCOUNT);
@@ -310,8 +302,7 @@ static void replace(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge
 		lodge_npt_zap(vm, old->base_gfn, end);
 	}
 	publish(vm, old, new);
-	if (old && new && new->dirty && !old->dirty &&
-	    !(vm->dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET))
+	if (old && new && new->dirty && !old->dirty && !(vm->dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET))
 		lodge_npt_write_protect(vm, new->base_gfn, new->base_gfn + new->npages);
 	/* Without the log the range may be mapped by large pages again. */
 	if (old && new && old->dirty && !new->dirty && lodge_npt_huge)

@@ -30,8 +30,7 @@ static struct lodge_vm *to_vm(struct mmu_notifier *mn)
  *
  * Return: true when it must be looked up again.
  */
-bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start,
-			unsigned long end)
+bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long start, unsigned long end)
 {
 	lockdep_assert_held(&npt->lock);
 	if (unlikely(npt->notify_count) && end > npt->notify_start && start < npt->notify_end)
@@ -42,8 +41,7 @@ bool lodge_notify_stale(struct lodge_npt *npt, unsigned long seq, unsigned long 
 typedef bool (*range_fn)(struct lodge_vm *vm, gfn_t start, gfn_t end, void *arg);
 
 /* Call fn for every range of frames that user addresses start..end back. */
-static bool with_ranges(struct lodge_vm *vm, unsigned long start, unsigned long end,
-			range_fn fn, void *arg)
+static bool with_ranges(struct lodge_vm *vm, unsigned long start, unsigned long end, range_fn fn, void *arg)
 {
 	struct lodge_hva_walk at = { };
 	struct lodge_memslot *s;
@@ -128,14 +126,12 @@ static lodge_young_t clear_flush_young(struct mmu_notifier *mn, struct mm_struct
 	return young(mn, start, end, true);
 }
 
-static lodge_young_t clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
-				 unsigned long start, unsigned long end)
+static lodge_young_t clear_young(struct mmu_notifier *mn, struct mm_struct *mm, unsigned long start, unsigned long end)
 {
 	return young(mn, start, end, true);
 }
 
-static lodge_young_t test_young(struct mmu_notifier *mn, struct mm_struct *mm,
-				unsigned long address)
+static lodge_young_t test_young(struct mmu_notifier *mn, struct mm_struct *mm, unsigned long address)
 {
 	return young(mn, address, address + 1, false);
 }

@@ -73,29 +73,13 @@ static void store_segs(struct svm_vmcb *b, const struct lodge_state *st)
 	b->cpl = st->cpl;
 }
 
-static void load_syscall(struct lodge_state *st, const struct svm_vmcb *b)
-{
-	st->star = b->star;
-	st->lstar = b->lstar;
-	st->cstar = b->cstar;
-	st->sfmask = b->sfmask;
-	st->kernel_gs_base = b->kernel_gs_base;
-	st->sysenter_cs = b->sysenter_cs;
-	st->sysenter_esp = b->sysenter_esp;
-	st->sysenter_eip = b->sysenter_eip;
-}
-
-static void store_syscall(struct svm_vmcb *b, const struct lodge_state *st)
-{
-	b->star = st->star;
-	b->lstar = st->lstar;
-	b->cstar = st->cstar;
-	b->sfmask = st->sfmask;
-	b->kernel_gs_base = st->kernel_gs_base;
-	b->sysenter_cs = st->sysenter_cs;
-	b->sysenter_esp = st->sysenter_esp;
-	b->sysenter_eip = st->sysenter_eip;
-}
+/* The registers of SYSCALL and SYSENTER, either way. */
+#define COPY_SYSCALL(to, from) do {								\
+	(to)->star = (from)->star; (to)->lstar = (from)->lstar; (to)->cstar = (from)->cstar;	\
+	(to)->sfmask = (from)->sfmask; (to)->kernel_gs_base = (from)->kernel_gs_base;		\
+	(to)->sysenter_cs = (from)->sysenter_cs; (to)->sysenter_esp = (from)->sysenter_esp;	\
+	(to)->sysenter_eip = (from)->sysenter_eip;						\
+} while (0)
 
 /**
  * svm_state_load - bring groups of guest state into the neutral copy
@@ -133,7 +117,7 @@ void svm_state_load(struct lodge_vcpu *v, u32 groups)
 		st->idt.limit = b->idtr.limit;
 	}
 	if (groups & LG_SYSCALL)
-		load_syscall(st, b);
+		COPY_SYSCALL(st, b);
 	if (groups & LG_DR) {
 		st->dr6 = b->dr6;
 		st->dr7 = b->dr7;
@@ -195,7 +179,7 @@ static noinline void store_rest(struct lodge_vcpu *v, u32 d)
 		b->clean &= ~CLEAN_DT;
 	}
 	if (d & LG_SYSCALL)
-		store_syscall(b, st);
+		COPY_SYSCALL(b, st);
 	if (d & LG_DR) {
 		b->dr6 = st->dr6;
 		b->dr7 = st->dr7;

@@ -92,8 +92,7 @@ static int svm_probe(void)
 	if (boot_cpu_has(X86_FEATURE_GBPAGES))
 		svm_pte_ops.top_leaf = 3;
 	if (svm_caps.nasids < svm_caps.min_asid + 2) {
-		pr_err("lodge: only %u address space ids, %u of them reserved\n",
-		       svm_caps.nasids, svm_caps.min_asid);
+		pr_err("lodge: only %u address space ids, %u of them reserved\n", svm_caps.nasids, svm_caps.min_asid);
 		return -EOPNOTSUPP;
 	}
 	for_each_possible_cpu(cpu) {
@@ -351,8 +350,7 @@ static void svm_run(struct lodge_vcpu *v)
 		return;
 	}
 	/* Nothing was executed, so a shadow still holds; QEMU (7.2) forgets it. */
-	if (unlikely(shadow) && b->rip == rip &&
-	    (b->exit_code == X_INTR || b->exit_code == X_NPF))
+	if (unlikely(shadow) && b->rip == rip && (b->exit_code == X_INTR || b->exit_code == X_NPF))
 		b->int_state |= INT_SHADOW;
 	v->regs[R_AX] = b->rax;
 	v->regs[R_SP] = b->rsp;

@@ -66,8 +66,7 @@ static void __init all_controls(void)
 
 	vmx_caps.pin = controls(exact ? MSR_IA32_VMX_TRUE_PINBASED_CTLS : MSR_IA32_VMX_PINBASED_CTLS,
 				PIN_EXTINT | PIN_NMI | PIN_VNMI, PIN_TIMER, "pin-based");
-	vmx_caps.proc = controls(exact ? MSR_IA32_VMX_TRUE_PROCBASED_CTLS :
-					 MSR_IA32_VMX_PROCBASED_CTLS,
+	vmx_caps.proc = controls(exact ? MSR_IA32_VMX_TRUE_PROCBASED_CTLS : MSR_IA32_VMX_PROCBASED_CTLS,
 				 PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_MONITOR | PROC_RDPMC |
 				 PROC_MOV_DR | PROC_IO | PROC_MSR_BITMAP | PROC_SECONDARY,
 				 PROC_TPR_SHADOW, "processor-based");
