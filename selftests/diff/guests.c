@@ -103,7 +103,7 @@ static u8 device_byte(const struct insn_case *c, u64 at)
 
 	if (!c->has_selector || off >= c->pointer + 2u)
 		return at * 13 + 5;
-	return off < c->pointer ? pointer >> 8 * off : c->selector >> 8 * (off - c->pointer);
+	return off < c->pointer ? pointer >> 8 * off : (u64)c->selector >> 8 * (off - c->pointer);
 }
 
 /* Answers a load or an IN; false if this exit is the end. */
