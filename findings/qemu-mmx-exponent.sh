@@ -14,6 +14,7 @@
 
 get_packages bookworm tools "${ASSEMBLER[@]}"
 get_packages bookworm qemu qemu-system-x86=1:7.2+dfsg-7+deb12u18+b3 seabios=1.16.2-1
+# shellcheck disable=SC2119 # nothing of its choices is wanted
 make_disk <<'ASM'
 main:
 	movq	%cr0, %rax
