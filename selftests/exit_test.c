@@ -525,7 +525,7 @@ TEST(debug_status, "DR6 tells the handler of #DB a breakpoint from a single step
 	GUEST_IS(db_dr6 & 0x4000, 0x4000);						\
 } while (0)
 
-static volatile bool stores, amd;
+static volatile bool loads, stores, amd;
 
 static void stepped_guest(void)
 {
@@ -535,7 +535,8 @@ static void stepped_guest(void)
 	on_vector[1] = on_db;
 	STEPPED("out %%al, $0x80", "a"(0) : "memory");
 	STEPPED("in $0x80, %%al", "m"(steps) : "rax", "memory");
-	STEPPED("mov (%1), %%eax", "r"(device) : "rax", "memory");
+	if (loads)
+		STEPPED("mov (%1), %%eax", "r"(device) : "rax", "memory");
 	if (stores) {
 		STEPPED("movl $1, (%1)", "r"(device) : "memory");
 		STEPPED("lock addl $1, (%1)", "r"(device) : "memory");
@@ -560,11 +561,13 @@ TEST(guest_steps, "the guest's own single step ends behind an instruction that e
 
 	not_on_bochs_svm("a #DB exit comes before DR6 is written");
 	amd = host_is_amd();
-	stores = !device_is_kvm();	/* stock KVM comes one instruction later then */
+	/* Behind an EPT violation Bochs (VMX) has the trap of the instruction that was cut short: docs/testing.md. */
+	loads = !on_bochs();
+	stores = loads && !device_is_kvm();	/* stock KVM comes one instruction later then */
 	v = vcpu_long(vm_new(), 0, stepped_guest);
 	RUN_TO_OUT(v, 0x80, 1);
 	RUN_TO_IN(v, 0x80, 1);
-	for (int i = 0; i < (stores ? 4 : 1); i++)
+	for (int i = 0; i < loads + 3 * stores; i++)
 		RUN_TO(v, KVM_EXIT_MMIO);
 	RUN_TO(v, KVM_EXIT_HLT);
 	DONE(v);
