@@ -117,11 +117,7 @@ static void spoil_state(struct vcpu *v)
 	if (ioctl(v->fd, states[i].get, buf))
 		return;
 	spoil(buf, _IOC_SIZE(states[i].set));
-	if (states[i].set == KVM_SET_SREGS)
-		spare_qemu((struct kvm_sregs *)buf);
-	/* left out on QEMU, which crashes: docs/testing.md */
-	if (states[i].set == KVM_SET_DEBUGREGS && host_is_qemu)
-		((struct kvm_debugregs *)buf)->dr7 &= ~0xffull;
+	spare_qemu_state(states[i].set, buf);
 	ioctl(v->fd, states[i].set, buf);
 }
 

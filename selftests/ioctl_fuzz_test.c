@@ -47,8 +47,7 @@ static void vcpu_state(struct vcpu *v)
 	if (ioctl(v->fd, vcpu_states[i].get, buf))
 		return;
 	spoil(buf, _IOC_SIZE(vcpu_states[i].set));
-	if (vcpu_states[i].set == KVM_SET_SREGS || vcpu_states[i].set == KVM_SET_SREGS2)	/* they begin alike */
-		spare_qemu((struct kvm_sregs *)buf);
+	spare_qemu_state(vcpu_states[i].set, buf);
 	ioctl(v->fd, vcpu_states[i].set, buf);
 }
 

@@ -135,6 +135,14 @@ void spare_qemu(struct kvm_sregs *s)
 	}
 }
 
+void spare_qemu_state(unsigned long set, void *buf)
+{
+	if (set == KVM_SET_SREGS || set == KVM_SET_SREGS2)	/* they begin alike */
+		spare_qemu(buf);
+	if (set == KVM_SET_DEBUGREGS && host_is_qemu)
+		((struct kvm_debugregs *)buf)->dr7 &= ~0xffull;
+}
+
 u64 fuzz_time(int subtests)
 {
 	const char *s = getenv("LODGE_FUZZ_SECONDS");

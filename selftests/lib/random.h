@@ -34,6 +34,7 @@ void random_bytes(u8 *p, size_t size);
  * emulated host is lost (docs/testing.md).
  */
 void spare_qemu(struct kvm_sregs *s);
+void spare_qemu_state(unsigned long set, void *buf);	/* what is about to be set by that ioctl */
 
 /* Microseconds for each of so many subtests; raises the subtest's time limit to fit. */
 u64 fuzz_time(int subtests);
