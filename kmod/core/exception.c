@@ -33,8 +33,8 @@ static void queue(struct lodge_vcpu *v, u8 vector, bool has_error, u32 error)
 			lodge_set_request(v, REQ_TRIPLE_FAULT);
 			return;
 		}
-		if ((contributory(first->vector) && contributory(vector)) || (first->vector == X86_TRAP_PF &&
-		     (contributory(vector) || vector == X86_TRAP_PF))) {
+		if ((contributory(first->vector) && contributory(vector)) ||
+		    (first->vector == X86_TRAP_PF && (contributory(vector) || vector == X86_TRAP_PF))) {
 			vector = X86_TRAP_DF;
 			has_error = true;
 			error = 0;

@@ -77,15 +77,14 @@ static void change(enum state_id id, u32 part)
 /* What is not to be done: to the emulators, and what is no fact. */
 static void spare_hosts(enum state_id id)
 {
-	struct kvm_debugregs *d = (struct kvm_debugregs *)buf;
 	struct kvm_vcpu_events *e = (struct kvm_vcpu_events *)buf;
 
 	/* No processor is without a CS. */
 	if (id == S_SREGS) {
 		((struct kvm_sregs *)buf)->cs.present = 1;
 		((struct kvm_sregs *)buf)->cs.unusable = 0;
-		spare_qemu((struct kvm_sregs *)buf);
 	}
+	spare_qemu_state(states[id].set, buf);
 	/* There a debug trap that one guest has not taken is the next one's, and its NMI blocking too. */
 	if (id == S_REGS && on_bochs())
 		((struct kvm_regs *)buf)->rflags &= ~0x100ull;
@@ -99,9 +98,6 @@ static void spare_hosts(enum state_id id)
 		e->nmi.injected = e->interrupt.injected = 0;
 	if (id == S_EVENTS && e->nmi.injected)
 		e->interrupt.injected = 0;
-	/* As guest_fuzz_test: docs/testing.md. */
-	if (id == S_DEBUGREGS && on_qemu())
-		d->dr7 &= ~0xffull;
 }
 
 /* What devices answer. */
