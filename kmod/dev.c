@@ -94,6 +94,7 @@ static const struct {
 	{ KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1 },
 	{ LODGE_CAP_BATCH_OUTS, 1 },
 	{ LODGE_CAP_SEAL, LODGE_SEAL_ALL },
+	{ LODGE_CAP_SNAPSHOT, 1 },
 };
 
 /**

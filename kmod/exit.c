@@ -191,6 +191,10 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 	ret = lodge_npt_fault(v, gpa, v->exit.fault.access);
 	if (ret == MAP_MMIO && v->exit.fault.walk)
 		ret = lodge_npt_copy(v, gpa);
+	if (ret == -ENOSPC) {
+		v->run->exit_reason = LODGE_EXIT_SNAPSHOT_FULL;
+		return NEXT_USER;
+	}
 	if (ret < 0)
 		return ret;
 	if (ret == MAP_DONE) {

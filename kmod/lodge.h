@@ -22,6 +22,10 @@ void lodge_vm_put(struct lodge_vm *vm);
 lodge_vm_ioctl lodge_ioc_create_vcpu;
 void lodge_vcpu_destroy(struct lodge_vcpu *v);
 
+/* snapshot.c */
+lodge_vm_ioctl lodge_ioc_snapshot, lodge_ioc_reset, lodge_ioc_snapshot_drop, lodge_ioc_snapshot_touch;
+void lodge_snapshots_free(struct lodge_vm *vm);
+
 /* stats.c */
 lodge_vm_ioctl lodge_ioc_vm_stats;
 lodge_vcpu_ioctl lodge_ioc_vcpu_stats;

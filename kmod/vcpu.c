@@ -339,7 +339,7 @@ static int vcpu_install(struct lodge_vcpu *v)
  * @buf: unused
  * @arg: the id, below LODGE_MAX_VCPUS: the APIC id it starts with
  *
- * Return: the fd; -EINVAL for the id, -EEXIST when it is taken, -ENOMEM, -EMFILE.
+ * Return: the fd; -EINVAL for the id, -EEXIST when it is taken, -EBUSY (there is a snapshot), -ENOMEM, -EMFILE.
  */
 int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
@@ -351,6 +351,9 @@ int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	mutex_lock(&vm->slots_lock);
 	ret = -EINVAL;
 	if (vm->max_ids && arg >= vm->max_ids)
+		goto out;
+	ret = -EBUSY;
+	if (vm->snap)
 		goto out;
 	ret = -EEXIST;
 	if (lodge_vcpu_by_id(vm, arg))

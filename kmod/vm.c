@@ -36,6 +36,7 @@ static void vm_free(struct kref *kref)
 	lodge_ioapic_stop(vm);
 	for (i = 0; i < vm->nvcpus; i++)
 		lodge_vcpu_destroy(vm->vcpus[i]);
+	lodge_snapshots_free(vm);
 	lodge_bus_free(vm);
 	lodge_irqchip_destroy(vm);
 	lodge_npt_free(vm);
@@ -245,6 +246,10 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ COMPAT_SET_MSR_FILTER, SEAL(CONFIG), .fn.vm = lodge_ioc_msr_filter32 },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
 	{ LODGE_SEAL, 0, .fn.vm = seal },
+	{ LODGE_SNAPSHOT, SEAL(STATE), .fn.vm = lodge_ioc_snapshot },
+	{ LODGE_RESET, SEAL(STATE), .fn.vm = lodge_ioc_reset },
+	{ LODGE_SNAPSHOT_DROP, IOC_VAL | SEAL(STATE), .fn.vm = lodge_ioc_snapshot_drop },
+	{ LODGE_SNAPSHOT_TOUCH, SEAL(STATE), .fn.vm = lodge_ioc_snapshot_touch },
 };
 
 static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

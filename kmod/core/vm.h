@@ -38,6 +38,7 @@ struct lodge_vm {
 	struct lodge_memslots __rcu *slots;	/* [r] one of the two */
 	struct lodge_memslots slot_sets[2];	/* [s] written: mem/memslot.c */
 	struct rb_root slot_ids;	/* [s] the slots by their numbers */
+	struct lodge_snap *snap;	/* [s] and no vCPU in KVM_RUN: the top one's pages, or NULL: mem/kept.c */
 	u32 dirty_log_manual;		/* [s] KVM_DIRTY_LOG_*, of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 	struct lodge_npt npt;
 	struct mmu_notifier notifier;	/* [c] */

@@ -43,4 +43,37 @@
 
 #define LODGE_SEAL		_IOWR(LODGE_IOC, 0x00, __u64)
 
+/*
+ * LODGE_CAP_SNAPSHOT: a running VM is reset in place. On a VM's fd, and no vCPU may be in KVM_RUN (EBUSY).
+ *
+ * What the VMM writes into guest memory through its own mapping is not seen: LODGE_SNAPSHOT_TOUCH names it before.
+ * Between snapshot and drop the memory slots do not change (EBUSY). Snapshots stack.
+ */
+#define LODGE_CAP_SNAPSHOT	0x4c4f0010
+
+struct lodge_snapshot {
+	__u64 flags;		/* 0 */
+	__u64 limit;		/* of old pages kept in the kernel's memory; 0: none. Then: LODGE_EXIT_SNAPSHOT_FULL */
+};
+
+struct lodge_reset {
+	__u64 flags;		/* 0 */
+	/* Out: pages put back that were written since the last reset; that are put back always, for most rounds write them; */
+	__u64 written, hot;
+	__u64 kept;		/* and whose old content the kernel keeps */
+};
+
+struct lodge_touch {
+	__u64 flags;		/* 0 */
+	__u64 gpa, len;
+};
+
+#define LODGE_SNAPSHOT		_IOW(LODGE_IOC, 0x10, struct lodge_snapshot)
+#define LODGE_RESET		_IOWR(LODGE_IOC, 0x11, struct lodge_reset)
+#define LODGE_SNAPSHOT_DROP	_IO(LODGE_IOC, 0x12)
+#define LODGE_SNAPSHOT_TOUCH	_IOW(LODGE_IOC, 0x13, struct lodge_touch)
+
+/* An exit of its own: the guest writes a page, and the limit of the snapshot is reached. It has not happened yet. */
+#define LODGE_EXIT_SNAPSHOT_FULL	0x4c4f0000
+
 #endif
