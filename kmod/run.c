@@ -36,7 +36,7 @@ static bool runnable(struct lodge_vcpu *v)
 {
 	u8 threshold;
 
-	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) || READ_ONCE(v->vm->dead))
+	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) || lodge_vm_dead(v->vm))
 		return true;
 	if (v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
 		return false;
@@ -102,7 +102,7 @@ static int service(struct lodge_vcpu *v)
 {
 	int next;
 
-	if (unlikely(READ_ONCE(v->vm->dead)))
+	if (unlikely(lodge_vm_dead(v->vm)))
 		return -EIO;
 	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS)) {
 		next = serve_slow(v);

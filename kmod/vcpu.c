@@ -39,7 +39,7 @@ void lodge_vcpu_destroy(struct lodge_vcpu *v)
 	lodge_ops->vcpu_free(v);
 	lodge_fpu_destroy(v);
 	lodge_tlb_destroy(v);
-	kvfree(v->cpuid_ent);
+	lodge_cpuid_put(v->cpuid_ent);
 	put_pid(v->pid);
 	if (v->run_page)
 		__free_page(v->run_page);
@@ -240,14 +240,17 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	const struct lodge_ioctl *row;
 	long ret;
 
-	if (v->vm->mm != current->mm || READ_ONCE(v->vm->dead))
+	if (v->vm->mm != current->mm)
 		return -EIO;
 	row = likely(cmd == KVM_RUN) ? NULL : find_ioctl(cmd);
 	if (cmd != KVM_RUN && !row)
 		return -ENOTTY;
 	if (mutex_lock_killable(&v->mutex))
 		return -EINTR;
-	if (!row)
+	/* With the mutex: whoever stops all vCPUs sets the bit, then looks whether one has it. */
+	if (unlikely(READ_ONCE(v->vm->barred)))
+		ret = lodge_vm_dead(v->vm) ? -EIO : -EBUSY;
+	else if (!row)
 		ret = ioc_run(v, NULL, arg);
 	else
 		ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, v, arg, page_address(v->scratch));

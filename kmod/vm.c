@@ -257,7 +257,7 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	struct lodge_vm *vm = file->private_data;
 	int i;
 
-	if (vm->mm != current->mm || READ_ONCE(vm->dead))
+	if (vm->mm != current->mm || lodge_vm_dead(vm))
 		return -EIO;
 	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++)
 		if (vm_ioctls[i].cmd == cmd)

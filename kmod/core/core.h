@@ -56,6 +56,14 @@ static inline void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
 		lodge_end_of_insn(v);
 }
 
+/* Whole words, which is what most state is made of: by the word on every processor, unlike memcpy(). Aligned to 8. */
+static inline void lodge_copy_words(void *to, const void *from, size_t bytes)
+{
+	size_t words = bytes / 8;
+
+	asm volatile("rep movsq" : "+D" (to), "+S" (from), "+c" (words) : : "memory");
+}
+
 /* ioctl.c: what ioctl tables hold. One row: one copy in, one call, one copy out. */
 struct lodge_ioctl {
 	u32 cmd;

@@ -30,6 +30,9 @@ struct lodge_pit;
 struct lodge_routes;
 struct lodge_msr_filter;
 
+/* An impossible condition: every ioctl answers EIO. And the state is read or set as a whole: those of vCPUs EBUSY. */
+enum { LODGE_DEAD, LODGE_STOPPED };
+
 struct lodge_vm {
 	struct kref kref;		/* [a] the VM fd and each vCPU fd hold one */
 	struct mm_struct *mm;		/* [c] mmgrab'ed: the creator's; others get EIO */
@@ -69,7 +72,7 @@ struct lodge_vm {
 	struct lodge_msr_filter __rcu *msr_filter;	/* [s] written; read under RCU: cpu/msr_exit.c */
 	u32 user_msrs;			/* [a] KVM_MSR_EXIT_REASON_*: accesses that userspace answers */
 	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
-	bool dead;			/* [a] an impossible condition: every ioctl answers EIO */
+	unsigned long barred;		/* [a] BIT(LODGE_*): what its ioctls answer with an errno for, below */
 	raw_spinlock_t clock_lock;
 	u32 clock_mul;			/* [c] the TSC's frequency, as pvclock wants it */
 	s8 clock_shift;
@@ -98,6 +101,11 @@ struct lodge_vm {
 static inline struct lodge_vcpu *lodge_vcpu_get(struct lodge_vm *vm, int i)
 {
 	return vm->vcpus[array_index_nospec(i, LODGE_MAX_VCPUS)];
+}
+
+static inline bool lodge_vm_dead(const struct lodge_vm *vm)
+{
+	return READ_ONCE(vm->barred) & BIT(LODGE_DEAD);
 }
 
 static inline int lodge_nvcpus(struct lodge_vm *vm)

@@ -42,6 +42,7 @@ void lodge_fpu_exit(struct lodge_vcpu *v);
 void lodge_fpu_note_xcr0(struct lodge_vcpu *v, u64 val);
 u32 lodge_fpu_image_size(u64 xcr0, bool compact);	/* bytes */
 u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
+u32 lodge_fpu_bytes(void);		/* of a vCPU's image */
 
 /*
  * XCR0, which the guest may have changed without an exit: XSETBV exits by the manual (APM 2, 15.9), but a
@@ -95,6 +96,9 @@ int lodge_supported_cpuid(struct kvm_cpuid2 __user *u);
 void lodge_cpuid(struct lodge_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);	/* may be in the window */
 u32 lodge_cpuid_signature(struct lodge_vcpu *v);	/* of the processor, as RDX has it after a reset */
 void lodge_cpuid_init(struct lodge_vcpu *v);		/* v->cpuid for "no CPUID set yet" */
+void lodge_cpuid_get(struct kvm_cpuid_entry2 *e);	/* a vCPU's entries are never changed: who needs them counts */
+void lodge_cpuid_put(struct kvm_cpuid_entry2 *e);	/* NULL is fine, for both */
+void lodge_cpuid_adopt(struct lodge_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n);	/* takes over the caller's count */
 
 /* msr.c. Return 0, 1 (#GP / bad index), or -EAGAIN (window only: needs the slow path). */
 int lodge_msr_read(struct lodge_vcpu *v, u32 index, u64 *val, bool host);

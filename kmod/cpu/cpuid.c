@@ -278,6 +278,29 @@ static void index_leaves(struct lodge_vcpu *v)
 	}
 }
 
+/* What a vCPU was given, counted: frozen states and the vCPUs made from them have it in common. */
+struct table {
+	refcount_t refs;
+	struct kvm_cpuid_entry2 e[];
+};
+
+static struct table *table_of(struct kvm_cpuid_entry2 *e)
+{
+	return (void *)e - offsetof(struct table, e);
+}
+
+void lodge_cpuid_get(struct kvm_cpuid_entry2 *e)
+{
+	if (e)
+		refcount_inc(&table_of(e)->refs);
+}
+
+void lodge_cpuid_put(struct kvm_cpuid_entry2 *e)
+{
+	if (e && refcount_dec_and_test(&table_of(e)->refs))
+		kvfree(table_of(e));
+}
+
 /**
  * lodge_cpuid_init - recompute what depends on the guest's CPUID
  * @v: the vCPU; also right after creation, with no entries: long mode and the host's bits of CR4
@@ -384,6 +407,22 @@ static bool same_cpuid(struct lodge_vcpu *v, struct kvm_cpuid_entry2 *e, int n)
 }
 
 /**
+ * lodge_cpuid_adopt - these entries from now on
+ * @v: the vCPU
+ * @e: as lodge_cpuid_get() counts them
+ * @n: so many
+ */
+void lodge_cpuid_adopt(struct lodge_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
+{
+	lodge_cpuid_put(v->cpuid_ent);
+	v->cpuid_ent = e;
+	v->cpuid_nent = n;
+	index_leaves(v);
+	lodge_cpuid_init(v);
+	lodge_ops->set_intercepts(v);
+}
+
+/**
  * lodge_set_cpuid2 - KVM_SET_CPUID2
  * @v: the vCPU
  * @buf: struct kvm_cpuid2, the head
@@ -396,33 +435,24 @@ int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	struct kvm_cpuid2 __user *u = (void __user *)arg;
 	u32 n = ((struct kvm_cpuid2 *)buf)->nent;
-	struct kvm_cpuid_entry2 *e;
+	struct table *t;
+	int ret = 0;
 
 	if (n > LODGE_MAX_CPUID)
 		return -E2BIG;
-	e = kvcalloc(n + 1, sizeof(*e), GFP_KERNEL_ACCOUNT);
-	if (!e)
+	t = kvzalloc(struct_size(t, e, n), GFP_KERNEL_ACCOUNT);
+	if (!t)
 		return -ENOMEM;
-	if (copy_from_user(e, u->entries, n * sizeof(*e))) {
-		kvfree(e);
-		return -EFAULT;
+	refcount_set(&t->refs, 1);
+	if (copy_from_user(t->e, u->entries, n * sizeof(*t->e)))
+		ret = -EFAULT;
+	else if (!widths_exist(t->e, n) || (v->ran && !same_cpuid(v, t->e, n)))
+		ret = -EINVAL;
+	if (ret || v->ran) {
+		kvfree(t);
+		return ret;
 	}
-	if (!widths_exist(e, n)) {
-		kvfree(e);
-		return -EINVAL;
-	}
-	if (v->ran) {
-		bool same = same_cpuid(v, e, n);
-
-		kvfree(e);
-		return same ? 0 : -EINVAL;
-	}
-	kvfree(v->cpuid_ent);
-	v->cpuid_ent = e;
-	v->cpuid_nent = n;
-	index_leaves(v);
-	lodge_cpuid_init(v);
-	lodge_ops->set_intercepts(v);
+	lodge_cpuid_adopt(v, t->e, n);
 	return 0;
 }
 

@@ -148,6 +148,12 @@ u64 lodge_fpu_xcr0_host(void)
 	return fpu_offered;
 }
 
+/** lodge_fpu_bytes - of each vCPU's image: a multiple of 8 */
+u32 lodge_fpu_bytes(void)
+{
+	return ALIGN(fpu_size, 8);
+}
+
 /**
  * lodge_fpu_create - allocate a vCPU's image
  * @v: the vCPU

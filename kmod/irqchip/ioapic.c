@@ -42,10 +42,11 @@ struct lodge_ioapic {
 	struct lodge_vm *vm;
 	struct lodge_iodev dev[2];	/* one of them on the bus: [slots_lock] which */
 	int at;
+	u32 notify;			/* edge pins whose EOI somebody wants */
+	/* state, up to pause */
 	u32 select, id;
 	u32 line;			/* pins that are up */
 	u32 sent;			/* edge pins whose rise has been sent */
-	u32 notify;			/* edge pins whose EOI somebody wants */
 	u8 sources[PINS];		/* who holds each pin up */
 	u64 rte[PINS];
 	u16 rounds[PINS];		/* EOIs in a row that found the line up */
@@ -394,4 +395,51 @@ int lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set
 		get_state(io, s);
 	raw_spin_unlock_irqrestore(&io->lock, flags);
 	return 0;
+}
+
+/** lodge_ioapic_halt - the pause after a storm stops; when it would have ended (host time), or 0 */
+ktime_t lodge_ioapic_halt(struct lodge_vm *vm)
+{
+	struct hrtimer *t = &vm->ioapic->pause;
+
+	return hrtimer_cancel(t) ? hrtimer_get_expires(t) : 0;
+}
+
+/** lodge_ioapic_go - it ends then; 0: there is none */
+void lodge_ioapic_go(struct lodge_vm *vm, ktime_t at)
+{
+	if (at)
+		hrtimer_start(&vm->ioapic->pause, at, HRTIMER_MODE_ABS_HARD);
+}
+
+/** lodge_ioapic_keep - all of it as it is, for struct lodge_kept_chips; where it answers */
+u64 lodge_ioapic_keep(struct lodge_vm *vm, u64 *to)
+{
+	struct lodge_ioapic *io = vm->ioapic;
+	unsigned long flags;
+
+	BUILD_BUG_ON(offsetof(struct lodge_ioapic, pause) - offsetof(struct lodge_ioapic, select) !=
+		     sizeof_field(struct lodge_kept_chips, ioapic));
+	raw_spin_lock_irqsave(&io->lock, flags);
+	lodge_copy_words(to, &io->select, sizeof_field(struct lodge_kept_chips, ioapic));
+	raw_spin_unlock_irqrestore(&io->lock, flags);
+	return io->dev[io->at].base;
+}
+
+/** lodge_ioapic_move - it answers there; slots_lock held. 0, -ENOMEM or -ENOSPC: it is where it was */
+int lodge_ioapic_move(struct lodge_vm *vm, u64 base)
+{
+	return move(vm->ioapic, base);
+}
+
+/** lodge_ioapic_bring_back - what lodge_ioapic_keep() has kept. What it has sent then, it has */
+void lodge_ioapic_bring_back(struct lodge_vm *vm, const u64 *from)
+{
+	struct lodge_ioapic *io = vm->ioapic;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&io->lock, flags);
+	lodge_copy_words(&io->select, from, sizeof_field(struct lodge_kept_chips, ioapic));
+	publish_vectors(io);
+	raw_spin_unlock_irqrestore(&io->lock, flags);
 }

@@ -64,6 +64,9 @@ bool lodge_lapic_accepts_extint(struct lodge_vcpu *v);		/* LINT0 is ExtINT and u
 bool lodge_lapic_eoi_is_silent(struct lodge_vcpu *v, u8 vector);
 u8 lodge_lapic_user_eoi(struct lodge_vcpu *v);			/* REQ_IOAPIC_EOI: the vector for KVM_EXIT_IOAPIC_EOI */
 lodge_vcpu_ioctl lodge_ioc_get_lapic, lodge_ioc_set_lapic;
+#define LODGE_LAPIC_STATE	1048	/* bytes; the timer's expiry is apart */
+void lodge_lapic_keep(struct lodge_vcpu *v, void *to);
+void lodge_lapic_bring_back(struct lodge_vcpu *v, const void *from);
 
 /* -- lapic_timer.c -- */
 u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v, bool host);
@@ -71,6 +74,9 @@ void lodge_lapic_set_tsc_deadline(struct lodge_vcpu *v, u64 tsc);	/* window or n
 void lodge_lapic_tsc_changed(struct lodge_vcpu *v);		/* TSC offset moved: re-arm */
 void lodge_lapic_timer_check(struct lodge_vcpu *v);		/* vCPU thread, window or not */
 void lodge_lapic_timer_sleep(struct lodge_vcpu *v);		/* vCPU thread; NULL is fine */
+
+ktime_t lodge_lapic_halt(struct lodge_vcpu *v);			/* v->lapic, nobody runs it */
+void lodge_lapic_go(struct lodge_vcpu *v, ktime_t at);
 
 /* -- lapic_ipi.c: any context -- */
 int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m);	/* so many took it */
@@ -123,6 +129,31 @@ void lodge_routes_notify(struct lodge_vm *vm);			/* routes or PIT changed; slots
 #define LODGE_IRQ_SOURCE_PIT	3
 /* EOI of a pin: resample irqfds, PIT reinjection. Any context, no device lock held. */
 void lodge_ack_notify(struct lodge_vm *vm, int chip, int pin);
+
+/* What the controllers hold of a VM: kept while nobody runs, and brought back to it or to one of the same shape. */
+struct lodge_kept_chips {
+	u64 pic[7], ioapic[35], pit[12];
+	u64 ioapic_base;
+	ktime_t pit_at, pause_at;	/* their timers' expiries, or 0 */
+	struct lodge_routes *routes;
+};
+int lodge_chips_shape(struct lodge_vm *vm);			/* which of them it has */
+void lodge_chips_halt(struct lodge_vm *vm, struct lodge_kept_chips *k);	/* timers stop; k: their expiries, or NULL */
+void lodge_chips_go(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);	/* they go on, so much later */
+void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k);	/* halted; slots_lock held */
+void lodge_chips_bring_back(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);	/* the same */
+void lodge_routes_put(struct lodge_routes *r);			/* what lodge_chips_keep() has counted; NULL is fine */
+void lodge_pic_keep(struct lodge_vm *vm, u64 *to);
+void lodge_pic_bring_back(struct lodge_vm *vm, const u64 *from);
+ktime_t lodge_ioapic_halt(struct lodge_vm *vm);
+void lodge_ioapic_go(struct lodge_vm *vm, ktime_t at);
+u64 lodge_ioapic_keep(struct lodge_vm *vm, u64 *to);		/* where it answers */
+int lodge_ioapic_move(struct lodge_vm *vm, u64 base);		/* slots_lock held; 0, -ENOMEM or -ENOSPC */
+void lodge_ioapic_bring_back(struct lodge_vm *vm, const u64 *from);
+ktime_t lodge_pit_halt(struct lodge_vm *vm);
+void lodge_pit_go(struct lodge_vm *vm, ktime_t at);
+void lodge_pit_keep(struct lodge_vm *vm, u64 *to);
+void lodge_pit_bring_back(struct lodge_vm *vm, const u64 *from, s64 later);
 
 /* -- eventfd.c -- */
 lodge_vm_ioctl lodge_ioc_irqfd, lodge_ioc_ioeventfd;

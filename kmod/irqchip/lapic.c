@@ -611,6 +611,29 @@ int lodge_ioc_get_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	return 0;
 }
 
+/**
+ * lodge_lapic_keep - the state as it is, but for the timer's expiry
+ * @v: the vCPU; lodge_lapic_halt() before
+ * @to: LODGE_LAPIC_STATE bytes
+ */
+void lodge_lapic_keep(struct lodge_vcpu *v, void *to)
+{
+	BUILD_BUG_ON(offsetof(struct lodge_lapic, v) != LODGE_LAPIC_STATE);
+	lodge_copy_words(to, v->lapic, LODGE_LAPIC_STATE);
+}
+
+/**
+ * lodge_lapic_bring_back - what lodge_lapic_keep() has kept
+ * @v: the vCPU, v->apic_base already set; lodge_lapic_halt() before
+ * @from: LODGE_LAPIC_STATE bytes
+ */
+void lodge_lapic_bring_back(struct lodge_vcpu *v, const void *from)
+{
+	lodge_copy_words(v->lapic, from, LODGE_LAPIC_STATE);
+	set_base(v, v->apic_base);
+	id_changed(v->lapic);
+}
+
 /* The registers as userspace has them, without bits that mean nothing. */
 static void load_regs(struct lodge_lapic *l, const u32 *in)
 {

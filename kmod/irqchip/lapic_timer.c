@@ -65,6 +65,19 @@ static void arm_cycles(struct lodge_lapic *l, u64 cycles)
 	arm(l, mul_u64_u64_shr(cycles, l->ns_mult, 32) + 1);
 }
 
+/** lodge_lapic_halt - the hrtimer stops; when it would have fired (host time), or 0 */
+ktime_t lodge_lapic_halt(struct lodge_vcpu *v)
+{
+	return hrtimer_cancel(&v->lapic->timer) ? hrtimer_get_expires(&v->lapic->timer) : 0;
+}
+
+/** lodge_lapic_go - it fires then, or not at all: 0 */
+void lodge_lapic_go(struct lodge_vcpu *v, ktime_t at)
+{
+	if (at)
+		hrtimer_start(&v->lapic->timer, at, HRTIMER_MODE_ABS_PINNED_HARD);
+}
+
 static void expire_now(struct lodge_lapic *l)
 {
 	u32 lvt = lapic_get(l, APIC_LVTT);

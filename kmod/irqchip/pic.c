@@ -31,7 +31,7 @@ struct lodge_pic {
 	bool woken;			/* its rise still has to wake a vCPU */
 	u32 acked;			/* pins to notify of when the lock is dropped */
 	u8 sources[PINS];		/* who holds each pin up */
-	struct lodge_iodev dev[3];
+	struct lodge_iodev dev[3];	/* not state, as all before it is from chip on */
 };
 
 /* How far down the order of priority the first bit of a mask is; 8: none. */
@@ -432,4 +432,24 @@ void lodge_pic_state(struct lodge_vm *vm, int chip, struct kvm_pic_state *s, boo
 		*s = *c;
 	}
 	unlock(p, flags);
+}
+
+/** lodge_pic_keep - both chips as they are, for struct lodge_kept_chips */
+void lodge_pic_keep(struct lodge_vm *vm, u64 *to)
+{
+	unsigned long flags = lock(vm->pic);
+
+	BUILD_BUG_ON(offsetof(struct lodge_pic, dev) - offsetof(struct lodge_pic, chip) !=
+		     sizeof_field(struct lodge_kept_chips, pic));
+	lodge_copy_words(to, &vm->pic->chip, sizeof_field(struct lodge_kept_chips, pic));
+	unlock(vm->pic, flags);
+}
+
+/** lodge_pic_bring_back - what lodge_pic_keep() has kept; whoever may be interrupted is told by the caller */
+void lodge_pic_bring_back(struct lodge_vm *vm, const u64 *from)
+{
+	unsigned long flags = lock(vm->pic);
+
+	lodge_copy_words(&vm->pic->chip, from, sizeof_field(struct lodge_kept_chips, pic));
+	unlock(vm->pic, flags);
 }

@@ -31,12 +31,12 @@ enum { RW_LOW = 1, RW_HIGH, RW_BOTH, RW_BOTH_HIGH };
 struct lodge_pit {
 	struct lodge_vm *vm;
 	raw_spinlock_t lock;
-	struct kvm_pit_channel_state ch[3];
-	u32 flags;			/* KVM_PIT_FLAGS_* */
-	struct hrtimer timer;		/* channel 0 */
+	struct kvm_pit_channel_state ch[3];	/* state, up to timer */
 	u64 period;			/* ns; 0: one shot */
+	u32 flags;			/* KVM_PIT_FLAGS_* */
 	atomic_t pending;		/* ticks not acknowledged */
 	atomic_t may_send;		/* the last tick was acknowledged */
+	struct hrtimer timer;		/* channel 0 */
 	struct lodge_iodev io, speaker;
 };
 
@@ -462,4 +462,43 @@ int lodge_ioc_reinject(struct lodge_vm *vm, void *buf, unsigned long arg)
 	WRITE_ONCE(vm->pit_reinject, !!c->pit_reinject);
 	lodge_pit_unmasked(vm);
 	return 0;
+}
+
+/** lodge_pit_halt - its timer stops; when it would have fired (host time), or 0 */
+ktime_t lodge_pit_halt(struct lodge_vm *vm)
+{
+	return hrtimer_cancel(&vm->pit->timer) ? hrtimer_get_expires(&vm->pit->timer) : 0;
+}
+
+/** lodge_pit_go - it fires then, or not at all: 0 */
+void lodge_pit_go(struct lodge_vm *vm, ktime_t at)
+{
+	if (at)
+		hrtimer_start(&vm->pit->timer, at, HRTIMER_MODE_ABS_HARD);
+}
+
+/** lodge_pit_keep - all of it but the timer, for struct lodge_kept_chips */
+void lodge_pit_keep(struct lodge_vm *vm, u64 *to)
+{
+	unsigned long flags;
+
+	BUILD_BUG_ON(offsetof(struct lodge_pit, timer) - offsetof(struct lodge_pit, ch) !=
+		     sizeof_field(struct lodge_kept_chips, pit));
+	raw_spin_lock_irqsave(&vm->pit->lock, flags);
+	lodge_copy_words(to, vm->pit->ch, sizeof_field(struct lodge_kept_chips, pit));
+	raw_spin_unlock_irqrestore(&vm->pit->lock, flags);
+}
+
+/** lodge_pit_bring_back - what lodge_pit_keep() has kept, as if its counts had been loaded so much later (ns) */
+void lodge_pit_bring_back(struct lodge_vm *vm, const u64 *from, s64 later)
+{
+	struct lodge_pit *p = vm->pit;
+	unsigned long flags;
+	int i;
+
+	raw_spin_lock_irqsave(&p->lock, flags);
+	lodge_copy_words(p->ch, from, sizeof_field(struct lodge_kept_chips, pit));
+	for (i = 0; i < 3; i++)
+		p->ch[i].count_load_time += later;
+	raw_spin_unlock_irqrestore(&p->lock, flags);
 }

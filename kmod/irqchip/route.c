@@ -24,6 +24,7 @@ struct route {
 };
 
 struct lodge_routes {
+	refcount_t refs;			/* the VM's, and those of frozen states */
 	u32 ngsi;				/* GSIs up to the last one that is used */
 	u16 *first;				/* behind e: a GSI's entries are [first[gsi], first[gsi + 1]) */
 	s16 gsi[KVM_NR_IRQCHIPS][CHIP_PINS];	/* of each pin, -1: none */
@@ -212,6 +213,7 @@ static struct lodge_routes *build(struct lodge_vm *vm, const struct kvm_irq_rout
 	r = kvzalloc(struct_size(r, e, n) + array_size(ngsi + 2, sizeof(u16)), GFP_KERNEL_ACCOUNT);
 	if (!r)
 		return ERR_PTR(-ENOMEM);
+	refcount_set(&r->refs, 1);
 	r->ngsi = ngsi;
 	r->first = (u16 *)&r->e[n];
 	memset(r->gsi, 0xff, sizeof(r->gsi));
@@ -265,6 +267,12 @@ void lodge_routes_notify(struct lodge_vm *vm)
 	lodge_ioapic_notify_pins(vm, pins);
 }
 
+void lodge_routes_put(struct lodge_routes *r)
+{
+	if (r && refcount_dec_and_test(&r->refs))
+		kvfree(r);
+}
+
 /* slots_lock held. Interrupts raised after this returns go by the new table. */
 static void publish(struct lodge_vm *vm, struct lodge_routes *r)
 {
@@ -274,7 +282,7 @@ static void publish(struct lodge_vm *vm, struct lodge_routes *r)
 	lodge_routes_notify(vm);
 	if (old)
 		synchronize_srcu_expedited(&vm->srcu);
-	kvfree(old);
+	lodge_routes_put(old);
 }
 
 /**
@@ -408,7 +416,7 @@ void lodge_irqchip_destroy(struct lodge_vm *vm)
 	kfree(vm->pit);
 	kfree(vm->ioapic);
 	kfree(vm->pic);
-	kvfree(rcu_dereference_protected(vm->routes, 1));
+	lodge_routes_put(rcu_dereference_protected(vm->routes, 1));
 }
 
 static int chip_state(struct lodge_vm *vm, struct kvm_irqchip *c, bool set)
@@ -468,4 +476,66 @@ int lodge_ioc_signal_msi(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (vm->irqchip == IRQCHIP_NONE || msi->flags || high_is_bad(vm, msi->address_hi))
 		return -EINVAL;
 	return lodge_lapic_deliver(vm, NULL, &m);
+}
+
+/* -- all of them, kept and brought back -- */
+
+/** lodge_chips_shape - which controllers a VM has: frozen states fit where it is the same */
+int lodge_chips_shape(struct lodge_vm *vm)
+{
+	return vm->irqchip | !!vm->pit << 2 | vm->split_pins << 3;
+}
+
+/** lodge_chips_halt - the timers of the VM's chips stop; when they would have fired goes into k, where it is not NULL */
+void lodge_chips_halt(struct lodge_vm *vm, struct lodge_kept_chips *k)
+{
+	ktime_t pit = vm->pit ? lodge_pit_halt(vm) : 0, pause = vm->ioapic ? lodge_ioapic_halt(vm) : 0;
+
+	if (k) {
+		k->pit_at = pit;
+		k->pause_at = pause;
+	}
+}
+
+/** lodge_chips_go - they go on as k says, so much later (ns) */
+void lodge_chips_go(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later)
+{
+	if (k->pause_at)
+		lodge_ioapic_go(vm, k->pause_at + later);
+	if (k->pit_at)
+		lodge_pit_go(vm, k->pit_at + later);
+}
+
+/** lodge_chips_keep - the chips' state and the routes; slots_lock held, timers halted */
+void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k)
+{
+	k->routes = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
+	if (k->routes)
+		refcount_inc(&k->routes->refs);
+	if (vm->irqchip == IRQCHIP_FULL) {
+		lodge_pic_keep(vm, k->pic);
+		k->ioapic_base = lodge_ioapic_keep(vm, k->ioapic);
+	}
+	if (vm->pit)
+		lodge_pit_keep(vm, k->pit);
+}
+
+/**
+ * lodge_chips_bring_back - what lodge_chips_keep() has kept, of this VM or one of the same shape
+ * @vm: the VM, slots_lock held, timers halted; the IOAPIC is where it has to be
+ * @k: the state
+ * @later: ns that its clocks stood still
+ */
+void lodge_chips_bring_back(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later)
+{
+	if (k->routes != rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock))) {
+		refcount_inc(&k->routes->refs);
+		publish(vm, k->routes);
+	}
+	if (vm->irqchip == IRQCHIP_FULL) {
+		lodge_pic_bring_back(vm, k->pic);
+		lodge_ioapic_bring_back(vm, k->ioapic);
+	}
+	if (vm->pit)
+		lodge_pit_bring_back(vm, k->pit, later);
 }

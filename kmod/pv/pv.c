@@ -293,6 +293,57 @@ int lodge_set_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return 0;
 }
 
+/** lodge_pv_clock_now - the host's clocks, into k */
+void lodge_pv_clock_now(struct lodge_kept_clock *k)
+{
+	k->tsc = lodge_tsc_ordered();
+	k->now = ktime_get();
+	k->boot = ktime_get_boottime_ns();
+	k->slept = lodge_slept.ns;
+}
+
+/** lodge_pv_clock_keep - the VM's clock, which goes on; into k, which has the host's clocks */
+void lodge_pv_clock_keep(struct lodge_vm *vm, struct lodge_kept_clock *k)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	k->base_tsc = vm->clock_base_tsc;
+	k->base_ns = vm->clock_base_ns;
+	k->base_boot = vm->clock_base_boot;
+	k->base_slept = vm->clock_base_slept;
+	k->last_offset = vm->tsc_last_offset;
+	k->tsc_set = vm->tsc_set;
+	k->tscs_differ = vm->tscs_differ;
+	k->wall_msr = vm->wall_msr;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+}
+
+/**
+ * lodge_pv_clock_bring_back - the clock shows what it showed when it was kept, and goes on from there
+ * @vm: the VM, no vCPU runs
+ * @k: what was kept
+ * @now: lodge_pv_clock_now()
+ *
+ * All that it reckons with is moved by what the host's clocks have gone on, vCPUs' TSC offsets by the caller. So
+ * the guests' time pages are as true as they were, and need not be written.
+ */
+void lodge_pv_clock_bring_back(struct lodge_vm *vm, const struct lodge_kept_clock *k, const struct lodge_kept_clock *now)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	vm->clock_base_tsc = k->base_tsc + now->tsc - k->tsc;
+	vm->clock_base_ns = k->base_ns;
+	vm->clock_base_boot = k->base_boot + now->boot - k->boot;
+	vm->clock_base_slept = k->base_slept + now->slept - k->slept;
+	vm->tsc_last_offset = k->last_offset - (now->tsc - k->tsc);
+	vm->tsc_set = k->tsc_set;
+	WRITE_ONCE(vm->tscs_differ, k->tscs_differ);
+	WRITE_ONCE(vm->wall_msr, k->wall_msr);
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+}
+
 /* -- the TSC -- */
 
 static void set_offset(struct lodge_vcpu *v, u64 offset)

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A VM's state as one object: frozen in the kernel (frozen.c), and as a stream of records (record.c). */
+#ifndef LODGE_RECORD_H
+#define LODGE_RECORD_H
+
+#include "core/core.h"
+
+struct lodge_frozen;
+
+/* frozen.c. slots_lock held in all but the last; lodge_stop_vcpus() before lodge_freeze() and lodge_thaw(). */
+int lodge_stop_vcpus(struct lodge_vm *vm);		/* 0; -EBUSY: one runs, or an ioctl has it */
+void lodge_go_vcpus(struct lodge_vm *vm);
+struct lodge_frozen *lodge_freeze(struct lodge_vm *vm);	/* counted once; ERR_PTR(-ENOMEM) */
+int lodge_thaw(struct lodge_vm *vm, const struct lodge_frozen *f);	/* 0; -EINVAL, -ENOMEM: nothing has changed */
+void lodge_frozen_put(struct lodge_frozen *f);		/* any context that may sleep */
+#endif
