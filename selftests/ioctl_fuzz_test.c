@@ -267,6 +267,8 @@ static const struct {
 	{ KVM_GET_TSC_KHZ, ON_VCPU, true }, { KVM_GET_LAPIC, ON_VCPU },
 	{ KVM_GET_STATS_FD, ON_VM, true }, { KVM_GET_STATS_FD, ON_VCPU, true },
 	{ KVM_GET_NESTED_STATE, ON_VCPU }, { KVM_SET_GUEST_DEBUG, ON_VCPU }, { LODGE_SEAL, ON_VM },
+	{ LODGE_SNAPSHOT, ON_VM }, { LODGE_RESET, ON_VM }, { LODGE_SNAPSHOT_DROP, ON_VM, true },
+	{ LODGE_SNAPSHOT_TOUCH, ON_VM },
 };
 
 static void other(struct vcpu *v)
@@ -277,7 +279,7 @@ static void other(struct vcpu *v)
 	u64 *words = (u64 *)memory;
 
 	if (others[i].number) {
-		ret = ioctl(fds[others[i].on], others[i].cmd, below(2) ? below(300) : awkward());
+		ret = ioctl(fds[others[i].on], others[i].cmd, below(2) ? below(3) ? below(300) : 0 : awkward());
 		if (ret > 2 && (others[i].cmd == KVM_CREATE_VM || others[i].cmd == KVM_CREATE_VCPU ||
 				others[i].cmd == KVM_GET_STATS_FD))
 			close(ret);
@@ -299,6 +301,12 @@ static void other(struct vcpu *v)
 	/* A seal ends what it names: few VMs get one. */
 	if (others[i].cmd == LODGE_SEAL && below(20))
 		words[0] |= 1ull << 32;
+	/* LODGE_SNAPSHOT and what goes with it: no flags, small ranges */
+	if (_IOC_TYPE(others[i].cmd) == LODGE_IOC && _IOC_NR(others[i].cmd) >= 0x10 && below(8)) {
+		words[0] = 0;
+		words[1] = below(64) << below(20);
+		words[2] = below(0x3000);
+	}
 	/* left out on QEMU, which crashes: docs/testing.md */
 	if (others[i].cmd == KVM_SET_GUEST_DEBUG && host_is_qemu)
 		((struct kvm_guest_debug *)memory)->arch.debugreg[7] = 0;

@@ -232,25 +232,31 @@ static bool handled_by_program(struct mm_struct *mm, unsigned long hva)
 	return vma && vma->vm_start <= hva && userfaultfd_armed(vma);
 }
 
+/* The page as the host has it now, IRQs on. */
+static bool find_now(struct lodge_vcpu *v, struct fault *f)
+{
+	bool found;
+
+	take_seq(v, f);
+	local_irq_disable();
+	found = find_page(v->vm->mm, f);
+	local_irq_enable();
+	return found;
+}
+
 /* Fault the page in. 0, -EFAULT, -EHWPOISON, -EINTR. */
 static int page_slow(struct lodge_vcpu *v, struct fault *f)
 {
-	bool found = false, unlocked = false;
 	struct mm_struct *mm = v->vm->mm;
+	bool unlocked = false;
 	long n;
 
 	mmap_read_lock(mm);
 	n = handled_by_program(mm, f->hva) ? -EFAULT :
 	    fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
 	mmap_read_unlock(mm);
-	if (!n) {
-		/* The fault itself told the notifier where it broke copy-on-write: what counts is from here on. */
-		take_seq(v, f);
-		local_irq_disable();
-		found = find_page(mm, f);
-		local_irq_enable();
-	}
-	if (found)
+	/* The fault itself told the notifier where it broke copy-on-write: what counts is from here on. */
+	if (!n && find_now(v, f))
 		return 0;
 	n = get_user_pages_unlocked(f->hva, 1, &f->page,
 				    FOLL_HWPOISON | FOLL_INTERRUPTIBLE | (f->write ? FOLL_WRITE : 0));
@@ -268,10 +274,10 @@ static void poisoned(unsigned long hva)
 	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)hva, PAGE_SHIFT, current);
 }
 
-/* The slow way, behind begin(). */
+/* The slow way, behind begin(). With room for its old content all that the page lacked may have been that. */
 static int map_slow(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 {
-	int idx, ret = page_slow(v, f);
+	int idx, ret = f->spare && find_now(v, f) ? 0 : page_slow(v, f);
 	struct fault now;
 	bool same;
 
