@@ -17,6 +17,7 @@
 #include "io/io.h"
 #include "lodge.h"
 #include "mem/mem.h"
+#include "record.h"
 
 static const struct {
 	u32 cap;
@@ -94,6 +95,7 @@ static const struct {
 	{ KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1 },
 	{ LODGE_CAP_BATCH_OUTS, 1 },
 	{ LODGE_CAP_SEAL, LODGE_SEAL_ALL },
+	{ LODGE_CAP_STATE, LODGE_STATE_VERSION },
 	{ LODGE_CAP_SNAPSHOT, 1 },
 };
 

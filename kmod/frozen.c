@@ -15,9 +15,13 @@
  * vm->slots_lock held, and no vCPU in an ioctl nor able to begin one (lodge_stop_vcpus()): what is [v] is ours. Device
  * locks as their rooms say. Interrupts that somebody outside raises meanwhile come into the old state or the new one.
  */
+#include <linux/anon_inodes.h>
 #include <linux/build_bug.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -200,6 +204,44 @@ static void frozen_free(struct kref *kref)
 void lodge_frozen_put(struct lodge_frozen *f)
 {
 	kref_put(&f->kref, frozen_free);
+}
+
+static int frozen_release(struct inode *inode, struct file *file)
+{
+	lodge_frozen_put(file->private_data);
+	return 0;
+}
+
+static const struct file_operations frozen_fops = {
+	.owner = THIS_MODULE,
+	.release = frozen_release,
+	.llseek = noop_llseek,
+};
+
+/** lodge_frozen_fd - an fd that has a frozen state: the caller's count goes to it, or is dropped */
+int lodge_frozen_fd(struct lodge_frozen *f)
+{
+	int fd = anon_inode_getfd("lodge-state", &frozen_fops, f, O_CLOEXEC);
+
+	if (fd < 0)
+		lodge_frozen_put(f);
+	return fd;
+}
+
+/** lodge_frozen_of - the frozen state that an fd has, counted; ERR_PTR(-EBADF), or -EINVAL: it is another file's */
+struct lodge_frozen *lodge_frozen_of(int fd)
+{
+	struct lodge_frozen *f = ERR_PTR(-EINVAL);
+	struct file *file = fget(fd);
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (file->f_op == &frozen_fops) {
+		f = file->private_data;
+		kref_get(&f->kref);
+	}
+	fput(file);
+	return f;
 }
 
 /* -- thawing -- */

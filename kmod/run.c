@@ -329,3 +329,24 @@ out:
 	}
 	return ret;
 }
+
+/**
+ * lodge_settle_access - an access that userspace has answered, and that registers alone complete, is completed
+ * @v: the vCPU, which does not run
+ *
+ * Return: 0; -EBUSY where more is to be done: KVM_RUN with immediate_exit does that.
+ */
+int lodge_settle_access(struct lodge_vcpu *v)
+{
+	if (v->complete)
+		return -EBUSY;
+	if (!v->complete_regs)
+		return 0;
+	if (v->debug.control)
+		lodge_debug_begin(v);
+	v->complete_regs(v);
+	v->complete_regs = NULL;
+	if (v->debug.control)
+		lodge_debug_end(v);
+	return 0;
+}

@@ -253,7 +253,7 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	else if (!row)
 		ret = ioc_run(v, NULL, arg);
 	else
-		ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, v, arg, page_address(v->scratch));
+		ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, cmd, v, arg, page_address(v->scratch));
 	mutex_unlock(&v->mutex);
 	return ret;
 }

@@ -24,6 +24,7 @@
 #include "lodge.h"
 #include "mem/mem.h"
 #include "pv/pv.h"
+#include "record.h"
 
 static void vm_free(struct kref *kref)
 {
@@ -246,6 +247,9 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ COMPAT_SET_MSR_FILTER, SEAL(CONFIG), .fn.vm = lodge_ioc_msr_filter32 },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
 	{ LODGE_SEAL, 0, .fn.vm = seal },
+	{ LODGE_GET_STATE, IOC_E2BIG, .fn.vm = lodge_ioc_get_state },
+	{ LODGE_SET_STATE, SEAL(STATE), .fn.vm = lodge_ioc_set_state },
+	{ LODGE_FREEZE_STATE, IOC_VAL, .fn.vm = lodge_ioc_freeze_state },
 	{ LODGE_SNAPSHOT, SEAL(STATE), .fn.vm = lodge_ioc_snapshot },
 	{ LODGE_RESET, SEAL(STATE), .fn.vm = lodge_ioc_reset },
 	{ LODGE_SNAPSHOT_DROP, IOC_VAL | SEAL(STATE), .fn.vm = lodge_ioc_snapshot_drop },
@@ -260,9 +264,9 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	if (vm->mm != current->mm || lodge_vm_dead(vm))
 		return -EIO;
 	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++)
-		if (vm_ioctls[i].cmd == cmd)
+		if (lodge_ioctl_is(&vm_ioctls[i], cmd))
 			return lodge_sealed(vm, &vm_ioctls[i]) ? -EPERM :
-				lodge_ioctl_table(&vm_ioctls[i], vm, arg, NULL);
+				lodge_ioctl_table(&vm_ioctls[i], cmd, vm, arg, NULL);
 	return -ENOTTY;
 }
 

@@ -422,6 +422,28 @@ void lodge_cpuid_adopt(struct lodge_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
 	lodge_ops->set_intercepts(v);
 }
 
+/* Entries of a caller's that are in a table of their own: it is the vCPU's, or gone. */
+static int take(struct lodge_vcpu *v, struct table *t, u32 n)
+{
+	if (widths_exist(t->e, n) && !v->ran) {
+		lodge_cpuid_adopt(v, t->e, n);
+		return 0;
+	}
+	if (v->ran && same_cpuid(v, t->e, n))
+		n = 0;
+	kvfree(t);
+	return n ? -EINVAL : 0;
+}
+
+static struct table *table_alloc(u32 n)
+{
+	struct table *t = kvzalloc(struct_size(t, e, n), GFP_KERNEL_ACCOUNT);
+
+	if (t)
+		refcount_set(&t->refs, 1);
+	return t;
+}
+
 /**
  * lodge_set_cpuid2 - KVM_SET_CPUID2
  * @v: the vCPU
@@ -436,24 +458,37 @@ int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	struct kvm_cpuid2 __user *u = (void __user *)arg;
 	u32 n = ((struct kvm_cpuid2 *)buf)->nent;
 	struct table *t;
-	int ret = 0;
 
 	if (n > LODGE_MAX_CPUID)
 		return -E2BIG;
-	t = kvzalloc(struct_size(t, e, n), GFP_KERNEL_ACCOUNT);
+	t = table_alloc(n);
 	if (!t)
 		return -ENOMEM;
-	refcount_set(&t->refs, 1);
-	if (copy_from_user(t->e, u->entries, n * sizeof(*t->e)))
-		ret = -EFAULT;
-	else if (!widths_exist(t->e, n) || (v->ran && !same_cpuid(v, t->e, n)))
-		ret = -EINVAL;
-	if (ret || v->ran) {
+	if (copy_from_user(t->e, u->entries, n * sizeof(*t->e))) {
 		kvfree(t);
-		return ret;
+		return -EFAULT;
 	}
-	lodge_cpuid_adopt(v, t->e, n);
-	return 0;
+	return take(v, t, n);
+}
+
+/** lodge_cpuid_give - the same with entries in the kernel, without their padding */
+int lodge_cpuid_give(struct lodge_vcpu *v, const void *entries, u32 n, u32 size)
+{
+	struct table *t;
+	u32 i;
+
+	for (i = 0; n == v->cpuid_nent && i < n && !memcmp(&v->cpuid_ent[i], entries + i * size, size); i++)
+		;
+	if (n == v->cpuid_nent && i == n)
+		return 0;
+	if (n > LODGE_MAX_CPUID)
+		return -E2BIG;
+	t = table_alloc(n);
+	if (!t)
+		return -ENOMEM;
+	for (i = 0; i < n; i++)
+		memcpy(&t->e[i], entries + i * size, size);
+	return take(v, t, n);
 }
 
 /**

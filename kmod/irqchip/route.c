@@ -321,6 +321,86 @@ out:
 	return ret;
 }
 
+/* An entry that makes this route: decode_msi() undone. */
+static struct lodge_state_route unparse(u32 gsi, const struct route *e)
+{
+	const struct lodge_msg *m = &e->msg;
+
+	if (!e->msi)
+		return (struct lodge_state_route) {
+			.gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP, .u = { e->chip, e->pin },
+		};
+	return (struct lodge_state_route) {
+		.gsi = gsi, .type = KVM_IRQ_ROUTING_MSI,
+		.u = { 0xfee00000 | (m->dest & 0xff) << 12 | m->logical << 2, m->dest & ~0xffu,
+		       m->vector | m->mode << 8 | m->level << 15 },
+	};
+}
+
+/**
+ * lodge_get_routes - all routes, by GSI
+ * @vm: the VM, slots_lock held
+ * @to: where they go; NULL: they are counted
+ *
+ * Return: how many.
+ */
+u32 lodge_get_routes(struct lodge_vm *vm, struct lodge_state_route *to)
+{
+	const struct lodge_routes *r = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
+	u32 gsi, i;
+
+	if (!r)
+		return 0;
+	for (gsi = 0; to && gsi < r->ngsi; gsi++)
+		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++)
+			to[i] = unparse(gsi, &r->e[i]);
+	return r->first[r->ngsi];
+}
+
+static bool same_routes(const struct lodge_routes *r, const struct lodge_state_route *from, u32 n)
+{
+	u32 gsi, i;
+
+	if (!r || r->first[r->ngsi] != n)
+		return false;
+	for (gsi = 0; gsi < r->ngsi; gsi++) {
+		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++) {
+			struct lodge_state_route have = unparse(gsi, &r->e[i]);
+
+			if (memcmp(&have, &from[i], sizeof(have)))
+				return false;
+		}
+	}
+	return true;
+}
+
+/** lodge_set_routes - these and no others; slots_lock held. 0; -EINVAL as KVM_SET_GSI_ROUTING, -ENOMEM */
+int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, u32 n)
+{
+	struct lodge_routes *r = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
+	struct kvm_irq_routing_entry *e;
+	u32 i;
+
+	if (same_routes(r, from, n))	/* a new table is waited for */
+		return 0;
+	if (n > LODGE_MAX_GSI)
+		return -EINVAL;
+	e = kvcalloc(n + 1, sizeof(*e), GFP_KERNEL_ACCOUNT);
+	if (!e)
+		return -ENOMEM;
+	for (i = 0; i < n; i++) {
+		e[i].gsi = from[i].gsi;
+		e[i].type = from[i].type;
+		memcpy(&e[i].u, from[i].u, sizeof(from[i].u));
+	}
+	r = build(vm, e, n);
+	kvfree(e);
+	if (IS_ERR(r))
+		return PTR_ERR(r);
+	publish(vm, r);
+	return 0;
+}
+
 /* What a PC has: GSI n is pin n of the IOAPIC, and the first 16 are pins of the 8259s too. */
 static struct lodge_routes *default_routes(struct lodge_vm *vm)
 {

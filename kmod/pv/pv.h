@@ -11,6 +11,8 @@ int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val);	/* 1: not mine
 int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val);
 void lodge_pv_clock_update(struct lodge_vcpu *v);	/* REQ_CLOCK: may sleep */
 void lodge_pv_clock_init(struct lodge_vm *vm);
+u64 lodge_pv_clock_at(struct lodge_vm *vm, u64 *tsc);
+void lodge_pv_clock_set(struct lodge_vm *vm, u64 tsc, u64 ns);
 
 /* The VM's clock, and the host's clocks that it goes by, at the moment when it was kept. */
 struct lodge_kept_clock {
@@ -38,6 +40,7 @@ static inline u32 lodge_pv_next_version(u32 version)
 	return (version | 1) + (version & 1 ? 2 : 0);
 }
 
+void lodge_tsc_give(struct lodge_vcpu *v, u64 offset);
 void lodge_tsc_adjust(struct lodge_vcpu *v, u64 val);	/* the guest writes TSC_ADJUST */
 void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */
 
