@@ -312,28 +312,58 @@ static struct lodge_vcpu *vcpu_alloc(struct lodge_vm *vm, u32 id)
 	return v;
 }
 
-static int vcpu_install(struct lodge_vcpu *v)
+/* The file of a complete vCPU, which it is in the VM from now on. */
+static struct file *publish(struct lodge_vcpu *v)
 {
 	struct file *file;
 	char name[24];
-	int fd;
 
 	snprintf(name, sizeof(name), "lodge-vcpu:%u", v->id);
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
 	file = anon_inode_getfile(name, &vcpu_fops, v, O_RDWR);
-	if (IS_ERR(file)) {
-		put_unused_fd(fd);
-		return PTR_ERR(file);
-	}
+	if (IS_ERR(file))
+		return file;
 	kref_get(&v->vm->kref);
 	v->idx = v->vm->nvcpus;
 	v->vm->vcpus[v->idx] = v;
 	/* Pairs with lodge_for_each_vcpu(): other threads find it by the count. */
 	smp_store_release(&v->vm->nvcpus, v->idx + 1);
-	fd_install(fd, file);
-	return fd;
+	return file;
+}
+
+/**
+ * lodge_vcpu_file - a new vCPU
+ * @vm: the VM, slots_lock held
+ * @id: below LODGE_MAX_VCPUS
+ *
+ * Return: its file, not yet behind an fd; ERR_PTR: -EINVAL, -EBUSY (there is a snapshot), -EEXIST, -ENOMEM.
+ */
+struct file *lodge_vcpu_file(struct lodge_vm *vm, u32 id)
+{
+	struct file *file;
+	struct lodge_vcpu *v;
+	int ret;
+
+	if (vm->max_ids && id >= vm->max_ids)
+		return ERR_PTR(-EINVAL);
+	if (vm->snap)
+		return ERR_PTR(-EBUSY);
+	if (lodge_vcpu_by_id(vm, id))
+		return ERR_PTR(-EEXIST);
+	v = vcpu_alloc(vm, id);
+	if (!v)
+		return ERR_PTR(-ENOMEM);
+	ret = vcpu_init(v);
+	if (ret) {
+		file = ERR_PTR(ret);
+	} else {
+		lodge_cpuid_init(v);
+		lodge_vcpu_reset(v, false);
+		lodge_tsc_write(v, 0, true);
+		file = publish(v);
+	}
+	if (IS_ERR(file))
+		lodge_vcpu_destroy(v);
+	return file;
 }
 
 /**
@@ -346,35 +376,21 @@ static int vcpu_install(struct lodge_vcpu *v)
  */
 int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
-	struct lodge_vcpu *v;
-	int ret;
+	struct file *file;
+	int fd;
 
 	if (arg >= LODGE_MAX_VCPUS)
 		return -EINVAL;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
 	mutex_lock(&vm->slots_lock);
-	ret = -EINVAL;
-	if (vm->max_ids && arg >= vm->max_ids)
-		goto out;
-	ret = -EBUSY;
-	if (vm->snap)
-		goto out;
-	ret = -EEXIST;
-	if (lodge_vcpu_by_id(vm, arg))
-		goto out;
-	ret = -ENOMEM;
-	v = vcpu_alloc(vm, arg);
-	if (!v)
-		goto out;
-	ret = vcpu_init(v);
-	if (!ret) {
-		lodge_cpuid_init(v);
-		lodge_vcpu_reset(v, false);
-		lodge_tsc_write(v, 0, true);
-		ret = vcpu_install(v);
-	}
-	if (ret < 0)
-		lodge_vcpu_destroy(v);
-out:
+	file = lodge_vcpu_file(vm, arg);
 	mutex_unlock(&vm->slots_lock);
-	return ret;
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	fd_install(fd, file);
+	return fd;
 }

@@ -250,6 +250,7 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ LODGE_GET_STATE, IOC_E2BIG, .fn.vm = lodge_ioc_get_state },
 	{ LODGE_SET_STATE, SEAL(STATE), .fn.vm = lodge_ioc_set_state },
 	{ LODGE_FREEZE_STATE, IOC_VAL, .fn.vm = lodge_ioc_freeze_state },
+	{ LODGE_TEMPLATE, IOC_VAL, .fn.vm = lodge_ioc_template },
 	{ LODGE_SNAPSHOT, SEAL(STATE), .fn.vm = lodge_ioc_snapshot },
 	{ LODGE_RESET, SEAL(STATE), .fn.vm = lodge_ioc_reset },
 	{ LODGE_SNAPSHOT_DROP, IOC_VAL | SEAL(STATE), .fn.vm = lodge_ioc_snapshot_drop },
@@ -342,6 +343,27 @@ err_srcu:
 }
 
 /**
+ * lodge_vm_file - a VM without slots, vCPUs or interrupt controllers, of the current process
+ *
+ * Return: its file, not yet behind an fd; ERR_PTR: -EBUSY (somebody else holds the hardware), -ENOMEM.
+ */
+struct file *lodge_vm_file(void)
+{
+	struct lodge_vm *vm = vm_alloc();
+	struct file *file;
+	int ret = vm ? vm_init(vm) : -ENOMEM;
+
+	if (ret) {
+		kvfree(vm);
+		return ERR_PTR(ret);
+	}
+	file = anon_inode_getfile("lodge-vm", &vm_fops, vm, O_RDWR);
+	if (IS_ERR(file))
+		lodge_vm_put(vm);
+	return file;
+}
+
+/**
  * lodge_vm_create - KVM_CREATE_VM
  * @type: 0, the only one
  *
@@ -349,31 +371,19 @@ err_srcu:
  */
 int lodge_vm_create(unsigned long type)
 {
-	struct lodge_vm *vm;
 	struct file *file;
-	int fd, ret;
+	int fd;
 
 	if (type)
 		return -EINVAL;
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	vm = vm_alloc();
-	ret = vm ? vm_init(vm) : -ENOMEM;
-	if (ret) {
-		kvfree(vm);
-		goto err_fd;
-	}
-	file = anon_inode_getfile("lodge-vm", &vm_fops, vm, O_RDWR);
+	file = lodge_vm_file();
 	if (IS_ERR(file)) {
-		lodge_vm_put(vm);
-		ret = PTR_ERR(file);
-		goto err_fd;
+		put_unused_fd(fd);
+		return PTR_ERR(file);
 	}
 	fd_install(fd, file);
 	return fd;
-
-err_fd:
-	put_unused_fd(fd);
-	return ret;
 }

@@ -133,6 +133,8 @@ struct lodge_msr_filter32 {
 #define COMPAT_SET_MSR_FILTER _IOW(KVMIO, 0xc6, struct lodge_msr_filter32)
 lodge_vm_ioctl lodge_ioc_msr_filter, lodge_ioc_msr_filter32;
 void lodge_msr_filter_free(struct lodge_vm *vm);
+int lodge_msr_filter_copy(struct lodge_vm *vm, struct lodge_msr_filter **to);	/* slots_lock held */
+int lodge_msr_filter_adopt(struct lodge_vm *vm, const struct lodge_msr_filter *f);	/* of a VM without vCPUs */
 int lodge_user_msrs(struct lodge_vm *vm, u64 reasons);
 bool lodge_msr_filtered(struct lodge_vcpu *v, u32 index, bool write);
 bool lodge_msr_to_user(struct lodge_vcpu *v, u32 index, const u64 *val, bool filtered, int len);	/* fills run */

@@ -139,6 +139,30 @@ int lodge_ioc_msr_filter32(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return lodge_ioc_msr_filter(vm, &f, arg);
 }
 
+static int copy_filter(const struct lodge_msr_filter *f, struct lodge_msr_filter **to)
+{
+	*to = f ? kvmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT) : NULL;
+	if (f && *to)
+		**to = *f;
+	return f && !*to ? -ENOMEM : 0;
+}
+
+/** lodge_msr_filter_copy - what the VM filters, for lodge_msr_filter_adopt(); NULL: nothing. To be kvfree'd. 0, -ENOMEM */
+int lodge_msr_filter_copy(struct lodge_vm *vm, struct lodge_msr_filter **to)
+{
+	return copy_filter(rcu_dereference_protected(vm->msr_filter, lockdep_is_held(&vm->slots_lock)), to);
+}
+
+/** lodge_msr_filter_adopt - a VM that nobody has yet filters so from the start. 0, -ENOMEM */
+int lodge_msr_filter_adopt(struct lodge_vm *vm, const struct lodge_msr_filter *f)
+{
+	struct lodge_msr_filter *own;
+	int ret = copy_filter(f, &own);
+
+	rcu_assign_pointer(vm->msr_filter, own);
+	return ret;
+}
+
 /** lodge_msr_filter_free - the VM goes, nobody looks any more */
 void lodge_msr_filter_free(struct lodge_vm *vm)
 {

@@ -109,6 +109,7 @@ static inline bool lodge_eoi_is_told(struct lodge_vm *vm, u8 vector)
 
 /* -- pit.c: the 8254 with port 0x61 -- */
 lodge_vm_ioctl lodge_ioc_create_pit2, lodge_ioc_get_pit2, lodge_ioc_set_pit2, lodge_ioc_reinject;
+bool lodge_pit_speaker(struct lodge_vm *vm);
 void lodge_pit_stop(struct lodge_vm *vm);			/* its timer stops; before the vCPUs go */
 void lodge_pit_acked(struct lodge_vm *vm);			/* the guest took a tick; any context */
 void lodge_pit_unmasked(struct lodge_vm *vm);			/* its pin was masked, or reset: start counting anew */

@@ -38,6 +38,7 @@ struct lodge_pit {
 	atomic_t may_send;		/* the last tick was acknowledged */
 	struct hrtimer timer;		/* channel 0 */
 	struct lodge_iodev io, speaker;
+	bool has_speaker;		/* on the bus */
 };
 
 static u64 to_ns(u32 count)
@@ -343,6 +344,7 @@ static int pit_attach(struct lodge_vm *vm, struct lodge_pit *p, bool speaker)
 {
 	int ret = lodge_bus_add(vm, BUS_PIO, &p->io);
 
+	p->has_speaker = speaker;
 	if (!ret && speaker) {
 		ret = lodge_bus_add(vm, BUS_PIO, &p->speaker);
 		if (ret)
@@ -391,6 +393,12 @@ int lodge_ioc_create_pit2(struct lodge_vm *vm, void *buf, unsigned long arg)
 out:
 	mutex_unlock(&vm->slots_lock);
 	return ret;
+}
+
+/** lodge_pit_speaker - whether the PIT was made with port 61H; slots_lock held */
+bool lodge_pit_speaker(struct lodge_vm *vm)
+{
+	return vm->pit && vm->pit->has_speaker;
 }
 
 /** lodge_pit_stop - the timer stops for good: nobody can program it any more */

@@ -177,4 +177,44 @@ struct lodge_touch {
 /* An exit of its own: the guest writes a page, and the limit of the snapshot is reached. It has not happened yet. */
 #define LODGE_EXIT_SNAPSHOT_FULL	0x4c4f0000
 
+/*
+ * LODGE_CAP_TEMPLATE: many VMs of one. LODGE_TEMPLATE on a VM's fd makes an fd of the VM as it is: its state, what was
+ * chosen for it, and where its memory slots lie, which have to be shared mappings of memfds. It can be inherited, or
+ * sent over a socket. LODGE_VM_FROM_TEMPLATE on the node makes a VM of it, in any process that has mapped the same
+ * memfds privately: with interrupt controllers, memory slots, all vCPUs and their state, in one call. No eventfds
+ * are attached.
+ *
+ * From LODGE_TEMPLATE on nobody may write to the memfds: the source ends, or maps them privately (MAP_FIXED) where it had
+ * them shared before it runs on.
+ */
+#define LODGE_CAP_TEMPLATE	0x4c4f0020
+
+struct lodge_template_slot {
+	__u32 slot;
+	__u32 flags;		/* KVM_MEM_READONLY */
+	__u64 guest_phys_addr;
+	__u64 memory_size;
+	__u64 offset;		/* in its memfd */
+};
+
+struct lodge_template_info {
+	__u32 flags;		/* 0 */
+	__u32 nvcpus;		/* out */
+	__u32 nslots;		/* so many fit; out: so many there are (E2BIG: more than fit) */
+	__u32 reserved;		/* 0 */
+	__u64 slots;		/* struct lodge_template_slot each, by rising number */
+};
+
+struct lodge_vm_from_template {
+	__u32 flags;		/* 0 */
+	__s32 fd;		/* the template's */
+	__u32 nslots, nvcpus;	/* as LODGE_TEMPLATE_INFO says */
+	__u64 addresses;	/* where each slot is mapped, a __u64 each in the order of LODGE_TEMPLATE_INFO */
+	__u64 vcpus;		/* out: an int each, the fds of the vCPUs in the order in which the source made them */
+};
+
+#define LODGE_TEMPLATE		_IO(LODGE_IOC, 0x20)	/* on a VM's fd; the argument is 0 */
+#define LODGE_TEMPLATE_INFO	_IOWR(LODGE_IOC, 0x21, struct lodge_template_info)	/* on the template's */
+#define LODGE_VM_FROM_TEMPLATE	_IOW(LODGE_IOC, 0x22, struct lodge_vm_from_template)	/* on the node: the VM's fd */
+
 #endif
