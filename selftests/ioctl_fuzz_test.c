@@ -268,7 +268,7 @@ static const struct {
 	{ KVM_GET_STATS_FD, ON_VM, true }, { KVM_GET_STATS_FD, ON_VCPU, true },
 	{ KVM_GET_NESTED_STATE, ON_VCPU }, { KVM_SET_GUEST_DEBUG, ON_VCPU }, { LODGE_SEAL, ON_VM },
 	{ LODGE_SNAPSHOT, ON_VM }, { LODGE_RESET, ON_VM }, { LODGE_SNAPSHOT_DROP, ON_VM, true },
-	{ LODGE_SNAPSHOT_TOUCH, ON_VM },
+	{ LODGE_SNAPSHOT_TOUCH, ON_VM }, { LODGE_TEMPLATE, ON_VM, true }, { LODGE_VM_FROM_TEMPLATE, ON_SYS },
 };
 
 static void other(struct vcpu *v)
@@ -281,7 +281,7 @@ static void other(struct vcpu *v)
 	if (others[i].number) {
 		ret = ioctl(fds[others[i].on], others[i].cmd, below(2) ? below(3) ? below(300) : 0 : awkward());
 		if (ret > 2 && (others[i].cmd == KVM_CREATE_VM || others[i].cmd == KVM_CREATE_VCPU ||
-				others[i].cmd == KVM_GET_STATS_FD))
+				others[i].cmd == KVM_GET_STATS_FD || others[i].cmd == LODGE_TEMPLATE))
 			close(ret);
 		return;
 	}

@@ -22,8 +22,8 @@ struct xregs_state;
 
 /* -- mem/ -- */
 
-#define LODGE_STOCK		8	/* table pages a fault may need, and some */
-#define LODGE_STOCK_LOW		6	/* below this a vCPU refills its stock of table pages */
+#define LODGE_STOCK		5	/* table pages a fault may need, and one more */
+#define LODGE_STOCK_LOW		4	/* below this a vCPU refills its stock of table pages */
 
 struct lodge_memslots {			/* one of two sets: memslot.c */
 	struct rb_root by_gfn;

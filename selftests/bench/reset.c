@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What it costs to put a VM back and run it to its next exit: by LODGE_RESET where it is there, else by the best that a
+ * What it costs to start from a state that was kept: to put a VM back, or to make another like it.
+ *
+ * To put a VM back and run it to its next exit: by LODGE_RESET where it is there, else by the best that a
  * program can do with KVM's ioctls: its dirty log and its state. Which way is best there depends on the pages: where they are
  * the same each round the log is never cleared, and all pages that were ever in it are copied back, without faults; where they
  * are others each time the log is read, which protects them again.
  *
  * A round is all from the end of one run to the first exit of the next. LAPIC, kvmclock and AVX are in use.
+ *
+ * To make another: from a template, else by all the ioctls that it takes, on memory that is a private mapping of a memfd
+ * either way; until the new guest's first exit.
  */
 #include <linux/lodge.h>
 #include <sys/mman.h>
@@ -79,6 +84,9 @@ static void state(struct vcpu *v, bool set)
 
 static void save(struct vcpu *v)
 {
+	v->run->immediate_exit = 1;	/* what was on its way is completed */
+	vcpu_run(v);
+	v->run->immediate_exit = 0;
 	saved.msrs.head.nmsrs = 20;
 	for (u32 i = 0; i < 20; i++)
 		saved.msrs.e[i].index = saved_msrs[i];
@@ -164,9 +172,6 @@ static void begin(struct vcpu *v, bool ours)
 		OK(ioctl(v->vm->fd, LODGE_SNAPSHOT, &snapshot));
 		return;
 	}
-	v->run->immediate_exit = 1;	/* what was on its way is completed */
-	vcpu_run(v);
-	v->run->immediate_exit = 0;
 	save(v);
 	for (u32 slot = 0; slot < 2; slot++) {
 		was[slot] = host_pages(sizes[slot]);
@@ -223,3 +228,112 @@ TEST(reset_24_new, "reset, 24 new pages") { rounds("reset ..., 24 scattered, nev
 TEST(reset_1000, "reset, 1,000 pages") { rounds("reset ..., 1000 pages, the same each round", 1000, 1); }
 TEST(reset_1000_other, "reset, 1,000 other pages") { rounds("reset ..., 1000 scattered, others each round", 1000, 16); }
 TEST(reset_1000_new, "reset, 1,000 new pages") { rounds("reset ..., 1000 scattered, never written before", 1000, 61); }
+
+/* ---- another like it ---- */
+
+enum { MOST = 4 };
+
+static u8 *mapped(int fd, u64 size, int flags)
+{
+	u8 *p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	TRUE(p != MAP_FAILED);
+	return p;
+}
+
+static void ready_guest(void)
+{
+	report(1, 0, 0, 0);
+	for (;;)
+		report(2, 0, 0, 0);
+}
+
+static struct vcpu *opened(struct vm *vm, u32 id, int fd)
+{
+	struct vcpu *v = calloc(1, sizeof(*v));
+
+	*v = (struct vcpu) { .fd = fd, .id = id, .vm = vm };
+	v->run = mmap(NULL, run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	TRUE(v->run != MAP_FAILED);
+	return v;
+}
+
+static void chips(struct vm *vm)
+{
+	struct kvm_pit_config pit = { };
+
+	OK(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0));
+	OK(ioctl(vm->fd, KVM_CREATE_PIT2, &pit));
+	vm->irqchip = true;
+}
+
+/* The first vCPU of a VM like the one that was saved, ready to run. */
+static struct vcpu *by_ioctls(u8 *mem, u64 size, u32 n, struct kvm_cpuid2 *cpuid)
+{
+	struct vm *vm = vm_bare();
+	struct vcpu *v[MOST];
+
+	chips(vm);
+	OK(vm_slot(vm, 0, 0, MEM_SIZE, mem, 0));
+	OK(vm_slot(vm, 1, BASE, size - MEM_SIZE, mem + MEM_SIZE, 0));
+	for (u32 i = 0; i < n; i++) {
+		v[i] = opened(vm, i, OK(ioctl(vm->fd, KVM_CREATE_VCPU, i)));
+		OK(ioctl(v[i]->fd, KVM_SET_CPUID2, cpuid));
+		state(v[i], true);
+	}
+	return v[0];
+}
+
+static struct vcpu *by_template(int fd, u8 *mem, u32 n)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int fds[MOST];
+	u64 addresses[] = { (u64)mem, (u64)mem + MEM_SIZE };
+	struct lodge_vm_from_template a = {
+		.fd = fd, .nslots = 2, .nvcpus = n, .addresses = (u64)addresses, .vcpus = (u64)fds,
+	};
+
+	vm->fd = OK(ioctl(sys_fd(), LODGE_VM_FROM_TEMPLATE, &a));
+	return opened(vm, 0, fds[0]);
+}
+
+static void births(const char *name, u64 mib, u32 n)
+{
+	bool ours = check_cap(LODGE_CAP_TEMPLATE);
+	int fd = OK(memfd_create("memory", 0)), from = -1;
+	struct kvm_cpuid2 *cpuid = supported_cpuid();
+	u64 size = mib << 20, took[ROUNDS];
+	struct vm *vm = vm_bare();
+	struct vcpu *v[MOST];
+
+	time_limit(200);
+	OK(ftruncate(fd, size));
+	chips(vm);
+	vm_fill(vm, mapped(fd, size, MAP_SHARED));
+	OK(vm_slot(vm, 1, BASE, size - MEM_SIZE, vm->mem + MEM_SIZE, 0));
+	for (u32 i = 0; i < n; i++)
+		v[i] = vcpu_long(vm, i, ready_guest);
+	set_msr(v[0], KVMCLOCK, 0x200001);
+	v[0]->run->kvm_valid_regs = SYNC;
+	REPORT(v[0], 1);
+	if (ours)
+		from = OK(ioctl(vm->fd, LODGE_TEMPLATE, 0));
+	else
+		save(v[0]);
+	for (u32 i = 0; i < ROUNDS; i++) {
+		u8 *mem = mapped(fd, size, MAP_PRIVATE | MAP_NORESERVE);
+		u64 t0 = rdtsc();
+		struct vcpu *child = ours ? by_template(from, mem, n) : by_ioctls(mem, size, n, cpuid);
+
+		OK(vcpu_run(child));
+		took[i] = rdtsc() - t0;
+		EQ(child->run->exit_reason, KVM_EXIT_IO);
+		EQ(get_regs(child).rax, 2);
+	}
+	qsort(took, ROUNDS, sizeof(took[0]), by_size);
+	note("bench: %s %llu", name, (unsigned long long)took[ROUNDS / 2]);
+}
+
+TEST(birth_1, "a VM like another") { births("another VM of a kept one, to its first exit: 1 vCPU, 64 MiB", 64, 1); }
+TEST(birth_large, "a large VM like another") { births("another VM ...: 1 vCPU, 4 GiB", 4096, 1); }
+TEST(birth_4, "a VM of 4 vCPUs like another") { births("another VM ...: 4 vCPUs, 64 MiB", 64, 4); }
