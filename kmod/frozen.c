@@ -129,7 +129,7 @@ static void freeze_vcpu(struct lodge_vcpu *v, struct frozen_vcpu *f)
 	lodge_ops->keep(v, &f->vendor);
 	for (i = 0; i < ARRAY_SIZE(parts); i++, to += parts[i - 1].size)
 		lodge_copy_words(to, (void *)v + parts[i].at, parts[i].size);
-	if (v->complete || v->complete_regs) {
+	if (v->complete || v->complete_regs) {	/* else it stays what it is, and is not looked at */
 		/* What was decoded lies in a cache of the vCPU's: it is not there any more by then. */
 		if (v->complete_regs && v->mmio.fast && v->mmio.fast != &v->mmio.insn) {
 			v->mmio.insn = *v->mmio.fast;
@@ -164,7 +164,7 @@ static u32 vcpu_bytes(void)
 struct lodge_frozen *lodge_freeze(struct lodge_vm *vm)
 {
 	u32 each = vcpu_bytes();
-	struct lodge_frozen *f = kvzalloc(sizeof(*f) + (size_t)vm->nvcpus * each, GFP_KERNEL_ACCOUNT);
+	struct lodge_frozen *f = kvmalloc(sizeof(*f) + (size_t)vm->nvcpus * each, GFP_KERNEL_ACCOUNT);
 	struct lodge_vcpu *v;
 	int i;
 

@@ -28,7 +28,7 @@
 
 #define CPUID_ENTRY	offsetof(struct kvm_cpuid_entry2, padding)
 #define PIT_BYTES	offsetof(struct kvm_pit_state2, reserved)
-#define BUFFER		(2 * PAGE_SIZE)		/* every record fits but that of the routes */
+#define BUFFER		PAGE_SIZE	/* most records fit */
 #define STREAM_MAX	SZ_16M
 
 struct record_class {
@@ -101,7 +101,9 @@ GET(xcr0)
 
 SET(xcr0)
 {
-	return !lodge_fpu_host.xcr0 || lodge_set_xcr0(v, *(const u64 *)buf) ? -EINVAL : 0;
+	if (!lodge_fpu_host.xcr0)
+		return -EINVAL;
+	return v->fpu.xcr0 != *(const u64 *)buf && lodge_set_xcr0(v, *(const u64 *)buf) ? -EINVAL : 0;
 }
 
 GET(xsave)
@@ -287,6 +289,19 @@ struct writer {
 	void __user *to;
 };
 
+/* For any record of a VM. */
+static u64 room(struct lodge_vm *vm)
+{
+	u64 size = max(LODGE_KEPT_MSRS * sizeof(struct kvm_msr_entry), 168ul + lodge_fpu_bytes());
+	struct lodge_vcpu *v;
+	int i;
+
+	size = max(size, lodge_get_routes(vm, NULL) * sizeof(struct lodge_state_route));
+	lodge_for_each_vcpu(i, v, vm)
+		size = max_t(u64, size, v->cpuid_nent * CPUID_ENTRY);
+	return max(BUFFER, ALIGN(size + sizeof(struct lodge_state_record), 8));
+}
+
 static int flush(struct writer *w)
 {
 	int ret = 0;
@@ -303,7 +318,7 @@ static int write_record(struct writer *w, struct lodge_vm *vm, struct lodge_vcpu
 	struct lodge_state_record *r;
 	int len, ret;
 
-	if (c->unit || w->used > PAGE_SIZE) {
+	if (c->unit || w->used > BUFFER - 512) {
 		ret = flush(w);
 		if (ret)
 			return ret;
@@ -405,7 +420,7 @@ int lodge_ioc_get_state(struct lodge_vm *vm, void *buf, unsigned long arg)
 	ret = stopped(vm);
 	if (ret)
 		return ret;
-	w.buf = kvmalloc(BUFFER + lodge_get_routes(vm, NULL) * sizeof(struct lodge_state_route), GFP_KERNEL_ACCOUNT);
+	w.buf = kvmalloc(room(vm), GFP_KERNEL_ACCOUNT);
 	ret = w.buf ? write_stream(&w, vm) : -ENOMEM;
 	go(vm);
 	kvfree(w.buf);

@@ -754,13 +754,16 @@ u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e)
 {
 	const struct msr_row *r;
 	u32 msr, n = 0;
+	const u64 *at;
 	u64 val;
 
 	for (r = rows; r < rows + ARRAY_SIZE(rows); r++) {
 		if (!(r->flags & (KEPT | QUIET)) || (r->cap && !boot_cpu_has(r->cap)))
 			continue;
-		for (msr = r->first; msr <= r->last; msr++) {
-			if (r->flags & QUIET ? !(val = *field(v, r, msr)) : r->get(v, r, msr, &val, true))
+		at = (const u64 *)((char *)v + r->off);
+		for (msr = r->first; msr <= r->last; msr++, at++) {
+			val = *at;
+			if (r->flags & QUIET ? !val : r->get(v, r, msr, &val, true))
 				continue;
 			e[n++] = (struct kvm_msr_entry) { .index = msr, .data = val };
 		}

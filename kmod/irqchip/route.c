@@ -322,19 +322,15 @@ out:
 }
 
 /* An entry that makes this route: decode_msi() undone. */
-static struct lodge_state_route unparse(u32 gsi, const struct route *e)
+static void unparse(struct lodge_state_route *to, u32 gsi, const struct route *e)
 {
 	const struct lodge_msg *m = &e->msg;
 
-	if (!e->msi)
-		return (struct lodge_state_route) {
-			.gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP, .u = { e->chip, e->pin },
-		};
-	return (struct lodge_state_route) {
-		.gsi = gsi, .type = KVM_IRQ_ROUTING_MSI,
-		.u = { 0xfee00000 | (m->dest & 0xff) << 12 | m->logical << 2, m->dest & ~0xffu,
-		       m->vector | m->mode << 8 | m->level << 15 },
-	};
+	to->gsi = gsi;
+	to->type = e->msi ? KVM_IRQ_ROUTING_MSI : KVM_IRQ_ROUTING_IRQCHIP;
+	to->u[0] = e->msi ? 0xfee00000 | (m->dest & 0xff) << 12 | m->logical << 2 : e->chip;
+	to->u[1] = e->msi ? m->dest & ~0xffu : e->pin;
+	to->u[2] = e->msi ? m->vector | m->mode << 8 | m->level << 15 : 0;
 }
 
 /**
@@ -353,21 +349,22 @@ u32 lodge_get_routes(struct lodge_vm *vm, struct lodge_state_route *to)
 		return 0;
 	for (gsi = 0; to && gsi < r->ngsi; gsi++)
 		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++)
-			to[i] = unparse(gsi, &r->e[i]);
+			unparse(&to[i], gsi, &r->e[i]);
 	return r->first[r->ngsi];
 }
 
 static bool same_routes(const struct lodge_routes *r, const struct lodge_state_route *from, u32 n)
 {
+	struct lodge_state_route have;
 	u32 gsi, i;
 
 	if (!r || r->first[r->ngsi] != n)
 		return false;
 	for (gsi = 0; gsi < r->ngsi; gsi++) {
 		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++) {
-			struct lodge_state_route have = unparse(gsi, &r->e[i]);
-
-			if (memcmp(&have, &from[i], sizeof(have)))
+			unparse(&have, gsi, &r->e[i]);
+			if (have.gsi != from[i].gsi || have.type != from[i].type || have.u[0] != from[i].u[0] ||
+			    have.u[1] != from[i].u[1] || have.u[2] != from[i].u[2])
 				return false;
 		}
 	}
