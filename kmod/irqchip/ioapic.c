@@ -334,7 +334,7 @@ int lodge_ioapic_create(struct lodge_vm *vm)
 	io->vm = vm;
 	io->kept = (struct lodge_chip) {
 		.lock = &io->lock, .state = &io->select, .timer = &io->pause, .settle = settle,
-		.bytes = offsetof(struct lodge_ioapic, pause) - offsetof(struct lodge_ioapic, select),
+		LODGE_CHIP_STATE(struct lodge_ioapic, select, pause),
 	};
 	for (i = 0; i < PINS; i++)
 		io->rte[i] = RTE_MASKED;

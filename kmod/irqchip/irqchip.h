@@ -11,6 +11,7 @@
 #ifndef LODGE_IRQCHIP_H
 #define LODGE_IRQCHIP_H
 
+#include <linux/build_bug.h>
 #include <linux/hrtimer.h>
 #include <linux/time64.h>
 
@@ -152,6 +153,8 @@ struct lodge_kept_chips {
 	u64 ioapic_base;
 	struct lodge_routes *routes;
 };
+#define LODGE_CHIP_STATE(s, from, to) .bytes = offsetof(s, to) - offsetof(s, from) + \
+	BUILD_BUG_ON_ZERO((offsetof(s, to) - offsetof(s, from)) % 8 || offsetof(s, to) - offsetof(s, from) > 35 * 8)
 int lodge_chips_shape(struct lodge_vm *vm);			/* which of them it has */
 void lodge_chips_halt(struct lodge_vm *vm, struct lodge_kept_chips *k);
 void lodge_chips_go(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);

@@ -385,7 +385,7 @@ int lodge_pic_create(struct lodge_vm *vm)
 	raw_spin_lock_init(&p->lock);
 	p->vm = vm;
 	p->kept = (struct lodge_chip) {
-		.lock = &p->lock, .state = p->chip, .bytes = offsetof(struct lodge_pic, dev) - offsetof(struct lodge_pic, chip),
+		.lock = &p->lock, .state = p->chip, LODGE_CHIP_STATE(struct lodge_pic, chip, dev),
 	};
 	p->chip[0].elcr_mask = 0xf8;	/* the timer, keyboard and cascade are edges */
 	p->chip[1].elcr_mask = 0xde;	/* the clock and the FPU too */

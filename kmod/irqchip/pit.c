@@ -334,7 +334,7 @@ static struct lodge_pit *pit_alloc(struct lodge_vm *vm)
 	p->vm = vm;
 	p->kept = (struct lodge_chip) {
 		.lock = &p->lock, .state = p->ch, .timer = &p->timer, .settle = settle,
-		.bytes = offsetof(struct lodge_pit, timer) - offsetof(struct lodge_pit, ch),
+		LODGE_CHIP_STATE(struct lodge_pit, ch, timer),
 	};
 	raw_spin_lock_init(&p->lock);
 	lodge_hrtimer_setup(&p->timer, fire, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);

@@ -380,7 +380,7 @@ int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, 
 
 	if (same_routes(r, from, n))	/* a new table is waited for */
 		return 0;
-	if (n > LODGE_MAX_GSI)
+	if (n > LODGE_MAX_GSI || vm->irqchip == IRQCHIP_NONE)
 		return -EINVAL;
 	e = kvcalloc(n + 1, sizeof(*e), GFP_KERNEL_ACCOUNT);
 	if (!e)
@@ -609,7 +609,7 @@ void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k)
 	k->ioapic_base = vm->ioapic ? lodge_ioapic_base(vm) : 0;
 	for (i = 0; i < CHIPS; i++) {
 		c = chip(vm, i);
-		if (!c || WARN_ON_ONCE(c->bytes > sizeof(k->chip[i].words) || c->bytes % 8))
+		if (!c)
 			continue;
 		raw_spin_lock_irqsave(c->lock, flags);
 		lodge_copy_words(k->chip[i].words, c->state, c->bytes);
