@@ -28,6 +28,7 @@
 
 #define CPUID_ENTRY	offsetof(struct kvm_cpuid_entry2, padding)
 #define STREAM_MAX	SZ_16M
+#define SMALL		3900
 
 struct record_class {
 	u16 class;
@@ -195,6 +196,7 @@ static inline void frozen_sizes(void)
 	BUILD_BUG_ON(CPUID_ENTRY != 28 || sizeof(struct kvm_pit_state2) != 112 || sizeof(struct kvm_debugregs) != 128);
 	BUILD_BUG_ON(sizeof(struct kvm_pic_state) != 16 || sizeof(struct kvm_ioapic_state) != 216);
 	BUILD_BUG_ON(sizeof(struct kvm_msr_entry) != 16 || sizeof(struct kvm_mp_state) != 4);
+	BUILD_BUG_ON(SMALL + LODGE_KEPT_MSRS * sizeof(struct kvm_msr_entry) > 8000 || LODGE_MAX_CPUID * CPUID_ENTRY > 8000);
 }
 
 static bool of_vm(const struct record_class *c)
@@ -205,17 +207,31 @@ static bool of_vm(const struct record_class *c)
 /* -- reading -- */
 
 struct writer {
-	void *buf;		/* for one record */
-	u32 records;
+	void *buf;		/* what userspace has not got yet */
+	u32 used, records;
 	u64 total, room;
 	void __user *to;
 };
 
+static int flush(struct writer *w)
+{
+	int ret = 0;
+
+	if (w->total + w->used <= w->room && copy_to_user(w->to + w->total, w->buf, w->used))
+		ret = -EFAULT;
+	w->total += w->used;
+	w->used = 0;
+	return ret;
+}
+
 static int write_record(struct writer *w, struct lodge_vm *vm, struct lodge_vcpu *v, const struct record_class *c, u64 now)
 {
-	struct lodge_state_record *r = w->buf;
+	struct lodge_state_record *r;
 	u32 len = c->size;
 
+	if ((c->class == LODGE_STATE_CPUID || c->class == LODGE_STATE_ROUTING || w->used > SMALL) && flush(w))
+		return -EFAULT;
+	r = w->buf + w->used;
 	if (c->ioc_get)
 		c->ioc_get(v, r + 1, LODGE_ALL_EVENTS);
 	else
@@ -227,10 +243,7 @@ static int write_record(struct writer *w, struct lodge_vm *vm, struct lodge_vcpu
 	};
 	while (len & 7)
 		((u8 *)(r + 1))[len++] = 0;
-	len += sizeof(*r);
-	if (w->total + len <= w->room && copy_to_user(w->to + w->total, r, len))
-		return -EFAULT;
-	w->total += len;
+	w->used += sizeof(*r) + len;
 	w->records++;
 	return 0;
 }
@@ -267,7 +280,7 @@ static int write_stream(struct writer *w, struct lodge_vm *vm)
 		if (ret)
 			return ret;
 	}
-	ret = write_all(w, vm, NULL, now);
+	ret = write_all(w, vm, NULL, now) ?: flush(w);
 	head.len = w->total;
 	head.count = w->records;
 	if (!ret && w->total <= w->room && copy_to_user(w->to, &head, sizeof(head)))
@@ -305,7 +318,7 @@ int lodge_ioc_get_state(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	struct lodge_state_arg *s = buf;
 	struct writer w = { .room = s->len, .to = (void __user *)s->data };
-	size_t size = LODGE_MAX_CPUID * CPUID_ENTRY;	/* longer than all others but that of the routes */
+	size_t size = 8000;	/* SMALL and any record, or that of a whole CPUID */
 	int ret;
 
 	frozen_sizes();
@@ -358,7 +371,7 @@ static s64 record_size(const struct lodge_state_record *r, u64 left)
 	if (left < sizeof(*r) || r->flags & ~(u32)LODGE_STATE_OPTIONAL)
 		return -EINVAL;
 	len = sizeof(*r) + ALIGN((u64)r->len, 8);
-	if (len > left || memchr_inv((void *)(r + 1) + r->len, 0, len - sizeof(*r) - r->len))
+	if (len > left || (r->len & 7 && memchr_inv((void *)(r + 1) + r->len, 0, -r->len & 7)))
 		return -EINVAL;
 	return len;
 }
