@@ -64,16 +64,10 @@ struct frozen_vcpu {
 struct lodge_frozen {
 	struct kref kref;
 	int shape, n;
-	u32 each;		/* bytes of a vCPU */
 	struct lodge_kept_clock clock;
 	struct lodge_kept_chips chips;
-	u8 vcpus[] __aligned(8);
+	struct frozen_vcpu *vcpu[];
 };
-
-static struct frozen_vcpu *nth(const struct lodge_frozen *f, int i)
-{
-	return (void *)f->vcpus + i * f->each;
-}
 
 /**
  * lodge_stop_vcpus - no vCPU is in an ioctl from here on
@@ -129,7 +123,7 @@ static void freeze_vcpu(struct lodge_vcpu *v, struct frozen_vcpu *f)
 	lodge_ops->keep(v, &f->vendor);
 	for (i = 0; i < ARRAY_SIZE(parts); i++, to += parts[i - 1].size)
 		lodge_copy_words(to, (void *)v + parts[i].at, parts[i].size);
-	if (v->complete || v->complete_regs) {
+	if (v->complete || v->complete_regs) {	/* else it stays what it is, and is not looked at */
 		/* What was decoded lies in a cache of the vCPU's: it is not there any more by then. */
 		if (v->complete_regs && v->mmio.fast && v->mmio.fast != &v->mmio.insn) {
 			v->mmio.insn = *v->mmio.fast;
@@ -153,6 +147,48 @@ static u32 vcpu_bytes(void)
 	return size;
 }
 
+static void frozen_free(struct kref *kref)
+{
+	struct lodge_frozen *f = container_of(kref, struct lodge_frozen, kref);
+	int i;
+
+	for (i = 0; i < f->n && f->vcpu[i]; i++) {
+		lodge_cpuid_put(f->vcpu[i]->cpuid_ent);
+		kfree(f->vcpu[i]);
+	}
+	lodge_routes_put(f->chips.routes);
+	kfree(f);
+}
+
+/** lodge_frozen_put - drop a reference; may sleep */
+void lodge_frozen_put(struct lodge_frozen *f)
+{
+	kref_put(&f->kref, frozen_free);
+}
+
+/* Room for a VM's state, of small pieces. */
+static struct lodge_frozen *frozen_alloc(int n)
+{
+	struct lodge_frozen *f = kzalloc(struct_size(f, vcpu, n), GFP_KERNEL_ACCOUNT);
+	u32 each = vcpu_bytes();
+	int i;
+
+	if (!f)
+		return NULL;
+	kref_init(&f->kref);
+	f->n = n;
+	for (i = 0; i < n; i++) {
+		f->vcpu[i] = kzalloc(each, GFP_KERNEL_ACCOUNT);
+		if (!f->vcpu[i])
+			goto out_of_memory;
+	}
+	return f;
+
+out_of_memory:
+	lodge_frozen_put(f);
+	return NULL;
+}
+
 /**
  * lodge_freeze - the whole state of a VM
  * @vm: the VM, slots_lock held, its vCPUs stopped; by the process that made it
@@ -163,47 +199,26 @@ static u32 vcpu_bytes(void)
  */
 struct lodge_frozen *lodge_freeze(struct lodge_vm *vm)
 {
-	u32 each = vcpu_bytes();
-	struct lodge_frozen *f = kvzalloc(sizeof(*f) + (size_t)vm->nvcpus * each, GFP_KERNEL_ACCOUNT);
+	struct lodge_frozen *f = frozen_alloc(vm->nvcpus);
 	struct lodge_vcpu *v;
 	int i;
 
 	if (!f)
 		return ERR_PTR(-ENOMEM);
-	kref_init(&f->kref);
 	f->shape = lodge_chips_shape(vm);
-	f->n = vm->nvcpus;
-	f->each = each;
 	lodge_chips_halt(vm, &f->chips);
 	lodge_for_each_vcpu(i, v, vm)
-		nth(f, i)->lapic_at = v->lapic ? lodge_lapic_halt(v) : 0;
+		f->vcpu[i]->lapic_at = v->lapic ? lodge_lapic_halt(v) : 0;
 	lodge_pv_clock_now(&f->clock);
 	lodge_for_each_vcpu(i, v, vm)
-		freeze_vcpu(v, nth(f, i));
+		freeze_vcpu(v, f->vcpu[i]);
 	lodge_chips_keep(vm, &f->chips);
 	lodge_pv_clock_keep(vm, &f->clock);
 	lodge_for_each_vcpu(i, v, vm)
 		if (v->lapic)
-			lodge_lapic_go(v, nth(f, i)->lapic_at);
+			lodge_lapic_go(v, f->vcpu[i]->lapic_at);
 	lodge_chips_go(vm, &f->chips, 0);
 	return f;
-}
-
-static void frozen_free(struct kref *kref)
-{
-	struct lodge_frozen *f = container_of(kref, struct lodge_frozen, kref);
-	int i;
-
-	for (i = 0; i < f->n; i++)
-		lodge_cpuid_put(nth(f, i)->cpuid_ent);
-	lodge_routes_put(f->chips.routes);
-	kvfree(f);
-}
-
-/** lodge_frozen_put - drop a reference; may sleep */
-void lodge_frozen_put(struct lodge_frozen *f)
-{
-	kref_put(&f->kref, frozen_free);
 }
 
 static int frozen_release(struct inode *inode, struct file *file)
@@ -300,7 +315,7 @@ static bool same_shape(struct lodge_vm *vm, const struct lodge_frozen *f)
 	if (f->n != vm->nvcpus || f->shape != lodge_chips_shape(vm))
 		return false;
 	lodge_for_each_vcpu(i, v, vm)
-		if (nth(f, i)->id != v->id)
+		if (f->vcpu[i]->id != v->id)
 			return false;
 	return true;
 }
@@ -334,12 +349,12 @@ int lodge_thaw(struct lodge_vm *vm, const struct lodge_frozen *f)
 	lodge_pv_clock_now(&now);
 	later = now.now - f->clock.now;
 	lodge_for_each_vcpu(i, v, vm)
-		thaw_vcpu(v, nth(f, i), now.tsc - f->clock.tsc);
+		thaw_vcpu(v, f->vcpu[i], now.tsc - f->clock.tsc);
 	lodge_chips_bring_back(vm, &f->chips, later);
 	lodge_pv_clock_bring_back(vm, &f->clock, &now);
 	lodge_for_each_vcpu(i, v, vm)
-		if (nth(f, i)->lapic_at)
-			lodge_lapic_go(v, nth(f, i)->lapic_at + later);
+		if (f->vcpu[i]->lapic_at)
+			lodge_lapic_go(v, f->vcpu[i]->lapic_at + later);
 	lodge_chips_go(vm, &f->chips, later);
 	return 0;
 }

@@ -27,23 +27,22 @@
 #include "run.h"
 
 #define CPUID_ENTRY	offsetof(struct kvm_cpuid_entry2, padding)
-#define PIT_BYTES	offsetof(struct kvm_pit_state2, reserved)
-#define BUFFER		(2 * PAGE_SIZE)		/* every record fits but that of the routes */
 #define STREAM_MAX	SZ_16M
+#define SMALL		3900
 
 struct record_class {
 	u16 class;
 	u16 size;	/* of its record; with a unit: at least, and more by so many units */
 	u16 unit;
-	u16 full;	/* of the ioctl's structure, where the record is its beginning */
 	lodge_vcpu_ioctl *ioc_get, *ioc_set;
-	/* Otherwise: bytes, 0 where there is no such thing, or an errno; and 0 or an errno. */
+	/* Otherwise: bytes, 0 where there is no such thing; and 0 or an errno. */
 	int (*get)(struct lodge_vm *vm, struct lodge_vcpu *v, void *buf, u64 now);
-	int (*set)(struct lodge_vm *vm, struct lodge_vcpu *v, const void *buf, u32 len, u64 now);
+	int (*set)(struct lodge_vm *vm, struct lodge_vcpu *v, void *buf, u32 len, u64 now);
 };
 
 #define GET(name) static int get_##name(struct lodge_vm *vm, struct lodge_vcpu *v, void *buf, u64 now)
-#define SET(name) static int set_##name(struct lodge_vm *vm, struct lodge_vcpu *v, const void *buf, u32 len, u64 now)
+#define SET(name) static int set_##name(struct lodge_vm *vm, struct lodge_vcpu *v, void *buf, u32 len, u64 now)
+#define IS(what) { return what; }
 
 /* -- a vCPU's -- */
 
@@ -54,11 +53,6 @@ GET(cpuid)
 	for (i = 0; i < v->cpuid_nent; i++)
 		memcpy(buf + i * CPUID_ENTRY, &v->cpuid_ent[i], CPUID_ENTRY);
 	return i * CPUID_ENTRY;
-}
-
-SET(cpuid)
-{
-	return lodge_cpuid_give(v, buf, len / CPUID_ENTRY, CPUID_ENTRY);
 }
 
 GET(tsc)
@@ -77,22 +71,6 @@ SET(tsc)
 	return 0;
 }
 
-/* Whatever was on its way to userspace belongs to what was there before. */
-SET(regs)
-{
-	struct kvm_regs regs = *(const struct kvm_regs *)buf;
-
-	v->complete = NULL;
-	v->complete_regs = NULL;
-	return lodge_set_regs(v, &regs, 0);
-}
-
-GET(regs)
-{
-	lodge_get_regs(v, buf, 0);
-	return sizeof(struct kvm_regs);
-}
-
 GET(xcr0)
 {
 	*(u64 *)buf = v->fpu.xcr0;
@@ -101,27 +79,9 @@ GET(xcr0)
 
 SET(xcr0)
 {
-	return !lodge_fpu_host.xcr0 || lodge_set_xcr0(v, *(const u64 *)buf) ? -EINVAL : 0;
-}
-
-GET(xsave)
-{
-	return lodge_get_compact(v, buf);
-}
-
-SET(xsave)
-{
-	return lodge_set_compact(v, buf, len);
-}
-
-GET(msrs)
-{
-	return lodge_get_kept_msrs(v, buf) * sizeof(struct kvm_msr_entry);
-}
-
-SET(msrs)
-{
-	return lodge_set_kept_msrs(v, buf, len / sizeof(struct kvm_msr_entry));
+	if (!lodge_fpu_host.xcr0)
+		return -EINVAL;
+	return v->fpu.xcr0 != *(u64 *)buf && lodge_set_xcr0(v, *(u64 *)buf) ? -EINVAL : 0;
 }
 
 /* The registers of the page, which has one every 16 bytes. The ids of x2APIC are the vCPU's own. */
@@ -160,53 +120,21 @@ SET(lapic)
 	return 0;
 }
 
+SET(cpuid) IS(lodge_cpuid_give(v, buf, len / CPUID_ENTRY, CPUID_ENTRY))
+GET(xsave) IS(lodge_get_compact(v, buf))
+SET(xsave) IS(lodge_set_compact(v, buf, len))
+GET(msrs) IS(lodge_get_kept_msrs(v, buf) * sizeof(struct kvm_msr_entry))
+SET(msrs) IS(lodge_set_kept_msrs(v, buf, len / sizeof(struct kvm_msr_entry)))
+
 /* -- the VM's -- */
 
-GET(routes)
+static int pics(struct lodge_vm *vm, struct kvm_pic_state *s, bool set)
 {
-	return lodge_get_routes(vm, buf) * sizeof(struct lodge_state_route);
-}
-
-SET(routes)
-{
-	return vm->irqchip == IRQCHIP_NONE ? -EINVAL :
-	       lodge_set_routes(vm, buf, len / sizeof(struct lodge_state_route));
-}
-
-GET(pics)
-{
-	struct kvm_pic_state *s = buf;
-
-	if (!vm->pic)
-		return 0;
-	lodge_pic_state(vm, 0, &s[0], false);
-	lodge_pic_state(vm, 1, &s[1], false);
-	return 2 * sizeof(*s);
-}
-
-SET(pics)
-{
-	struct kvm_pic_state s[2];
-
 	if (!vm->pic)
 		return -ENXIO;
-	memcpy(s, buf, sizeof(s));
-	lodge_pic_state(vm, 0, &s[0], true);
-	lodge_pic_state(vm, 1, &s[1], true);
+	lodge_pic_state(vm, 0, &s[0], set);
+	lodge_pic_state(vm, 1, &s[1], set);
 	return 0;
-}
-
-GET(pit)
-{
-	return lodge_ioc_get_pit2(vm, buf, 0) ? 0 : PIT_BYTES;
-}
-
-SET(pit)
-{
-	struct kvm_pit_state2 s = {};
-
-	memcpy(&s, buf, PIT_BYTES);
-	return lodge_ioc_set_pit2(vm, &s, 0);
 }
 
 GET(clock)
@@ -226,17 +154,14 @@ SET(clock)
 	return 0;
 }
 
-GET(ioapic)
-{
-	return vm->ioapic ? lodge_ioapic_state(vm, buf, false) ?: sizeof(struct kvm_ioapic_state) : 0;
-}
-
-SET(ioapic)
-{
-	struct kvm_ioapic_state s = *(const struct kvm_ioapic_state *)buf;
-
-	return vm->ioapic ? lodge_ioapic_state(vm, &s, true) : -ENXIO;
-}
+GET(routes) IS(lodge_get_routes(vm, buf) * sizeof(struct lodge_state_route))
+SET(routes) IS(lodge_set_routes(vm, buf, len / sizeof(struct lodge_state_route)))
+GET(pics) IS(pics(vm, buf, false) ? 0 : 2 * sizeof(struct kvm_pic_state))
+SET(pics) IS(pics(vm, buf, true))
+GET(pit) IS(lodge_ioc_get_pit2(vm, buf, 0) ? 0 : sizeof(struct kvm_pit_state2))
+SET(pit) IS(lodge_ioc_set_pit2(vm, buf, 0))
+GET(ioapic) IS(vm->ioapic ? lodge_ioapic_state(vm, buf, false) ?: sizeof(struct kvm_ioapic_state) : 0)
+SET(ioapic) IS(vm->ioapic ? lodge_ioapic_state(vm, buf, true) : -ENXIO)
 
 #define OF(name) .get = get_##name, .set = set_##name
 #define IOC(name) .ioc_get = lodge_get_##name, .ioc_set = lodge_set_##name
@@ -245,17 +170,17 @@ static const struct record_class classes[] = {
 	{ LODGE_STATE_CPUID, 0, CPUID_ENTRY, OF(cpuid) },
 	{ LODGE_STATE_TSC, sizeof(struct lodge_state_tsc), OF(tsc) },
 	{ LODGE_STATE_SREGS, sizeof(struct kvm_sregs2), IOC(sregs2) },
-	{ LODGE_STATE_REGS, sizeof(struct kvm_regs), OF(regs) },
+	{ LODGE_STATE_REGS, sizeof(struct kvm_regs), IOC(regs) },
 	{ LODGE_STATE_XCR0, sizeof(u64), OF(xcr0) },
 	{ LODGE_STATE_XSAVE, 168, 8, OF(xsave) },
 	{ LODGE_STATE_MSRS, 0, sizeof(struct kvm_msr_entry), OF(msrs) },
-	{ LODGE_STATE_DEBUGREGS, 48, .full = sizeof(struct kvm_debugregs), IOC(debugregs) },
+	{ LODGE_STATE_DEBUGREGS, sizeof(struct kvm_debugregs), IOC(debugregs) },
 	{ LODGE_STATE_MP_STATE, sizeof(struct kvm_mp_state), IOC(mp_state) },
 	{ LODGE_STATE_LAPIC, sizeof(struct lodge_state_lapic), OF(lapic) },
 	{ LODGE_STATE_EVENTS, sizeof(struct kvm_vcpu_events), IOC(events) },
 	{ LODGE_STATE_ROUTING, 0, sizeof(struct lodge_state_route), OF(routes) },
 	{ LODGE_STATE_PICS, 2 * sizeof(struct kvm_pic_state), OF(pics) },
-	{ LODGE_STATE_PIT, PIT_BYTES, OF(pit) },
+	{ LODGE_STATE_PIT, sizeof(struct kvm_pit_state2), OF(pit) },
 	{ LODGE_STATE_CLOCK, sizeof(struct lodge_state_clock), OF(clock) },
 	{ LODGE_STATE_IOAPIC, sizeof(struct kvm_ioapic_state), OF(ioapic) },
 };
@@ -268,9 +193,10 @@ static inline void frozen_sizes(void)
 	BUILD_BUG_ON(sizeof(struct lodge_state_lapic) != 272 || sizeof(struct lodge_state_route) != 20);
 	BUILD_BUG_ON(sizeof(struct lodge_state_clock) != 16 || sizeof(struct kvm_sregs2) != 320);
 	BUILD_BUG_ON(sizeof(struct kvm_regs) != 144 || sizeof(struct kvm_vcpu_events) != 64);
-	BUILD_BUG_ON(CPUID_ENTRY != 28 || PIT_BYTES != 76 || offsetof(struct kvm_debugregs, flags) != 48);
+	BUILD_BUG_ON(CPUID_ENTRY != 28 || sizeof(struct kvm_pit_state2) != 112 || sizeof(struct kvm_debugregs) != 128);
 	BUILD_BUG_ON(sizeof(struct kvm_pic_state) != 16 || sizeof(struct kvm_ioapic_state) != 216);
 	BUILD_BUG_ON(sizeof(struct kvm_msr_entry) != 16 || sizeof(struct kvm_mp_state) != 4);
+	BUILD_BUG_ON(SMALL + LODGE_KEPT_MSRS * sizeof(struct kvm_msr_entry) > 8000 || LODGE_MAX_CPUID * CPUID_ENTRY > 8000);
 }
 
 static bool of_vm(const struct record_class *c)
@@ -301,22 +227,17 @@ static int flush(struct writer *w)
 static int write_record(struct writer *w, struct lodge_vm *vm, struct lodge_vcpu *v, const struct record_class *c, u64 now)
 {
 	struct lodge_state_record *r;
-	int len, ret;
+	u32 len = c->size;
 
-	if (c->unit || w->used > PAGE_SIZE) {
-		ret = flush(w);
-		if (ret)
-			return ret;
-	}
+	if ((c->class == LODGE_STATE_CPUID || c->class == LODGE_STATE_ROUTING || w->used > SMALL) && flush(w))
+		return -EFAULT;
 	r = w->buf + w->used;
-	if (c->ioc_get) {
+	if (c->ioc_get)
 		c->ioc_get(v, r + 1, LODGE_ALL_EVENTS);
-		len = c->size;
-	} else {
+	else
 		len = c->get(vm, v, r + 1, now);
-	}
-	if (len <= 0)
-		return len;
+	if (!len)
+		return 0;
 	*r = (struct lodge_state_record) {
 		.class = c->class, .version = 1, .id = v ? v->id : LODGE_STATE_VM, .len = len,
 	};
@@ -397,6 +318,7 @@ int lodge_ioc_get_state(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	struct lodge_state_arg *s = buf;
 	struct writer w = { .room = s->len, .to = (void __user *)s->data };
+	size_t size = 8000;	/* SMALL and any record, or that of a whole CPUID */
 	int ret;
 
 	frozen_sizes();
@@ -405,7 +327,8 @@ int lodge_ioc_get_state(struct lodge_vm *vm, void *buf, unsigned long arg)
 	ret = stopped(vm);
 	if (ret)
 		return ret;
-	w.buf = kvmalloc(BUFFER + lodge_get_routes(vm, NULL) * sizeof(struct lodge_state_route), GFP_KERNEL_ACCOUNT);
+	size = max(size, lodge_get_routes(vm, NULL) * sizeof(struct lodge_state_route));
+	w.buf = kvmalloc(size + sizeof(struct lodge_state_record) + 8, GFP_KERNEL_ACCOUNT);
 	ret = w.buf ? write_stream(&w, vm) : -ENOMEM;
 	go(vm);
 	kvfree(w.buf);
@@ -428,16 +351,16 @@ static const struct record_class *find_class(u16 class)
 }
 
 static int set_record(struct lodge_vm *vm, struct lodge_vcpu *v, const struct record_class *c,
-		      const struct lodge_state_record *r, u64 now)
+		      struct lodge_state_record *r, u64 now)
 {
-	void *whole;
-
 	if (c->set)
 		return c->set(vm, v, r + 1, r->len, now);
-	whole = page_address(v->scratch);
-	memset(whole, 0, max(c->size, c->full));
-	memcpy(whole, r + 1, c->size);
-	return c->ioc_set(v, whole, LODGE_ALL_EVENTS);
+	/* Whatever was on its way to userspace belongs to what was there before. */
+	if (c->class == LODGE_STATE_REGS) {
+		v->complete = NULL;
+		v->complete_regs = NULL;
+	}
+	return c->ioc_set(v, r + 1, LODGE_ALL_EVENTS);
 }
 
 /* The frame of one record, of which so many bytes are there: what it takes with its padding, or an errno. */
@@ -448,7 +371,7 @@ static s64 record_size(const struct lodge_state_record *r, u64 left)
 	if (left < sizeof(*r) || r->flags & ~(u32)LODGE_STATE_OPTIONAL)
 		return -EINVAL;
 	len = sizeof(*r) + ALIGN((u64)r->len, 8);
-	if (len > left || memchr_inv((void *)(r + 1) + r->len, 0, len - sizeof(*r) - r->len))
+	if (len > left || (r->len & 7 && memchr_inv((void *)(r + 1) + r->len, 0, -r->len & 7)))
 		return -EINVAL;
 	return len;
 }
@@ -468,11 +391,11 @@ static const struct record_class *class_of(const struct lodge_state_record *r, s
 }
 
 /* All records in turn, checked; and set, where that is wanted. */
-static int walk(struct lodge_vm *vm, const struct lodge_state_head *head, bool set, u64 now)
+static int walk(struct lodge_vm *vm, struct lodge_state_head *head, bool set, u64 now)
 {
 	u64 pos = sizeof(*head);
-	const struct lodge_state_record *r;
 	const struct record_class *c;
+	struct lodge_state_record *r;
 	struct lodge_vcpu *v;
 	u32 n, i = 0, last = 0;
 	s64 size;
@@ -499,7 +422,7 @@ static int walk(struct lodge_vm *vm, const struct lodge_state_head *head, bool s
 	return n == head->count ? 0 : -EINVAL;
 }
 
-static int set_stream(struct lodge_vm *vm, const struct lodge_state_head *head, u64 len)
+static int set_stream(struct lodge_vm *vm, struct lodge_state_head *head, u64 len)
 {
 	struct lodge_frozen *before;
 	int ret;

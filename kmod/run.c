@@ -119,8 +119,11 @@ static int service(struct lodge_vcpu *v)
 		}
 		if (signal_pending(current) || lodge_immediate_exit(v->run))
 			return -EINTR;
-		/* It cannot take what has come for it: userspace may have an opinion, as with KVM. */
-		if (runnable(v) && !test_bit(REQ_APIC_EVENTS, &v->requests))
+		/*
+		 * It cannot take what has come for it: userspace may have an opinion, as with KVM. A halted one can,
+		 * also what comes between the two looks: block() finds it.
+		 */
+		if (v->mp_state != KVM_MP_STATE_HALTED && runnable(v) && !test_bit(REQ_APIC_EVENTS, &v->requests))
 			return -EAGAIN;
 		block(v);
 		return NEXT_AGAIN;

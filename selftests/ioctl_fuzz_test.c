@@ -222,6 +222,37 @@ static void vm_routing(void)
 	ioctl(vm->fd, KVM_SET_GSI_ROUTING, &r);
 }
 
+/* The state as a stream, spoiled or not, and frozen, perhaps in another VM's time. */
+static void vm_state(void)
+{
+	static struct lodge_state_arg frozen = { .flags = LODGE_STATE_FROZEN };
+	static u8 stream[1 << 16];
+	struct lodge_state_arg a = { .data = (u64)stream, .len = below(4) ? sizeof(stream) : below(8000) };
+	int fd;
+
+	switch (below(4)) {
+	case 0:
+		fd = ioctl(vm->fd, LODGE_FREEZE_STATE, 0);
+		if (fd < 0)
+			return;
+		if (frozen.data)
+			close(frozen.data);
+		frozen.data = fd;
+		break;
+	case 1:
+		ioctl(vm->fd, LODGE_SET_STATE, &frozen);
+		break;
+	default:
+		if (ioctl(vm->fd, LODGE_GET_STATE, &a))
+			return;
+		if (below(2))
+			spoil(stream, below(2) ? a.len : 200);
+		for (u32 n = below(3); n--;)
+			*(u64 *)(stream + below(a.len / 8) * 8) = awkward();
+		ioctl(vm->fd, LODGE_SET_STATE, &a);
+	}
+}
+
 static void vm_misc(void)
 {
 	struct kvm_enable_cap cap = { .cap = below(250), .args = { awkward() } };
@@ -355,9 +386,12 @@ static void one_step(void)
 {
 	struct vcpu *v = vcpus[below(ARRAY_SIZE(vcpus))];
 
-	switch (below(16)) {
+	switch (below(17)) {
 	case 0: case 1: case 2:
 		vcpu_state(v);
+		break;
+	case 16:
+		vm_state();
 		break;
 	case 11: case 12: case 13:
 		other(v);

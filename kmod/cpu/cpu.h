@@ -111,7 +111,7 @@ lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
 lodge_vcpu_ioctl lodge_setup_mce;
 u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e);	/* so many; LODGE_KEPT_MSRS at most */
 int lodge_set_kept_msrs(struct lodge_vcpu *v, const struct kvm_msr_entry *e, u32 n);	/* 0; -EINVAL */
-#define LODGE_KEPT_MSRS	256
+#define LODGE_KEPT_MSRS	250
 int lodge_msr_index_list(struct kvm_msr_list __user *u);
 bool lodge_msr_known(u32 index);
 void lodge_msr_table_init(void);				/* load */

@@ -475,11 +475,12 @@ int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 int lodge_cpuid_give(struct lodge_vcpu *v, const void *entries, u32 n, u32 size)
 {
 	struct table *t;
-	u32 i;
+	u32 i, k, differ = n ^ v->cpuid_nent;
 
-	for (i = 0; n == v->cpuid_nent && i < n && !memcmp(&v->cpuid_ent[i], entries + i * size, size); i++)
-		;
-	if (n == v->cpuid_nent && i == n)
+	for (i = 0; !differ && i < n; i++)
+		for (k = 0; k < size / 4; k++)
+			differ |= ((u32 *)&v->cpuid_ent[i])[k] ^ ((u32 *)entries)[i * size / 4 + k];
+	if (!differ)
 		return 0;
 	if (n > LODGE_MAX_CPUID)
 		return -E2BIG;

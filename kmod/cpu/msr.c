@@ -613,6 +613,8 @@ static const struct msr_row rows[] = {
 #define DIRECT		0x200
 static const u32 direct_first[] = { 0, 0xc0000000, MSR_KVM_WALL_CLOCK_NEW, 0xc0010000 };
 static u8 direct_row[ARRAY_SIZE(direct_first)][DIRECT] __ro_after_init;
+static u8 kept_row[ARRAY_SIZE(rows)] __ro_after_init;	/* those of KEPT and QUIET */
+static u32 kept_rows __ro_after_init;
 
 static const struct msr_row *search(u32 index)
 {
@@ -631,6 +633,9 @@ void __init lodge_msr_table_init(void)
 	u32 i, k;
 
 	BUILD_BUG_ON(ARRAY_SIZE(rows) > U8_MAX);
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].flags & (KEPT | QUIET) && (!rows[i].cap || boot_cpu_has(rows[i].cap)))
+			kept_row[kept_rows++] = i;
 	for (k = 0; k < ARRAY_SIZE(direct_first); k++) {
 		for (i = 0; i < DIRECT; i++) {
 			r = search(direct_first[k] + i);
@@ -753,17 +758,22 @@ int lodge_set_msrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e)
 {
 	const struct msr_row *r;
-	u32 msr, n = 0;
+	u32 i, msr, n = 0;
+	const u64 *at;
 	u64 val;
 
-	for (r = rows; r < rows + ARRAY_SIZE(rows); r++) {
-		if (!(r->flags & (KEPT | QUIET)) || (r->cap && !boot_cpu_has(r->cap)))
+	for (i = 0; i < kept_rows; i++) {
+		r = &rows[kept_row[i]];
+		at = (const u64 *)((char *)v + r->off);
+		if (r->flags & QUIET) {
+			for (msr = r->first; msr <= r->last; msr++, at++)
+				if (*at)
+					e[n++] = (struct kvm_msr_entry) { .index = msr, .data = *at };
 			continue;
-		for (msr = r->first; msr <= r->last; msr++) {
-			if (r->flags & QUIET ? !(val = *field(v, r, msr)) : r->get(v, r, msr, &val, true))
-				continue;
-			e[n++] = (struct kvm_msr_entry) { .index = msr, .data = val };
 		}
+		for (msr = r->first; msr <= r->last; msr++)
+			if (!r->get(v, r, msr, &val, true))
+				e[n++] = (struct kvm_msr_entry) { .index = msr, .data = val };
 	}
 	return n;
 }

@@ -38,6 +38,7 @@
 #define RTE_VALID	(GENMASK_ULL(16, 0) | GENMASK_ULL(63, 56))
 
 struct lodge_ioapic {
+	struct lodge_chip kept;
 	raw_spinlock_t lock;
 	struct lodge_vm *vm;
 	struct lodge_iodev dev[2];	/* one of them on the bus: [slots_lock] which */
@@ -194,6 +195,11 @@ static void publish_vectors(struct lodge_ioapic *io)
 		WRITE_ONCE(io->vm->told_eois[i], set[i]);
 }
 
+static void settle(struct lodge_vm *vm, s64 later)
+{
+	publish_vectors(vm->ioapic);
+}
+
 /** lodge_ioapic_notify_pins - for which pins (bits) an EOI is wanted even of an edge */
 void lodge_ioapic_notify_pins(struct lodge_vm *vm, u32 pins)
 {
@@ -326,6 +332,10 @@ int lodge_ioapic_create(struct lodge_vm *vm)
 	raw_spin_lock_init(&io->lock);
 	lodge_hrtimer_setup(&io->pause, pause_over, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	io->vm = vm;
+	io->kept = (struct lodge_chip) {
+		.lock = &io->lock, .state = &io->select, .timer = &io->pause, .settle = settle,
+		LODGE_CHIP_STATE(struct lodge_ioapic, select, pause),
+	};
 	for (i = 0; i < PINS; i++)
 		io->rte[i] = RTE_MASKED;
 	io->dev[0] = at_base(io, IOAPIC_BASE);
@@ -397,49 +407,14 @@ int lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set
 	return 0;
 }
 
-/** lodge_ioapic_halt - the pause after a storm stops; when it would have ended (host time), or 0 */
-ktime_t lodge_ioapic_halt(struct lodge_vm *vm)
+/** lodge_ioapic_base - where it answers */
+u64 lodge_ioapic_base(struct lodge_vm *vm)
 {
-	struct hrtimer *t = &vm->ioapic->pause;
-
-	return hrtimer_cancel(t) ? hrtimer_get_expires(t) : 0;
-}
-
-/** lodge_ioapic_go - it ends then; 0: there is none */
-void lodge_ioapic_go(struct lodge_vm *vm, ktime_t at)
-{
-	if (at)
-		hrtimer_start(&vm->ioapic->pause, at, HRTIMER_MODE_ABS_HARD);
-}
-
-/** lodge_ioapic_keep - all of it as it is, for struct lodge_kept_chips; where it answers */
-u64 lodge_ioapic_keep(struct lodge_vm *vm, u64 *to)
-{
-	struct lodge_ioapic *io = vm->ioapic;
-	unsigned long flags;
-
-	BUILD_BUG_ON(offsetof(struct lodge_ioapic, pause) - offsetof(struct lodge_ioapic, select) !=
-		     sizeof_field(struct lodge_kept_chips, ioapic));
-	raw_spin_lock_irqsave(&io->lock, flags);
-	lodge_copy_words(to, &io->select, sizeof_field(struct lodge_kept_chips, ioapic));
-	raw_spin_unlock_irqrestore(&io->lock, flags);
-	return io->dev[io->at].base;
+	return vm->ioapic->dev[vm->ioapic->at].base;
 }
 
 /** lodge_ioapic_move - it answers there; slots_lock held. 0, -ENOMEM or -ENOSPC: it is where it was */
 int lodge_ioapic_move(struct lodge_vm *vm, u64 base)
 {
 	return move(vm->ioapic, base);
-}
-
-/** lodge_ioapic_bring_back - what lodge_ioapic_keep() has kept. What it has sent then, it has */
-void lodge_ioapic_bring_back(struct lodge_vm *vm, const u64 *from)
-{
-	struct lodge_ioapic *io = vm->ioapic;
-	unsigned long flags;
-
-	raw_spin_lock_irqsave(&io->lock, flags);
-	lodge_copy_words(&io->select, from, sizeof_field(struct lodge_kept_chips, ioapic));
-	publish_vectors(io);
-	raw_spin_unlock_irqrestore(&io->lock, flags);
 }

@@ -11,6 +11,8 @@
 #ifndef LODGE_IRQCHIP_H
 #define LODGE_IRQCHIP_H
 
+#include <linux/build_bug.h>
+#include <linux/hrtimer.h>
 #include <linux/time64.h>
 
 #include "core/core.h"
@@ -75,7 +77,7 @@ void lodge_lapic_tsc_changed(struct lodge_vcpu *v);		/* TSC offset moved: re-arm
 void lodge_lapic_timer_check(struct lodge_vcpu *v);		/* vCPU thread, window or not */
 void lodge_lapic_timer_sleep(struct lodge_vcpu *v);		/* vCPU thread; NULL is fine */
 
-ktime_t lodge_lapic_halt(struct lodge_vcpu *v);			/* v->lapic, nobody runs it */
+ktime_t lodge_lapic_halt(struct lodge_vcpu *v);			/* its timer stops: the expiry, or 0 */
 void lodge_lapic_go(struct lodge_vcpu *v, ktime_t at);
 
 /* -- lapic_ipi.c: any context -- */
@@ -133,30 +135,41 @@ void lodge_routes_notify(struct lodge_vm *vm);			/* routes or PIT changed; slots
 /* EOI of a pin: resample irqfds, PIT reinjection. Any context, no device lock held. */
 void lodge_ack_notify(struct lodge_vm *vm, int chip, int pin);
 
-/* What the controllers hold of a VM: kept while nobody runs, and brought back to it or to one of the same shape. */
+/* Each chip's structure begins with this: where its state lies, word by word, so that it can be kept and brought back. */
+struct lodge_chip {
+	raw_spinlock_t *lock;
+	void *state;
+	u32 bytes;
+	struct hrtimer *timer;		/* or NULL */
+	void (*settle)(struct lodge_vm *vm, s64 later);	/* under the lock, brought back so many ns later; or NULL */
+};
+
+/* What the VM's chips hold: kept while nobody runs, and brought back to it or to one of the same shape. */
+enum { CHIP_PIC, CHIP_IOAPIC, CHIP_PIT, CHIPS };
 struct lodge_kept_chips {
-	u64 pic[7], ioapic[35], pit[12];
+	struct {
+		u64 words[35];
+		ktime_t at;		/* its timer's expiry, or 0 */
+	} chip[CHIPS];
 	u64 ioapic_base;
-	ktime_t pit_at, pause_at;	/* their timers' expiries, or 0 */
 	struct lodge_routes *routes;
 };
+#define LODGE_CHIP_STATE(s, from, to) .bytes = offsetof(s, to) - offsetof(s, from) + \
+	BUILD_BUG_ON_ZERO((offsetof(s, to) - offsetof(s, from)) % 8 || offsetof(s, to) - offsetof(s, from) > 35 * 8)
 int lodge_chips_shape(struct lodge_vm *vm);			/* which of them it has */
-void lodge_chips_halt(struct lodge_vm *vm, struct lodge_kept_chips *k);	/* timers stop; k: their expiries, or NULL */
-void lodge_chips_go(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);	/* they go on, so much later */
-void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k);	/* halted; slots_lock held */
-void lodge_chips_bring_back(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);	/* the same */
+void lodge_chips_halt(struct lodge_vm *vm, struct lodge_kept_chips *k);
+void lodge_chips_go(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);
+void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k);
+void lodge_chips_bring_back(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);
 void lodge_routes_put(struct lodge_routes *r);			/* what lodge_chips_keep() has counted; NULL is fine */
-void lodge_pic_keep(struct lodge_vm *vm, u64 *to);
-void lodge_pic_bring_back(struct lodge_vm *vm, const u64 *from);
-ktime_t lodge_ioapic_halt(struct lodge_vm *vm);
-void lodge_ioapic_go(struct lodge_vm *vm, ktime_t at);
-u64 lodge_ioapic_keep(struct lodge_vm *vm, u64 *to);		/* where it answers */
+u64 lodge_ioapic_base(struct lodge_vm *vm);			/* where it answers */
 int lodge_ioapic_move(struct lodge_vm *vm, u64 base);		/* slots_lock held; 0, -ENOMEM or -ENOSPC */
-void lodge_ioapic_bring_back(struct lodge_vm *vm, const u64 *from);
-ktime_t lodge_pit_halt(struct lodge_vm *vm);
-void lodge_pit_go(struct lodge_vm *vm, ktime_t at);
-void lodge_pit_keep(struct lodge_vm *vm, u64 *to);
-void lodge_pit_bring_back(struct lodge_vm *vm, const u64 *from, s64 later);
+
+/* An hrtimer that stops, so that it can go on: its expiry, or 0. */
+static inline ktime_t lodge_timer_halt(struct hrtimer *t)
+{
+	return hrtimer_cancel(t) ? hrtimer_get_expires(t) : 0;
+}
 
 /* -- eventfd.c -- */
 lodge_vm_ioctl lodge_ioc_irqfd, lodge_ioc_ioeventfd;

@@ -68,7 +68,7 @@ static void arm_cycles(struct lodge_lapic *l, u64 cycles)
 /** lodge_lapic_halt - the hrtimer stops; when it would have fired (host time), or 0 */
 ktime_t lodge_lapic_halt(struct lodge_vcpu *v)
 {
-	return hrtimer_cancel(&v->lapic->timer) ? hrtimer_get_expires(&v->lapic->timer) : 0;
+	return lodge_timer_halt(&v->lapic->timer);
 }
 
 /** lodge_lapic_go - it fires then, or not at all: 0 */

@@ -24,6 +24,7 @@
 #define PINS 16
 
 struct lodge_pic {
+	struct lodge_chip kept;
 	raw_spinlock_t lock;
 	struct lodge_vm *vm;
 	struct kvm_pic_state chip[2];	/* master, slave */
@@ -31,7 +32,7 @@ struct lodge_pic {
 	bool woken;			/* its rise still has to wake a vCPU */
 	u32 acked;			/* pins to notify of when the lock is dropped */
 	u8 sources[PINS];		/* who holds each pin up */
-	struct lodge_iodev dev[3];	/* not state, as all before it is from chip on */
+	struct lodge_iodev dev[3];	/* not state, as all is from chip to here */
 };
 
 /* How far down the order of priority the first bit of a mask is; 8: none. */
@@ -383,6 +384,9 @@ int lodge_pic_create(struct lodge_vm *vm)
 		return -ENOMEM;
 	raw_spin_lock_init(&p->lock);
 	p->vm = vm;
+	p->kept = (struct lodge_chip) {
+		.lock = &p->lock, .state = p->chip, LODGE_CHIP_STATE(struct lodge_pic, chip, dev),
+	};
 	p->chip[0].elcr_mask = 0xf8;	/* the timer, keyboard and cascade are edges */
 	p->chip[1].elcr_mask = 0xde;	/* the clock and the FPU too */
 	vm->pic = p;
@@ -432,24 +436,4 @@ void lodge_pic_state(struct lodge_vm *vm, int chip, struct kvm_pic_state *s, boo
 		*s = *c;
 	}
 	unlock(p, flags);
-}
-
-/** lodge_pic_keep - both chips as they are, for struct lodge_kept_chips */
-void lodge_pic_keep(struct lodge_vm *vm, u64 *to)
-{
-	unsigned long flags = lock(vm->pic);
-
-	BUILD_BUG_ON(offsetof(struct lodge_pic, dev) - offsetof(struct lodge_pic, chip) !=
-		     sizeof_field(struct lodge_kept_chips, pic));
-	lodge_copy_words(to, &vm->pic->chip, sizeof_field(struct lodge_kept_chips, pic));
-	unlock(vm->pic, flags);
-}
-
-/** lodge_pic_bring_back - what lodge_pic_keep() has kept; whoever may be interrupted is told by the caller */
-void lodge_pic_bring_back(struct lodge_vm *vm, const u64 *from)
-{
-	unsigned long flags = lock(vm->pic);
-
-	lodge_copy_words(&vm->pic->chip, from, sizeof_field(struct lodge_kept_chips, pic));
-	unlock(vm->pic, flags);
 }

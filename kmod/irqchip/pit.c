@@ -29,6 +29,7 @@
 enum { RW_LOW = 1, RW_HIGH, RW_BOTH, RW_BOTH_HIGH };
 
 struct lodge_pit {
+	struct lodge_chip kept;
 	struct lodge_vm *vm;
 	raw_spinlock_t lock;
 	struct kvm_pit_channel_state ch[3];	/* state, up to timer */
@@ -315,6 +316,15 @@ static int speaker_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, 
 
 /* -- life and state -- */
 
+/* Brought back: as if the counts had been loaded so much later. */
+static void settle(struct lodge_vm *vm, s64 later)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		vm->pit->ch[i].count_load_time += later;
+}
+
 static struct lodge_pit *pit_alloc(struct lodge_vm *vm)
 {
 	struct lodge_pit *p = kzalloc(sizeof(*p), GFP_KERNEL_ACCOUNT);
@@ -323,6 +333,10 @@ static struct lodge_pit *pit_alloc(struct lodge_vm *vm)
 	if (!p)
 		return NULL;
 	p->vm = vm;
+	p->kept = (struct lodge_chip) {
+		.lock = &p->lock, .state = p->ch, .timer = &p->timer, .settle = settle,
+		LODGE_CHIP_STATE(struct lodge_pit, ch, timer),
+	};
 	raw_spin_lock_init(&p->lock);
 	lodge_hrtimer_setup(&p->timer, fire, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
 	for (i = 0; i < 3; i++) {
@@ -470,43 +484,4 @@ int lodge_ioc_reinject(struct lodge_vm *vm, void *buf, unsigned long arg)
 	WRITE_ONCE(vm->pit_reinject, !!c->pit_reinject);
 	lodge_pit_unmasked(vm);
 	return 0;
-}
-
-/** lodge_pit_halt - its timer stops; when it would have fired (host time), or 0 */
-ktime_t lodge_pit_halt(struct lodge_vm *vm)
-{
-	return hrtimer_cancel(&vm->pit->timer) ? hrtimer_get_expires(&vm->pit->timer) : 0;
-}
-
-/** lodge_pit_go - it fires then, or not at all: 0 */
-void lodge_pit_go(struct lodge_vm *vm, ktime_t at)
-{
-	if (at)
-		hrtimer_start(&vm->pit->timer, at, HRTIMER_MODE_ABS_HARD);
-}
-
-/** lodge_pit_keep - all of it but the timer, for struct lodge_kept_chips */
-void lodge_pit_keep(struct lodge_vm *vm, u64 *to)
-{
-	unsigned long flags;
-
-	BUILD_BUG_ON(offsetof(struct lodge_pit, timer) - offsetof(struct lodge_pit, ch) !=
-		     sizeof_field(struct lodge_kept_chips, pit));
-	raw_spin_lock_irqsave(&vm->pit->lock, flags);
-	lodge_copy_words(to, vm->pit->ch, sizeof_field(struct lodge_kept_chips, pit));
-	raw_spin_unlock_irqrestore(&vm->pit->lock, flags);
-}
-
-/** lodge_pit_bring_back - what lodge_pit_keep() has kept, as if its counts had been loaded so much later (ns) */
-void lodge_pit_bring_back(struct lodge_vm *vm, const u64 *from, s64 later)
-{
-	struct lodge_pit *p = vm->pit;
-	unsigned long flags;
-	int i;
-
-	raw_spin_lock_irqsave(&p->lock, flags);
-	lodge_copy_words(p->ch, from, sizeof_field(struct lodge_kept_chips, pit));
-	for (i = 0; i < 3; i++)
-		p->ch[i].count_load_time += later;
-	raw_spin_unlock_irqrestore(&p->lock, flags);
 }

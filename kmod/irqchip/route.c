@@ -322,19 +322,15 @@ out:
 }
 
 /* An entry that makes this route: decode_msi() undone. */
-static struct lodge_state_route unparse(u32 gsi, const struct route *e)
+static void unparse(struct lodge_state_route *to, u32 gsi, const struct route *e)
 {
 	const struct lodge_msg *m = &e->msg;
 
-	if (!e->msi)
-		return (struct lodge_state_route) {
-			.gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP, .u = { e->chip, e->pin },
-		};
-	return (struct lodge_state_route) {
-		.gsi = gsi, .type = KVM_IRQ_ROUTING_MSI,
-		.u = { 0xfee00000 | (m->dest & 0xff) << 12 | m->logical << 2, m->dest & ~0xffu,
-		       m->vector | m->mode << 8 | m->level << 15 },
-	};
+	to->gsi = gsi;
+	to->type = e->msi ? KVM_IRQ_ROUTING_MSI : KVM_IRQ_ROUTING_IRQCHIP;
+	to->u[0] = e->msi ? 0xfee00000 | (m->dest & 0xff) << 12 | m->logical << 2 : e->chip;
+	to->u[1] = e->msi ? m->dest & ~0xffu : e->pin;
+	to->u[2] = e->msi ? m->vector | m->mode << 8 | m->level << 15 : 0;
 }
 
 /**
@@ -353,21 +349,22 @@ u32 lodge_get_routes(struct lodge_vm *vm, struct lodge_state_route *to)
 		return 0;
 	for (gsi = 0; to && gsi < r->ngsi; gsi++)
 		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++)
-			to[i] = unparse(gsi, &r->e[i]);
+			unparse(&to[i], gsi, &r->e[i]);
 	return r->first[r->ngsi];
 }
 
 static bool same_routes(const struct lodge_routes *r, const struct lodge_state_route *from, u32 n)
 {
+	struct lodge_state_route have;
 	u32 gsi, i;
 
 	if (!r || r->first[r->ngsi] != n)
 		return false;
 	for (gsi = 0; gsi < r->ngsi; gsi++) {
 		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++) {
-			struct lodge_state_route have = unparse(gsi, &r->e[i]);
-
-			if (memcmp(&have, &from[i], sizeof(have)))
+			unparse(&have, gsi, &r->e[i]);
+			if (have.gsi != from[i].gsi || have.type != from[i].type || have.u[0] != from[i].u[0] ||
+			    have.u[1] != from[i].u[1] || have.u[2] != from[i].u[2])
 				return false;
 		}
 	}
@@ -383,7 +380,7 @@ int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, 
 
 	if (same_routes(r, from, n))	/* a new table is waited for */
 		return 0;
-	if (n > LODGE_MAX_GSI)
+	if (n > LODGE_MAX_GSI || vm->irqchip == IRQCHIP_NONE)
 		return -EINVAL;
 	e = kvcalloc(n + 1, sizeof(*e), GFP_KERNEL_ACCOUNT);
 	if (!e)
@@ -560,6 +557,14 @@ int lodge_ioc_signal_msi(struct lodge_vm *vm, void *buf, unsigned long arg)
 
 /* -- all of them, kept and brought back -- */
 
+/* The VM's chips in the order of enum CHIP_*; NULL: it has no such one. */
+static struct lodge_chip *chip(struct lodge_vm *vm, int i)
+{
+	void *const chips[CHIPS] = { vm->pic, vm->ioapic, vm->pit };
+
+	return chips[i];
+}
+
 /** lodge_chips_shape - which controllers a VM has: frozen states fit where it is the same */
 int lodge_chips_shape(struct lodge_vm *vm)
 {
@@ -569,35 +574,47 @@ int lodge_chips_shape(struct lodge_vm *vm)
 /** lodge_chips_halt - the timers of the VM's chips stop; when they would have fired goes into k, where it is not NULL */
 void lodge_chips_halt(struct lodge_vm *vm, struct lodge_kept_chips *k)
 {
-	ktime_t pit = vm->pit ? lodge_pit_halt(vm) : 0, pause = vm->ioapic ? lodge_ioapic_halt(vm) : 0;
+	struct lodge_chip *c;
+	ktime_t at;
+	int i;
 
-	if (k) {
-		k->pit_at = pit;
-		k->pause_at = pause;
+	for (i = CHIPS - 1; i >= 0; i--) {	/* the PIT first: it raises pins of the others */
+		c = chip(vm, i);
+		at = c && c->timer ? lodge_timer_halt(c->timer) : 0;
+		if (k)
+			k->chip[i].at = at;
 	}
 }
 
 /** lodge_chips_go - they go on as k says, so much later (ns) */
 void lodge_chips_go(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later)
 {
-	if (k->pause_at)
-		lodge_ioapic_go(vm, k->pause_at + later);
-	if (k->pit_at)
-		lodge_pit_go(vm, k->pit_at + later);
+	int i;
+
+	for (i = 0; i < CHIPS; i++)
+		if (k->chip[i].at)
+			hrtimer_start(chip(vm, i)->timer, k->chip[i].at + later, HRTIMER_MODE_ABS_HARD);
 }
 
 /** lodge_chips_keep - the chips' state and the routes; slots_lock held, timers halted */
 void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k)
 {
+	struct lodge_chip *c;
+	unsigned long flags;
+	int i;
+
 	k->routes = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
 	if (k->routes)
 		refcount_inc(&k->routes->refs);
-	if (vm->irqchip == IRQCHIP_FULL) {
-		lodge_pic_keep(vm, k->pic);
-		k->ioapic_base = lodge_ioapic_keep(vm, k->ioapic);
+	k->ioapic_base = vm->ioapic ? lodge_ioapic_base(vm) : 0;
+	for (i = 0; i < CHIPS; i++) {
+		c = chip(vm, i);
+		if (!c)
+			continue;
+		raw_spin_lock_irqsave(c->lock, flags);
+		lodge_copy_words(k->chip[i].words, c->state, c->bytes);
+		raw_spin_unlock_irqrestore(c->lock, flags);
 	}
-	if (vm->pit)
-		lodge_pit_keep(vm, k->pit);
 }
 
 /**
@@ -608,14 +625,22 @@ void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k)
  */
 void lodge_chips_bring_back(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later)
 {
+	struct lodge_chip *c;
+	unsigned long flags;
+	int i;
+
 	if (k->routes != rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock))) {
 		refcount_inc(&k->routes->refs);
 		publish(vm, k->routes);
 	}
-	if (vm->irqchip == IRQCHIP_FULL) {
-		lodge_pic_bring_back(vm, k->pic);
-		lodge_ioapic_bring_back(vm, k->ioapic);
+	for (i = 0; i < CHIPS; i++) {
+		c = chip(vm, i);
+		if (!c)
+			continue;
+		raw_spin_lock_irqsave(c->lock, flags);
+		lodge_copy_words(c->state, k->chip[i].words, c->bytes);
+		if (c->settle)
+			c->settle(vm, later);
+		raw_spin_unlock_irqrestore(c->lock, flags);
 	}
-	if (vm->pit)
-		lodge_pit_bring_back(vm, k->pit, later);
 }

@@ -37,7 +37,10 @@ for my $section (sort keys %have) {
 my %tests;
 for my $path (glob('selftests/*_test.c')) {
 	my ($program) = $path =~ m,/(\w+)\.c$,;
-	$tests{$program}{$_} = 1 for slurp($path) =~ /^TEST\((\w+),/mg;
+	my $text = slurp($path);
+	$tests{$program}{$_} = 1 for $text =~ /^TEST\((\w+),/mg;
+	# save_test: one subtest for each way
+	$tests{$program}{$_} = 1 for map { ($_, "${_}_stream", "${_}_frozen") } $text =~ /^WAYS\((\w+),/mg;
 }
 my $check = slurp('selftests/lab/check');
 

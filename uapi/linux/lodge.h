@@ -99,13 +99,13 @@ enum lodge_state_class {
 	LODGE_STATE_XCR0,	/* __u64; where the host has XSAVE */
 	LODGE_STATE_XSAVE,	/* struct lodge_state_xsave */
 	LODGE_STATE_MSRS,	/* struct kvm_msr_entry each; MTRRs and machine check banks that are not there are 0 */
-	LODGE_STATE_DEBUGREGS,	/* the first 48 bytes of struct kvm_debugregs */
+	LODGE_STATE_DEBUGREGS,	/* struct kvm_debugregs */
 	LODGE_STATE_MP_STATE,	/* struct kvm_mp_state */
 	LODGE_STATE_LAPIC,	/* struct lodge_state_lapic; with an in-kernel LAPIC, as what follows with their chips */
 	LODGE_STATE_EVENTS,	/* struct kvm_vcpu_events, with payload and triple fault whatever the capabilities say */
 	LODGE_STATE_ROUTING = 0x100,	/* struct lodge_state_route each */
 	LODGE_STATE_PICS,	/* two struct kvm_pic_state */
-	LODGE_STATE_PIT,	/* the first 76 bytes of struct kvm_pit_state2 */
+	LODGE_STATE_PIT,	/* struct kvm_pit_state2 */
 	LODGE_STATE_CLOCK,	/* struct lodge_state_clock */
 	LODGE_STATE_IOAPIC,	/* struct kvm_ioapic_state */
 };
