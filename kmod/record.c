@@ -111,7 +111,7 @@ SET(lapic)
 		return -EINVAL;
 	for (i = 0; i < ARRAY_SIZE(l->regs); i++)
 		page[i * 4] = l->regs[i];
-	if (v->apic_base & X2APIC_ENABLE && READ_ONCE(vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS)
+	if (v->apic_base & X2APIC_ENABLE && READ_ONCE(vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS)
 		page[APIC_ID >> 2] = v->id;
 	if (lodge_ioc_set_lapic(v, page, 0))
 		return -EINVAL;

@@ -27,21 +27,9 @@
 #include "mem/mem.h"
 #include "record.h"
 
-/* What is chosen for a VM, and is no state of its guest. */
-#define SETTINGS(S)										\
-	S(dirty_log_manual) S(user_msrs) S(boot_id) S(pit_reinject) S(quirks_off) S(x2apic_api)	\
-	S(apic_bus_ns) S(max_ids) S(exception_payload) S(triple_fault_event)			\
-	S(exit_on_emulation_failure) S(no_platform_info) S(batch_outs)
-
-struct settings {
-#define S(name) typeof(((struct lodge_vm *)0)->name) name;
-	SETTINGS(S)
-#undef S
-};
-
 struct lodge_template {
 	struct lodge_frozen *state;
-	struct settings settings;
+	struct lodge_settings set;
 	struct lodge_msr_filter *filter;
 	u32 seals, split_pins;
 	int irqchip;
@@ -138,9 +126,7 @@ static int take(struct lodge_vm *vm, struct lodge_template *t)
 	struct lodge_vcpu *v;
 	int i;
 
-#define S(name) t->settings.name = READ_ONCE(vm->name);
-	SETTINGS(S)
-#undef S
+	t->set = vm->set;
 	t->seals = vm->seals;
 	t->irqchip = vm->irqchip;
 	t->split_pins = vm->split_pins;
@@ -325,9 +311,7 @@ static int bear(struct birth *b, const u64 *addr)
 	}
 	vm = b->files[0]->private_data;
 	b->vm = vm;
-#define S(name) vm->name = t->settings.name;
-	SETTINGS(S)
-#undef S
+	vm->set = t->set;
 	ret = make_chips(t, vm) ?: make_slots(t, vm, addr) ?: lodge_msr_filter_adopt(vm, t->filter);
 	if (ret)
 		return ret;

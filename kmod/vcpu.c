@@ -305,7 +305,7 @@ static struct lodge_vcpu *vcpu_alloc(struct lodge_vm *vm, u32 id)
 	v->sleeps = lodge_slept.times;
 	v->tsc_khz = vm->tsc_khz;
 	v->user_pic = vm->irqchip != IRQCHIP_FULL;
-	v->mp_state = vm->irqchip == IRQCHIP_NONE || id == vm->boot_id ?
+	v->mp_state = vm->irqchip == IRQCHIP_NONE || id == vm->set.boot_id ?
 		KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
 	mutex_init(&v->mutex);
 	init_swait_queue_head(&v->wq);
@@ -343,7 +343,7 @@ struct file *lodge_vcpu_file(struct lodge_vm *vm, u32 id)
 	struct lodge_vcpu *v;
 	int ret;
 
-	if (vm->max_ids && id >= vm->max_ids)
+	if (vm->set.max_ids && id >= vm->set.max_ids)
 		return ERR_PTR(-EINVAL);
 	if (vm->snap)
 		return ERR_PTR(-EBUSY);

@@ -86,10 +86,10 @@ static int set_boot_cpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	mutex_lock(&vm->slots_lock);
 	if (vm->nvcpus)
 		ret = -EBUSY;
-	else if (arg > (vm->max_ids ?: LODGE_MAX_VCPUS))
+	else if (arg > (vm->set.max_ids ?: LODGE_MAX_VCPUS))
 		ret = -EINVAL;
 	else
-		vm->boot_id = arg;
+		vm->set.boot_id = arg;
 	mutex_unlock(&vm->slots_lock);
 	return ret;
 }
@@ -99,7 +99,7 @@ static int set_dirty_log_manual(struct lodge_vm *vm, u64 flags)
 	if (flags & ~LODGE_DIRTY_LOG_MANUAL || flags == KVM_DIRTY_LOG_INITIALLY_SET)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
-	vm->dirty_log_manual = flags;
+	vm->set.dirty_log_manual = flags;
 	mutex_unlock(&vm->slots_lock);
 	return 0;
 }
@@ -112,8 +112,8 @@ static int set_max_ids(struct lodge_vm *vm, u64 max)
 	if (max > LODGE_MAX_VCPUS)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
-	if (vm->boot_id <= max && (vm->max_ids == max || (!vm->max_ids && !vm->nvcpus))) {
-		vm->max_ids = max;
+	if (vm->set.boot_id <= max && (vm->set.max_ids == max || (!vm->set.max_ids && !vm->nvcpus))) {
+		vm->set.max_ids = max;
 		ret = 0;
 	}
 	mutex_unlock(&vm->slots_lock);
@@ -130,7 +130,7 @@ static int set_bus_ns(struct lodge_vm *vm, u64 ns)
 	if (vm->irqchip == IRQCHIP_NONE) {
 		ret = -ENXIO;
 	} else if (!vm->nvcpus) {
-		vm->apic_bus_ns = ns;
+		vm->set.apic_bus_ns = ns;
 		ret = 0;
 	}
 	mutex_unlock(&vm->slots_lock);
@@ -162,28 +162,28 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 	case KVM_CAP_X2APIC_API:
 		if (val & ~(u64)LODGE_X2APIC_API)
 			return -EINVAL;
-		WRITE_ONCE(vm->x2apic_api, vm->x2apic_api | val);
+		WRITE_ONCE(vm->set.x2apic_api, vm->set.x2apic_api | val);
 		return 0;
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		return set_bus_ns(vm, val);
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		return lodge_user_msrs(vm, val);
 	case KVM_CAP_MSR_PLATFORM_INFO:
-		return set_flag(&vm->no_platform_info, !val);
+		return set_flag(&vm->set.no_platform_info, !val);
 	case KVM_CAP_EXCEPTION_PAYLOAD:
-		return set_flag(&vm->exception_payload, !!val);
+		return set_flag(&vm->set.exception_payload, !!val);
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
-		return set_flag(&vm->triple_fault_event, !!val);
+		return set_flag(&vm->set.triple_fault_event, !!val);
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
-		return set_flag(&vm->exit_on_emulation_failure, val);
+		return set_flag(&vm->set.exit_on_emulation_failure, val);
 	case LODGE_CAP_BATCH_OUTS:
-		return set_flag(&vm->batch_outs, val);
+		return set_flag(&vm->set.batch_outs, val);
 	case KVM_CAP_DISABLE_QUIRKS2:
 		if (val & ~(u64)lodge_ops->quirks)
 			return -EINVAL;
 		fallthrough;
 	case KVM_CAP_DISABLE_QUIRKS:	/* the older one takes what it knows */
-		WRITE_ONCE(vm->quirks_off, vm->quirks_off | (val & lodge_ops->quirks));
+		WRITE_ONCE(vm->set.quirks_off, vm->set.quirks_off | (val & lodge_ops->quirks));
 		return 0;
 	}
 	return -EINVAL;
@@ -300,8 +300,8 @@ static struct lodge_vm *vm_alloc(void)
 	raw_spin_lock_init(&vm->ring_lock);
 	vm->mm = current->mm;
 	vm->tsc_khz = tsc_khz;
-	vm->apic_bus_ns = 1;			/* 1 GHz, as guests of KVM know it */
-	vm->pit_reinject = true;
+	vm->set.apic_bus_ns = 1;			/* 1 GHz, as guests of KVM know it */
+	vm->set.pit_reinject = true;
 	lodge_eventfd_init(vm);
 	return vm;
 }

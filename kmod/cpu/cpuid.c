@@ -348,7 +348,7 @@ static bool widths_exist(const struct kvm_cpuid_entry2 *e, int n)
 /* Whether MONITOR and MWAIT are there follows IA32_MISC_ENABLE where userspace wants it so. */
 static bool mwait_is_switched(const struct lodge_vcpu *v)
 {
-	return READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT;
+	return READ_ONCE(v->vm->set.quirks_off) & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT;
 }
 
 /** lodge_guest_has_mwait - whether the guest's CPUID has MONITOR and MWAIT */

@@ -188,7 +188,7 @@ SET(hwcr)
 
 GET(platform_info)
 {
-	return !host && READ_ONCE(v->vm->no_platform_info) ? 1 : get_u64(v, r, index, val, host);
+	return !host && READ_ONCE(v->vm->set.no_platform_info) ? 1 : get_u64(v, r, index, val, host);
 }
 
 /* It says that CPUID can be made to fault: not to be taken back while it does. */

@@ -174,7 +174,7 @@ int lodge_user_msrs(struct lodge_vm *vm, u64 reasons)
 {
 	if (reasons & ~(u64)(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER))
 		return -EINVAL;
-	WRITE_ONCE(vm->user_msrs, reasons);
+	WRITE_ONCE(vm->set.user_msrs, reasons);
 	return 0;
 }
 
@@ -214,7 +214,7 @@ bool lodge_msr_to_user(struct lodge_vcpu *v, u32 index, const u64 *val, bool fil
 		     lodge_msr_known(index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
 	struct kvm_run *run = v->run;
 
-	if (!(READ_ONCE(v->vm->user_msrs) & reason))
+	if (!(READ_ONCE(v->vm->set.user_msrs) & reason))
 		return false;
 	memset(&run->msr, 0, sizeof(run->msr));
 	run->exit_reason = val ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;

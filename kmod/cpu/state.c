@@ -244,7 +244,7 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		v->cr8 = s->cr8;
 	load_pdptes(v);
 	/* Old userspace on old habit: a BSP set to the reset vector runs. */
-	if (v->lapic && v->id == v->vm->boot_id && st->rip == 0xfff0 &&
+	if (v->lapic && v->id == v->vm->set.boot_id && st->rip == 0xfff0 &&
 	    s->cs.selector == 0xf000 && s->cs.base == 0xffff0000 && !(s->cr0 & X86_CR0_PE))
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
 	lodge_set_request(v, REQ_TLB);
@@ -423,8 +423,8 @@ void lodge_take_nmis(struct lodge_vcpu *v)
  */
 int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	bool payload = arg == LODGE_ALL_EVENTS || READ_ONCE(v->vm->exception_payload);
-	bool triple = arg == LODGE_ALL_EVENTS || READ_ONCE(v->vm->triple_fault_event);
+	bool payload = arg == LODGE_ALL_EVENTS || READ_ONCE(v->vm->set.exception_payload);
+	bool triple = arg == LODGE_ALL_EVENTS || READ_ONCE(v->vm->set.triple_fault_event);
 	struct kvm_vcpu_events *e = buf;
 	const struct lodge_event *exc = v->pending_exc.type ? &v->pending_exc : &v->inject;
 
@@ -498,8 +498,8 @@ int lodge_set_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 	if (e->flags & ~(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
 			 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |
-			 (all || READ_ONCE(v->vm->exception_payload) ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
-			 (all || READ_ONCE(v->vm->triple_fault_event) ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0)))
+			 (all || READ_ONCE(v->vm->set.exception_payload) ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
+			 (all || READ_ONCE(v->vm->set.triple_fault_event) ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0)))
 		return -EINVAL;
 	pending = e->flags & KVM_VCPUEVENT_VALID_PAYLOAD && e->exception.pending;
 	if ((e->exception.injected || pending) && (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))

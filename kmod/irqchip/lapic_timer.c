@@ -56,7 +56,7 @@ static void arm(struct lodge_lapic *l, u64 ns)
 /* So many counts as time. 128 times the largest count fits (LODGE_MAX_BUS_NS); what no clock reaches is cut off. */
 static u64 count_ns(const struct lodge_lapic *l, u32 count)
 {
-	return min_t(u64, ((u64)count << l->div_shift) * l->v->vm->apic_bus_ns, KTIME_MAX / 2);
+	return min_t(u64, ((u64)count << l->div_shift) * l->v->vm->set.apic_bus_ns, KTIME_MAX / 2);
 }
 
 /* A TSC deadline so many cycles away: rounded up, the guest must not find it still ahead. */
@@ -125,7 +125,7 @@ u32 lapic_timer_count(struct lodge_lapic *l)
 			return 0;
 		left = l->period - (u64)-left % l->period;
 	}
-	return min_t(u64, div_u64((u64)left >> l->div_shift, l->v->vm->apic_bus_ns), initial);
+	return min_t(u64, div_u64((u64)left >> l->div_shift, l->v->vm->set.apic_bus_ns), initial);
 }
 
 /* A new divider: the ticks that are left take another time. */

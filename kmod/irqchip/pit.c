@@ -67,7 +67,7 @@ static enum hrtimer_restart fire(struct hrtimer *t)
 
 	if (period)
 		ticks = hrtimer_forward(t, ktime_get(), ns_to_ktime(period));
-	if (!READ_ONCE(p->vm->pit_reinject)) {
+	if (!READ_ONCE(p->vm->set.pit_reinject)) {
 		send(p);
 	} else {
 		if (atomic_read(&p->pending) < PIT_MAX_PENDING)
@@ -82,7 +82,7 @@ void lodge_pit_acked(struct lodge_vm *vm)
 {
 	struct lodge_pit *p = READ_ONCE(vm->pit);
 
-	if (!p || !READ_ONCE(vm->pit_reinject))
+	if (!p || !READ_ONCE(vm->set.pit_reinject))
 		return;
 	atomic_xchg(&p->may_send, 1);
 	if (atomic_dec_if_positive(&p->pending) > 0 && atomic_xchg(&p->may_send, 0))
@@ -481,7 +481,7 @@ int lodge_ioc_reinject(struct lodge_vm *vm, void *buf, unsigned long arg)
 
 	if (!READ_ONCE(vm->pit))
 		return -ENXIO;
-	WRITE_ONCE(vm->pit_reinject, !!c->pit_reinject);
+	WRITE_ONCE(vm->set.pit_reinject, !!c->pit_reinject);
 	lodge_pit_unmasked(vm);
 	return 0;
 }

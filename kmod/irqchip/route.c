@@ -39,7 +39,7 @@ struct lodge_routes {
  */
 static struct lodge_msg decode_msi(struct lodge_vm *vm, u32 addr, u32 high, u32 data)
 {
-	u32 api = READ_ONCE(vm->x2apic_api);
+	u32 api = READ_ONCE(vm->set.x2apic_api);
 	struct lodge_msg m = {
 		.dest = (addr >> 12 & 0xff) | (api & KVM_X2APIC_API_USE_32BIT_IDS ? high & ~0xffu : 0),
 		.x2apic_dest = api & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
@@ -57,7 +57,7 @@ static struct lodge_msg decode_msi(struct lodge_vm *vm, u32 addr, u32 high, u32 
 
 static bool high_is_bad(struct lodge_vm *vm, u32 high)
 {
-	return high & 0xff && READ_ONCE(vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
+	return high & 0xff && READ_ONCE(vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
 }
 
 static int set_pin(struct lodge_vm *vm, const struct route *e, int source, int level)

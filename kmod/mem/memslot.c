@@ -293,7 +293,7 @@ static struct lodge_memslot *make_slot(struct lodge_vm *vm, const struct kvm_use
 		kfree(s);
 		return NULL;
 	}
-	if (vm->dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET && !(old && old->dirty))
+	if (vm->set.dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET && !(old && old->dirty))
 		bitmap_set(s->dirty, 0, s->npages);
 	return s;
 }
@@ -308,7 +308,7 @@ static void replace(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge
 		lodge_npt_zap(vm, old->base_gfn, end);
 	}
 	publish(vm, old, new);
-	if (old && new && new->dirty && !old->dirty && !(vm->dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET))
+	if (old && new && new->dirty && !old->dirty && !(vm->set.dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET))
 		lodge_npt_write_protect(vm, new->base_gfn, new->base_gfn + new->npages);
 	/* Without the log the range may be mapped by large pages again. */
 	if (old && new && old->dirty && !new->dirty && lodge_npt_huge)
