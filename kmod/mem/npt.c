@@ -22,6 +22,7 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
+#include "host/compat.h"
 #include "mem/mem.h"
 
 #define ENTRIES		512
@@ -141,6 +142,7 @@ int lodge_npt_init(struct lodge_vm *vm)
 
 	if (!p)
 		return -ENOMEM;
+	lodge_count_tables(p, 1);
 	raw_spin_lock_init(&vm->npt.lock);
 	vm->npt.levels = lodge_ops->npt_levels();
 	vm->npt.root = page_to_phys(p);
@@ -158,6 +160,8 @@ static void free_table(u64 pa, int level, bool sleeps)
 	for (i = 0; below && i < ENTRIES; i++)
 		if (level > 1 ? is_present(t[i]) && !is_leaf(t[i], level) : t[i] & LODGE_PTE_COPY)
 			free_table(t[i], level - 1, sleeps);
+	if (level)
+		lodge_count_tables(virt_to_page(t), -1);
 	free_page((unsigned long)t);
 	if (sleeps)
 		cond_resched();
@@ -300,6 +304,7 @@ static enum go install_visit(struct spot *at, void *arg)
 	if (!is_present(at->val) && at->level > leaf->level) {
 		if (!leaf->stock->n)
 			return STOP;
+		lodge_count_tables(leaf->stock->page[leaf->stock->n - 1], 1);
 		at->val = page_to_phys(leaf->stock->page[--leaf->stock->n]) | ops->table;
 		WRITE_ONCE(*at->e, at->val);
 		return DOWN;
