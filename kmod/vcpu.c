@@ -234,26 +234,45 @@ static const struct lodge_ioctl *find_ioctl(unsigned int cmd)
 	return NULL;
 }
 
+/* The mutex, if a vCPU's ioctl may begin. Whoever stops all of them sets the bit, then looks at the mutexes. */
+static __always_inline int begin(struct lodge_vcpu *v)
+{
+	if (mutex_lock_killable(&v->mutex))
+		return -EINTR;
+	if (likely(!READ_ONCE(v->vm->barred)))
+		return 0;
+	mutex_unlock(&v->mutex);
+	return lodge_vm_dead(v->vm) ? -EIO : -EBUSY;
+}
+
+static noinline long by_table(struct lodge_vcpu *v, unsigned int cmd, unsigned long arg)
+{
+	const struct lodge_ioctl *row = find_ioctl(cmd);
+	long ret;
+
+	if (!row)
+		return -ENOTTY;
+	ret = begin(v);
+	if (ret)
+		return ret;
+	ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, v, arg, page_address(v->scratch));
+	mutex_unlock(&v->mutex);
+	return ret;
+}
+
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct lodge_vcpu *v = file->private_data;
-	const struct lodge_ioctl *row;
 	long ret;
 
 	if (v->vm->mm != current->mm)
 		return -EIO;
-	row = likely(cmd == KVM_RUN) ? NULL : find_ioctl(cmd);
-	if (cmd != KVM_RUN && !row)
-		return -ENOTTY;
-	if (mutex_lock_killable(&v->mutex))
-		return -EINTR;
-	/* With the mutex: whoever stops all vCPUs sets the bit, then looks whether one has it. */
-	if (unlikely(READ_ONCE(v->vm->barred)))
-		ret = lodge_vm_dead(v->vm) ? -EIO : -EBUSY;
-	else if (!row)
-		ret = ioc_run(v, NULL, arg);
-	else
-		ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, cmd, v, arg, page_address(v->scratch));
+	if (unlikely(cmd != KVM_RUN))
+		return by_table(v, cmd, arg);
+	ret = begin(v);
+	if (ret)
+		return ret;
+	ret = ioc_run(v, NULL, arg);
 	mutex_unlock(&v->mutex);
 	return ret;
 }

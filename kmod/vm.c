@@ -264,10 +264,14 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 	if (vm->mm != current->mm || lodge_vm_dead(vm))
 		return -EIO;
-	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++)
-		if (lodge_ioctl_is(&vm_ioctls[i], cmd))
-			return lodge_sealed(vm, &vm_ioctls[i]) ? -EPERM :
-				lodge_ioctl_table(&vm_ioctls[i], cmd, vm, arg, NULL);
+	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++) {
+		if (!lodge_ioctl_is(&vm_ioctls[i], cmd))
+			continue;
+		if (lodge_sealed(vm, &vm_ioctls[i]))
+			return -EPERM;
+		return vm_ioctls[i].cmd == cmd ? lodge_ioctl_table(&vm_ioctls[i], vm, arg, NULL) :
+		       lodge_ioctl_sized(&vm_ioctls[i], cmd, vm, arg);
+	}
 	return -ENOTTY;
 }
 

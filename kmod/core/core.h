@@ -85,7 +85,7 @@ static inline bool lodge_sealed(const struct lodge_vm *vm, const struct lodge_io
 	return row->flags >> IOC_SEALS & READ_ONCE(vm->seals);
 }
 
-/* Whether a row is the command's: of Lodge's own, whose arguments may grow, whatever size the number has. */
+/* Whether a row is the command's: of Lodge's own structures, which may grow, whatever size the number has. */
 static inline bool lodge_ioctl_is(const struct lodge_ioctl *row, u32 cmd)
 {
 	u32 any = _IOC_TYPE(row->cmd) == LODGE_IOC && !(row->flags & IOC_VAL) ? IOCSIZE_MASK : 0;
@@ -93,5 +93,7 @@ static inline bool lodge_ioctl_is(const struct lodge_ioctl *row, u32 cmd)
 	return !((row->cmd ^ cmd) & ~any);
 }
 
-long lodge_ioctl_table(const struct lodge_ioctl *row, u32 cmd, void *obj, unsigned long arg, void *page);
+long lodge_ioctl_sized(const struct lodge_ioctl *row, u32 cmd, struct lodge_vm *vm, unsigned long arg);
+
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, void *page);
 #endif

@@ -23,19 +23,17 @@
 /**
  * lodge_ioctl_table - run one row: copy in, call, copy out
  * @row: the row
- * @cmd: the command as it came: its size may be another one, lodge_ioctl_is()
  * @obj: struct lodge_vm or lodge_vcpu
  * @arg: the ioctl's argument
  * @page: of the vCPU, or NULL: it is a VM
  *
- * Return: what the row's function returns, -EFAULT, -ENOMEM, or -E2BIG for what is unknown and not 0.
+ * Return: what the row's function returns, -EFAULT or -ENOMEM.
  */
-long lodge_ioctl_table(const struct lodge_ioctl *row, u32 cmd, void *obj, unsigned long arg, void *page)
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, void *page)
 {
 	u8 small[ON_STACK] __aligned(8);
 	void *buf = small;
 	u32 size = row->in ? row->in : row->flags & IOC_VAL ? 0 : _IOC_SIZE(row->cmd);
-	u32 given = cmd == row->cmd ? size : _IOC_SIZE(cmd);
 	u32 dir = row->in ? _IOC_WRITE : _IOC_DIR(row->cmd);
 	long ret;
 
@@ -45,11 +43,7 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, u32 cmd, void *obj, unsign
 			return -ENOMEM;
 	}
 	ret = -EFAULT;
-	if (unlikely(given != size)) {
-		ret = copy_struct_from_user(buf, size, (void __user *)arg, given);
-		if (ret)
-			goto out;
-	} else if (dir & _IOC_WRITE) {
+	if (dir & _IOC_WRITE) {
 		if (size && copy_from_user(buf, (void __user *)arg, size))
 			goto out;
 	} else if (!(row->flags & IOC_FILLS)) {
@@ -57,10 +51,37 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, u32 cmd, void *obj, unsign
 	}
 	ret = page ? row->fn.vcpu(obj, buf, arg) : row->fn.vm(obj, buf, arg);
 	if ((ret >= 0 || (ret == -E2BIG && row->flags & IOC_E2BIG)) && size && dir & _IOC_READ && !(row->flags & IOC_TAIL) &&
-	    copy_to_user((void __user *)arg, buf, min(size, given)))
+	    copy_to_user((void __user *)arg, buf, size))
 		ret = -EFAULT;
 out:
 	if (buf != small && buf != page)
 		kvfree(buf);
+	return ret;
+}
+
+/**
+ * lodge_ioctl_sized - the same where userspace's structure has another size than ours: a VM's, of Lodge's own
+ * @row: the row; lodge_ioctl_is()
+ * @cmd: the command as it came
+ * @vm: the VM
+ * @arg: the ioctl's argument
+ *
+ * Return: as lodge_ioctl_table(); -E2BIG for what is unknown and not 0.
+ */
+long lodge_ioctl_sized(const struct lodge_ioctl *row, u32 cmd, struct lodge_vm *vm, unsigned long arg)
+{
+	u32 size = _IOC_SIZE(row->cmd), given = _IOC_SIZE(cmd);
+	u8 buf[ON_STACK] __aligned(8);
+	long ret;
+
+	if (size > sizeof(buf))
+		return -ENOTTY;
+	ret = copy_struct_from_user(buf, size, (void __user *)arg, given);
+	if (ret)
+		return ret;
+	ret = row->fn.vm(vm, buf, arg);
+	if ((ret >= 0 || (ret == -E2BIG && row->flags & IOC_E2BIG)) && _IOC_DIR(cmd) & _IOC_READ &&
+	    copy_to_user((void __user *)arg, buf, min(size, given)))
+		ret = -EFAULT;
 	return ret;
 }
