@@ -8,8 +8,8 @@
  * TSC before deadlines, LAPICs before what could send to them, and last the IOAPIC, for it alone cannot be put
  * back without memory.
  *
- * A stream is set whole or not at all. It is copied once; its frame is checked before anything is touched; then all that
- * there is is frozen (frozen.c), and brought back where a value is refused.
+ * A stream is set whole or not at all. It is copied once; its frame is checked before anything is touched; then the state
+ * is frozen as it stands (frozen.c), and brought back where a value is refused.
  *
  * vm->slots_lock, and the vCPUs stopped. One reading of the host's TSC stands for all of a stream, so that clocks which are
  * equal stay so.
@@ -42,7 +42,6 @@ struct record_class {
 
 #define GET(name) static int get_##name(struct lodge_vm *vm, struct lodge_vcpu *v, void *buf, u64 now)
 #define SET(name) static int set_##name(struct lodge_vm *vm, struct lodge_vcpu *v, void *buf, u32 len, u64 now)
-#define IS(what) { return what; }
 
 /* -- a vCPU's -- */
 
@@ -120,11 +119,30 @@ SET(lapic)
 	return 0;
 }
 
-SET(cpuid) IS(lodge_cpuid_give(v, buf, len / CPUID_ENTRY, CPUID_ENTRY))
-GET(xsave) IS(lodge_get_compact(v, buf))
-SET(xsave) IS(lodge_set_compact(v, buf, len))
-GET(msrs) IS(lodge_get_kept_msrs(v, buf) * sizeof(struct kvm_msr_entry))
-SET(msrs) IS(lodge_set_kept_msrs(v, buf, len / sizeof(struct kvm_msr_entry)))
+SET(cpuid)
+{
+	return lodge_cpuid_give(v, buf, len / CPUID_ENTRY, CPUID_ENTRY);
+}
+
+GET(xsave)
+{
+	return lodge_get_compact(v, buf);
+}
+
+SET(xsave)
+{
+	return lodge_set_compact(v, buf, len);
+}
+
+GET(msrs)
+{
+	return lodge_get_kept_msrs(v, buf) * sizeof(struct kvm_msr_entry);
+}
+
+SET(msrs)
+{
+	return lodge_set_kept_msrs(v, buf, len / sizeof(struct kvm_msr_entry));
+}
 
 /* -- the VM's -- */
 
@@ -154,14 +172,45 @@ SET(clock)
 	return 0;
 }
 
-GET(routes) IS(lodge_get_routes(vm, buf) * sizeof(struct lodge_state_route))
-SET(routes) IS(lodge_set_routes(vm, buf, len / sizeof(struct lodge_state_route)))
-GET(pics) IS(pics(vm, buf, false) ? 0 : 2 * sizeof(struct kvm_pic_state))
-SET(pics) IS(pics(vm, buf, true))
-GET(pit) IS(lodge_ioc_get_pit2(vm, buf, 0) ? 0 : sizeof(struct kvm_pit_state2))
-SET(pit) IS(lodge_ioc_set_pit2(vm, buf, 0))
-GET(ioapic) IS(vm->ioapic ? lodge_ioapic_state(vm, buf, false) ?: sizeof(struct kvm_ioapic_state) : 0)
-SET(ioapic) IS(vm->ioapic ? lodge_ioapic_state(vm, buf, true) : -ENXIO)
+GET(routes)
+{
+	return lodge_get_routes(vm, buf) * sizeof(struct lodge_state_route);
+}
+
+SET(routes)
+{
+	return lodge_set_routes(vm, buf, len / sizeof(struct lodge_state_route));
+}
+
+GET(pics)
+{
+	return pics(vm, buf, false) ? 0 : 2 * sizeof(struct kvm_pic_state);
+}
+
+SET(pics)
+{
+	return pics(vm, buf, true);
+}
+
+GET(pit)
+{
+	return lodge_ioc_get_pit2(vm, buf, 0) ? 0 : sizeof(struct kvm_pit_state2);
+}
+
+SET(pit)
+{
+	return lodge_ioc_set_pit2(vm, buf, 0);
+}
+
+GET(ioapic)
+{
+	return vm->ioapic ? lodge_ioapic_state(vm, buf, false) ?: sizeof(struct kvm_ioapic_state) : 0;
+}
+
+SET(ioapic)
+{
+	return vm->ioapic ? lodge_ioapic_state(vm, buf, true) : -ENXIO;
+}
 
 #define OF(name) .get = get_##name, .set = set_##name
 #define IOC(name) .ioc_get = lodge_get_##name, .ioc_set = lodge_set_##name

@@ -358,6 +358,7 @@ TEST(partial, "a stream without some records leaves those as they are")
 
 TEST(frame, "a malformed stream: EINVAL, and nothing has changed")
 {
+	static const u32 lens[] = { 0, 8, 143, 145, 152, 1 << 20, 0x7fffffff, 0xfffffff0, 0xfffffff8, 0xffffffff };
 	struct vm *vm = pit_vm();
 	struct lodge_state_record *r, *s;
 	u8 copy[512];
@@ -384,7 +385,6 @@ TEST(frame, "a malformed stream: EINVAL, and nothing has changed")
 	EQ(set_len(vm, &bad, 1ull << 40), EINVAL);
 	EQ(set_len(vm, &bad, ~0ull), EINVAL);
 	EQ(set_len(vm, (void *)8, len), EFAULT);
-	static const u32 lens[] = { 0, 8, 143, 145, 152, 1 << 20, 0x7fffffff, 0xfffffff0, 0xfffffff8, 0xffffffff };
 	for (u32 i = 0; i < ARRAY_SIZE(lens); i++)
 		REFUSED(record(&bad, 1, LODGE_STATE_REGS)->len = lens[i], EINVAL);
 	REFUSED(record(&bad, 1, LODGE_STATE_REGS)->id = 2, EINVAL);
