@@ -17,6 +17,7 @@
 #include "io/io.h"
 #include "lodge.h"
 #include "mem/mem.h"
+#include "record.h"
 
 static const struct {
 	u32 cap;
@@ -94,6 +95,9 @@ static const struct {
 	{ KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1 },
 	{ LODGE_CAP_BATCH_OUTS, 1 },
 	{ LODGE_CAP_SEAL, LODGE_SEAL_ALL },
+	{ LODGE_CAP_STATE, LODGE_STATE_VERSION },
+	{ LODGE_CAP_SNAPSHOT, 1 },
+	{ LODGE_CAP_TEMPLATE, 1 },
 };
 
 /**
@@ -167,6 +171,8 @@ static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case KVM_X86_GET_MCE_CAP_SUPPORTED:
 		return get_mce_cap((void __user *)arg);
 	}
+	if (!((cmd ^ LODGE_VM_FROM_TEMPLATE) & ~IOCSIZE_MASK))
+		return lodge_vm_from_template((void __user *)arg, _IOC_SIZE(cmd));
 	return -ENOTTY;
 }
 

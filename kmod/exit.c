@@ -98,7 +98,7 @@ static enum lodge_next handle_msr(struct lodge_vcpu *v)
 	if (ret == -EAGAIN)
 		return NEXT_HANDLE;
 	if (ret) {
-		if (unlikely(v->vm->user_msrs) && lodge_msr_to_user(v, index, write ? &val : NULL, filtered, len))
+		if (unlikely(v->vm->set.user_msrs) && lodge_msr_to_user(v, index, write ? &val : NULL, filtered, len))
 			return NEXT_USER;
 		lodge_queue_exception(v, X86_TRAP_GP);
 		return NEXT_ENTER;
@@ -191,6 +191,10 @@ static enum lodge_next handle_fault_slow(struct lodge_vcpu *v)
 	ret = lodge_npt_fault(v, gpa, v->exit.fault.access);
 	if (ret == MAP_MMIO && v->exit.fault.walk)
 		ret = lodge_npt_copy(v, gpa);
+	if (ret == -ENOSPC) {
+		v->run->exit_reason = LODGE_EXIT_SNAPSHOT_FULL;
+		return NEXT_USER;
+	}
 	if (ret < 0)
 		return ret;
 	if (ret == MAP_DONE) {
@@ -311,7 +315,7 @@ static enum lodge_next handle_invalid(struct lodge_vcpu *v)
 
 	/* VMMCALL is none of real mode on Intel, as with KVM. */
 	lodge_need(v, LG_CR);
-	if (READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_FIX_HYPERCALL_INSN ||
+	if (READ_ONCE(v->vm->set.quirks_off) & KVM_X86_QUIRK_FIX_HYPERCALL_INSN ||
 	    (boot_cpu_has(X86_FEATURE_VMX) && !(v->st.cr0 & X86_CR0_PE)))
 		return handle_ud(v);
 	len = lodge_find_len(v, LODGE_SKIP_VMCALL, &next);
@@ -392,7 +396,7 @@ static enum lodge_next handle_mwait(struct lodge_vcpu *v)
 {
 	enum lodge_next next;
 
-	if (READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS && !lodge_guest_has_mwait(v))
+	if (READ_ONCE(v->vm->set.quirks_off) & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS && !lodge_guest_has_mwait(v))
 		return handle_ud(v);
 	lodge_skip_insn(v, LODGE_SKIP_MWAIT, &next);
 	return next;

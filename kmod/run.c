@@ -36,7 +36,7 @@ static bool runnable(struct lodge_vcpu *v)
 {
 	u8 threshold;
 
-	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) || READ_ONCE(v->vm->dead))
+	if (v->mp_state == KVM_MP_STATE_RUNNABLE || test_bit(REQ_APIC_EVENTS, &v->requests) || lodge_vm_dead(v->vm))
 		return true;
 	if (v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
 		return false;
@@ -102,7 +102,7 @@ static int service(struct lodge_vcpu *v)
 {
 	int next;
 
-	if (unlikely(READ_ONCE(v->vm->dead)))
+	if (unlikely(lodge_vm_dead(v->vm)))
 		return -EIO;
 	if (unlikely(READ_ONCE(v->requests) & SLOW_REQUESTS)) {
 		next = serve_slow(v);
@@ -119,8 +119,11 @@ static int service(struct lodge_vcpu *v)
 		}
 		if (signal_pending(current) || lodge_immediate_exit(v->run))
 			return -EINTR;
-		/* It cannot take what has come for it: userspace may have an opinion, as with KVM. */
-		if (runnable(v) && !test_bit(REQ_APIC_EVENTS, &v->requests))
+		/*
+		 * It cannot take what has come for it: userspace may have an opinion, as with KVM. A halted one can,
+		 * also what comes between the two looks: block() finds it.
+		 */
+		if (v->mp_state != KVM_MP_STATE_HALTED && runnable(v) && !test_bit(REQ_APIC_EVENTS, &v->requests))
 			return -EAGAIN;
 		block(v);
 		return NEXT_AGAIN;
@@ -328,4 +331,25 @@ out:
 		sigemptyset(&current->real_blocked);
 	}
 	return ret;
+}
+
+/**
+ * lodge_settle_access - an access that userspace has answered, and that registers alone complete, is completed
+ * @v: the vCPU, which does not run
+ *
+ * Return: 0; -EBUSY where more is to be done: KVM_RUN with immediate_exit does that.
+ */
+int lodge_settle_access(struct lodge_vcpu *v)
+{
+	if (v->complete)
+		return -EBUSY;
+	if (!v->complete_regs)
+		return 0;
+	if (v->debug.control)
+		lodge_debug_begin(v);
+	v->complete_regs(v);
+	v->complete_regs = NULL;
+	if (v->debug.control)
+		lodge_debug_end(v);
+	return 0;
 }

@@ -7,6 +7,7 @@
 
 /* run.c */
 int lodge_vcpu_run(struct lodge_vcpu *v);
+int lodge_settle_access(struct lodge_vcpu *v);	/* what userspace has answered is taken, as KVM_RUN does first */
 
 /* exit.c */
 extern enum lodge_next (*const lodge_exit_slow[EXIT_KINDS])(struct lodge_vcpu *v);

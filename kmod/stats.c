@@ -44,7 +44,7 @@ static const struct counter {
 	const char *name;
 	u32 offset;
 } vm_counters[] = {
-	VM(remote_tlb_flush),
+	VM(remote_tlb_flush), VM(resets), VM(pages_put_back), VM(pages_hot), VM(pages_kept),
 }, vcpu_counters[] = {
 	VCPU(exits), VCPU(io_exits), VCPU(mmio_exits), VCPU(halt_exits), VCPU(irq_exits),
 	VCPU(signal_exits), VCPU(pf_taken), VCPU(pf_fixed), VCPU(irq_window_exits),

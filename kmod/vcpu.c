@@ -39,7 +39,7 @@ void lodge_vcpu_destroy(struct lodge_vcpu *v)
 	lodge_ops->vcpu_free(v);
 	lodge_fpu_destroy(v);
 	lodge_tlb_destroy(v);
-	kvfree(v->cpuid_ent);
+	lodge_cpuid_put(v->cpuid_ent);
 	put_pid(v->pid);
 	if (v->run_page)
 		__free_page(v->run_page);
@@ -234,23 +234,45 @@ static const struct lodge_ioctl *find_ioctl(unsigned int cmd)
 	return NULL;
 }
 
+/* The mutex, if a vCPU's ioctl may begin. Whoever stops all of them sets the bit, then looks at the mutexes. */
+static __always_inline int begin(struct lodge_vcpu *v)
+{
+	if (mutex_lock_killable(&v->mutex))
+		return -EINTR;
+	if (likely(!READ_ONCE(v->vm->barred)))
+		return 0;
+	mutex_unlock(&v->mutex);
+	return lodge_vm_dead(v->vm) ? -EIO : -EBUSY;
+}
+
+static noinline long by_table(struct lodge_vcpu *v, unsigned int cmd, unsigned long arg)
+{
+	const struct lodge_ioctl *row = find_ioctl(cmd);
+	long ret;
+
+	if (!row)
+		return -ENOTTY;
+	ret = begin(v);
+	if (ret)
+		return ret;
+	ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, v, arg, page_address(v->scratch));
+	mutex_unlock(&v->mutex);
+	return ret;
+}
+
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct lodge_vcpu *v = file->private_data;
-	const struct lodge_ioctl *row;
 	long ret;
 
-	if (v->vm->mm != current->mm || READ_ONCE(v->vm->dead))
+	if (v->vm->mm != current->mm)
 		return -EIO;
-	row = likely(cmd == KVM_RUN) ? NULL : find_ioctl(cmd);
-	if (cmd != KVM_RUN && !row)
-		return -ENOTTY;
-	if (mutex_lock_killable(&v->mutex))
-		return -EINTR;
-	if (!row)
-		ret = ioc_run(v, NULL, arg);
-	else
-		ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, v, arg, page_address(v->scratch));
+	if (unlikely(cmd != KVM_RUN))
+		return by_table(v, cmd, arg);
+	ret = begin(v);
+	if (ret)
+		return ret;
+	ret = ioc_run(v, NULL, arg);
 	mutex_unlock(&v->mutex);
 	return ret;
 }
@@ -302,35 +324,65 @@ static struct lodge_vcpu *vcpu_alloc(struct lodge_vm *vm, u32 id)
 	v->sleeps = lodge_slept.times;
 	v->tsc_khz = vm->tsc_khz;
 	v->user_pic = vm->irqchip != IRQCHIP_FULL;
-	v->mp_state = vm->irqchip == IRQCHIP_NONE || id == vm->boot_id ?
+	v->mp_state = vm->irqchip == IRQCHIP_NONE || id == vm->set.boot_id ?
 		KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
 	mutex_init(&v->mutex);
 	init_swait_queue_head(&v->wq);
 	return v;
 }
 
-static int vcpu_install(struct lodge_vcpu *v)
+/* The file of a complete vCPU, which it is in the VM from now on. */
+static struct file *publish(struct lodge_vcpu *v)
 {
 	struct file *file;
 	char name[24];
-	int fd;
 
 	snprintf(name, sizeof(name), "lodge-vcpu:%u", v->id);
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
 	file = anon_inode_getfile(name, &vcpu_fops, v, O_RDWR);
-	if (IS_ERR(file)) {
-		put_unused_fd(fd);
-		return PTR_ERR(file);
-	}
+	if (IS_ERR(file))
+		return file;
 	kref_get(&v->vm->kref);
 	v->idx = v->vm->nvcpus;
 	v->vm->vcpus[v->idx] = v;
 	/* Pairs with lodge_for_each_vcpu(): other threads find it by the count. */
 	smp_store_release(&v->vm->nvcpus, v->idx + 1);
-	fd_install(fd, file);
-	return fd;
+	return file;
+}
+
+/**
+ * lodge_vcpu_file - a new vCPU
+ * @vm: the VM, slots_lock held
+ * @id: below LODGE_MAX_VCPUS
+ *
+ * Return: its file, not yet behind an fd; ERR_PTR: -EINVAL, -EBUSY (there is a snapshot), -EEXIST, -ENOMEM.
+ */
+struct file *lodge_vcpu_file(struct lodge_vm *vm, u32 id)
+{
+	struct file *file;
+	struct lodge_vcpu *v;
+	int ret;
+
+	if (vm->set.max_ids && id >= vm->set.max_ids)
+		return ERR_PTR(-EINVAL);
+	if (vm->snap)
+		return ERR_PTR(-EBUSY);
+	if (lodge_vcpu_by_id(vm, id))
+		return ERR_PTR(-EEXIST);
+	v = vcpu_alloc(vm, id);
+	if (!v)
+		return ERR_PTR(-ENOMEM);
+	ret = vcpu_init(v);
+	if (ret) {
+		file = ERR_PTR(ret);
+	} else {
+		lodge_cpuid_init(v);
+		lodge_vcpu_reset(v, false);
+		lodge_tsc_write(v, 0, true);
+		file = publish(v);
+	}
+	if (IS_ERR(file))
+		lodge_vcpu_destroy(v);
+	return file;
 }
 
 /**
@@ -339,36 +391,25 @@ static int vcpu_install(struct lodge_vcpu *v)
  * @buf: unused
  * @arg: the id, below LODGE_MAX_VCPUS: the APIC id it starts with
  *
- * Return: the fd; -EINVAL for the id, -EEXIST when it is taken, -ENOMEM, -EMFILE.
+ * Return: the fd; -EINVAL for the id, -EEXIST when it is taken, -EBUSY (there is a snapshot), -ENOMEM, -EMFILE.
  */
 int lodge_ioc_create_vcpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
-	struct lodge_vcpu *v;
-	int ret;
+	struct file *file;
+	int fd;
 
 	if (arg >= LODGE_MAX_VCPUS)
 		return -EINVAL;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
 	mutex_lock(&vm->slots_lock);
-	ret = -EINVAL;
-	if (vm->max_ids && arg >= vm->max_ids)
-		goto out;
-	ret = -EEXIST;
-	if (lodge_vcpu_by_id(vm, arg))
-		goto out;
-	ret = -ENOMEM;
-	v = vcpu_alloc(vm, arg);
-	if (!v)
-		goto out;
-	ret = vcpu_init(v);
-	if (!ret) {
-		lodge_cpuid_init(v);
-		lodge_vcpu_reset(v, false);
-		lodge_tsc_write(v, 0, true);
-		ret = vcpu_install(v);
-	}
-	if (ret < 0)
-		lodge_vcpu_destroy(v);
-out:
+	file = lodge_vcpu_file(vm, arg);
 	mutex_unlock(&vm->slots_lock);
-	return ret;
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	fd_install(fd, file);
+	return fd;
 }

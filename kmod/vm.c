@@ -24,6 +24,7 @@
 #include "lodge.h"
 #include "mem/mem.h"
 #include "pv/pv.h"
+#include "record.h"
 
 static void vm_free(struct kref *kref)
 {
@@ -36,6 +37,7 @@ static void vm_free(struct kref *kref)
 	lodge_ioapic_stop(vm);
 	for (i = 0; i < vm->nvcpus; i++)
 		lodge_vcpu_destroy(vm->vcpus[i]);
+	lodge_snapshots_free(vm);
 	lodge_bus_free(vm);
 	lodge_irqchip_destroy(vm);
 	lodge_npt_free(vm);
@@ -84,10 +86,10 @@ static int set_boot_cpu(struct lodge_vm *vm, void *buf, unsigned long arg)
 	mutex_lock(&vm->slots_lock);
 	if (vm->nvcpus)
 		ret = -EBUSY;
-	else if (arg > (vm->max_ids ?: LODGE_MAX_VCPUS))
+	else if (arg > (vm->set.max_ids ?: LODGE_MAX_VCPUS))
 		ret = -EINVAL;
 	else
-		vm->boot_id = arg;
+		vm->set.boot_id = arg;
 	mutex_unlock(&vm->slots_lock);
 	return ret;
 }
@@ -97,7 +99,7 @@ static int set_dirty_log_manual(struct lodge_vm *vm, u64 flags)
 	if (flags & ~LODGE_DIRTY_LOG_MANUAL || flags == KVM_DIRTY_LOG_INITIALLY_SET)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
-	vm->dirty_log_manual = flags;
+	vm->set.dirty_log_manual = flags;
 	mutex_unlock(&vm->slots_lock);
 	return 0;
 }
@@ -110,8 +112,8 @@ static int set_max_ids(struct lodge_vm *vm, u64 max)
 	if (max > LODGE_MAX_VCPUS)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
-	if (vm->boot_id <= max && (vm->max_ids == max || (!vm->max_ids && !vm->nvcpus))) {
-		vm->max_ids = max;
+	if (vm->set.boot_id <= max && (vm->set.max_ids == max || (!vm->set.max_ids && !vm->nvcpus))) {
+		vm->set.max_ids = max;
 		ret = 0;
 	}
 	mutex_unlock(&vm->slots_lock);
@@ -128,7 +130,7 @@ static int set_bus_ns(struct lodge_vm *vm, u64 ns)
 	if (vm->irqchip == IRQCHIP_NONE) {
 		ret = -ENXIO;
 	} else if (!vm->nvcpus) {
-		vm->apic_bus_ns = ns;
+		vm->set.apic_bus_ns = ns;
 		ret = 0;
 	}
 	mutex_unlock(&vm->slots_lock);
@@ -160,28 +162,28 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 	case KVM_CAP_X2APIC_API:
 		if (val & ~(u64)LODGE_X2APIC_API)
 			return -EINVAL;
-		WRITE_ONCE(vm->x2apic_api, vm->x2apic_api | val);
+		WRITE_ONCE(vm->set.x2apic_api, vm->set.x2apic_api | val);
 		return 0;
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		return set_bus_ns(vm, val);
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		return lodge_user_msrs(vm, val);
 	case KVM_CAP_MSR_PLATFORM_INFO:
-		return set_flag(&vm->no_platform_info, !val);
+		return set_flag(&vm->set.no_platform_info, !val);
 	case KVM_CAP_EXCEPTION_PAYLOAD:
-		return set_flag(&vm->exception_payload, !!val);
+		return set_flag(&vm->set.exception_payload, !!val);
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
-		return set_flag(&vm->triple_fault_event, !!val);
+		return set_flag(&vm->set.triple_fault_event, !!val);
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
-		return set_flag(&vm->exit_on_emulation_failure, val);
+		return set_flag(&vm->set.exit_on_emulation_failure, val);
 	case LODGE_CAP_BATCH_OUTS:
-		return set_flag(&vm->batch_outs, val);
+		return set_flag(&vm->set.batch_outs, val);
 	case KVM_CAP_DISABLE_QUIRKS2:
 		if (val & ~(u64)lodge_ops->quirks)
 			return -EINVAL;
 		fallthrough;
 	case KVM_CAP_DISABLE_QUIRKS:	/* the older one takes what it knows */
-		WRITE_ONCE(vm->quirks_off, vm->quirks_off | (val & lodge_ops->quirks));
+		WRITE_ONCE(vm->set.quirks_off, vm->set.quirks_off | (val & lodge_ops->quirks));
 		return 0;
 	}
 	return -EINVAL;
@@ -245,6 +247,14 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ COMPAT_SET_MSR_FILTER, SEAL(CONFIG), .fn.vm = lodge_ioc_msr_filter32 },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
 	{ LODGE_SEAL, 0, .fn.vm = seal },
+	{ LODGE_GET_STATE, IOC_E2BIG, .fn.vm = lodge_ioc_get_state },
+	{ LODGE_SET_STATE, SEAL(STATE), .fn.vm = lodge_ioc_set_state },
+	{ LODGE_FREEZE_STATE, IOC_VAL, .fn.vm = lodge_ioc_freeze_state },
+	{ LODGE_TEMPLATE, IOC_VAL, .fn.vm = lodge_ioc_template },
+	{ LODGE_SNAPSHOT, SEAL(STATE), .fn.vm = lodge_ioc_snapshot },
+	{ LODGE_RESET, SEAL(STATE), .fn.vm = lodge_ioc_reset },
+	{ LODGE_SNAPSHOT_DROP, IOC_VAL | SEAL(STATE), .fn.vm = lodge_ioc_snapshot_drop },
+	{ LODGE_SNAPSHOT_TOUCH, SEAL(STATE), .fn.vm = lodge_ioc_snapshot_touch },
 };
 
 static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -252,12 +262,16 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	struct lodge_vm *vm = file->private_data;
 	int i;
 
-	if (vm->mm != current->mm || READ_ONCE(vm->dead))
+	if (vm->mm != current->mm || lodge_vm_dead(vm))
 		return -EIO;
-	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++)
-		if (vm_ioctls[i].cmd == cmd)
-			return lodge_sealed(vm, &vm_ioctls[i]) ? -EPERM :
-				lodge_ioctl_table(&vm_ioctls[i], vm, arg, NULL);
+	for (i = 0; i < ARRAY_SIZE(vm_ioctls); i++) {
+		if (!lodge_ioctl_is(&vm_ioctls[i], cmd))
+			continue;
+		if (lodge_sealed(vm, &vm_ioctls[i]))
+			return -EPERM;
+		return vm_ioctls[i].cmd == cmd ? lodge_ioctl_table(&vm_ioctls[i], vm, arg, NULL) :
+		       lodge_ioctl_sized(&vm_ioctls[i], cmd, vm, arg);
+	}
 	return -ENOTTY;
 }
 
@@ -290,8 +304,8 @@ static struct lodge_vm *vm_alloc(void)
 	raw_spin_lock_init(&vm->ring_lock);
 	vm->mm = current->mm;
 	vm->tsc_khz = tsc_khz;
-	vm->apic_bus_ns = 1;			/* 1 GHz, as guests of KVM know it */
-	vm->pit_reinject = true;
+	vm->set.apic_bus_ns = 1;			/* 1 GHz, as guests of KVM know it */
+	vm->set.pit_reinject = true;
 	lodge_eventfd_init(vm);
 	return vm;
 }
@@ -333,6 +347,27 @@ err_srcu:
 }
 
 /**
+ * lodge_vm_file - a VM without slots, vCPUs or interrupt controllers, of the current process
+ *
+ * Return: its file, not yet behind an fd; ERR_PTR: -EBUSY (somebody else holds the hardware), -ENOMEM.
+ */
+struct file *lodge_vm_file(void)
+{
+	struct lodge_vm *vm = vm_alloc();
+	struct file *file;
+	int ret = vm ? vm_init(vm) : -ENOMEM;
+
+	if (ret) {
+		kvfree(vm);
+		return ERR_PTR(ret);
+	}
+	file = anon_inode_getfile("lodge-vm", &vm_fops, vm, O_RDWR);
+	if (IS_ERR(file))
+		lodge_vm_put(vm);
+	return file;
+}
+
+/**
  * lodge_vm_create - KVM_CREATE_VM
  * @type: 0, the only one
  *
@@ -340,31 +375,19 @@ err_srcu:
  */
 int lodge_vm_create(unsigned long type)
 {
-	struct lodge_vm *vm;
 	struct file *file;
-	int fd, ret;
+	int fd;
 
 	if (type)
 		return -EINVAL;
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	vm = vm_alloc();
-	ret = vm ? vm_init(vm) : -ENOMEM;
-	if (ret) {
-		kvfree(vm);
-		goto err_fd;
-	}
-	file = anon_inode_getfile("lodge-vm", &vm_fops, vm, O_RDWR);
+	file = lodge_vm_file();
 	if (IS_ERR(file)) {
-		lodge_vm_put(vm);
-		ret = PTR_ERR(file);
-		goto err_fd;
+		put_unused_fd(fd);
+		return PTR_ERR(file);
 	}
 	fd_install(fd, file);
 	return fd;
-
-err_fd:
-	put_unused_fd(fd);
-	return ret;
 }

@@ -222,6 +222,37 @@ static void vm_routing(void)
 	ioctl(vm->fd, KVM_SET_GSI_ROUTING, &r);
 }
 
+/* The state as a stream, spoiled or not, and frozen, perhaps in another VM's time. */
+static void vm_state(void)
+{
+	static struct lodge_state_arg frozen = { .flags = LODGE_STATE_FROZEN };
+	static u8 stream[1 << 16];
+	struct lodge_state_arg a = { .data = (u64)stream, .len = below(4) ? sizeof(stream) : below(8000) };
+	int fd;
+
+	switch (below(4)) {
+	case 0:
+		fd = ioctl(vm->fd, LODGE_FREEZE_STATE, 0);
+		if (fd < 0)
+			return;
+		if (frozen.data)
+			close(frozen.data);
+		frozen.data = fd;
+		break;
+	case 1:
+		ioctl(vm->fd, LODGE_SET_STATE, &frozen);
+		break;
+	default:
+		if (ioctl(vm->fd, LODGE_GET_STATE, &a))
+			return;
+		if (below(2))
+			spoil(stream, below(2) ? a.len : 200);
+		for (u32 n = below(3); n--;)
+			*(u64 *)(stream + below(a.len / 8) * 8) = awkward();
+		ioctl(vm->fd, LODGE_SET_STATE, &a);
+	}
+}
+
 static void vm_misc(void)
 {
 	struct kvm_enable_cap cap = { .cap = below(250), .args = { awkward() } };
@@ -267,6 +298,8 @@ static const struct {
 	{ KVM_GET_TSC_KHZ, ON_VCPU, true }, { KVM_GET_LAPIC, ON_VCPU },
 	{ KVM_GET_STATS_FD, ON_VM, true }, { KVM_GET_STATS_FD, ON_VCPU, true },
 	{ KVM_GET_NESTED_STATE, ON_VCPU }, { KVM_SET_GUEST_DEBUG, ON_VCPU }, { LODGE_SEAL, ON_VM },
+	{ LODGE_SNAPSHOT, ON_VM }, { LODGE_RESET, ON_VM }, { LODGE_SNAPSHOT_DROP, ON_VM, true },
+	{ LODGE_SNAPSHOT_TOUCH, ON_VM }, { LODGE_TEMPLATE, ON_VM, true }, { LODGE_VM_FROM_TEMPLATE, ON_SYS },
 };
 
 static void other(struct vcpu *v)
@@ -277,9 +310,9 @@ static void other(struct vcpu *v)
 	u64 *words = (u64 *)memory;
 
 	if (others[i].number) {
-		ret = ioctl(fds[others[i].on], others[i].cmd, below(2) ? below(300) : awkward());
+		ret = ioctl(fds[others[i].on], others[i].cmd, below(2) ? below(3) ? below(300) : 0 : awkward());
 		if (ret > 2 && (others[i].cmd == KVM_CREATE_VM || others[i].cmd == KVM_CREATE_VCPU ||
-				others[i].cmd == KVM_GET_STATS_FD))
+				others[i].cmd == KVM_GET_STATS_FD || others[i].cmd == LODGE_TEMPLATE))
 			close(ret);
 		return;
 	}
@@ -299,6 +332,12 @@ static void other(struct vcpu *v)
 	/* A seal ends what it names: few VMs get one. */
 	if (others[i].cmd == LODGE_SEAL && below(20))
 		words[0] |= 1ull << 32;
+	/* LODGE_SNAPSHOT and what goes with it: no flags, small ranges */
+	if (_IOC_TYPE(others[i].cmd) == LODGE_IOC && _IOC_NR(others[i].cmd) >= 0x10 && below(8)) {
+		words[0] = 0;
+		words[1] = below(64) << below(20);
+		words[2] = below(0x3000);
+	}
 	/* left out on QEMU, which crashes: docs/testing.md */
 	if (others[i].cmd == KVM_SET_GUEST_DEBUG && host_is_qemu)
 		((struct kvm_guest_debug *)memory)->arch.debugreg[7] = 0;
@@ -347,9 +386,12 @@ static void one_step(void)
 {
 	struct vcpu *v = vcpus[below(ARRAY_SIZE(vcpus))];
 
-	switch (below(16)) {
+	switch (below(17)) {
 	case 0: case 1: case 2:
 		vcpu_state(v);
+		break;
+	case 16:
+		vm_state();
 		break;
 	case 11: case 12: case 13:
 		other(v);

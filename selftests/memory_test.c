@@ -824,6 +824,24 @@ TEST(many_pages, "16 MiB touched page by page, twice, the second time after drop
 		EQ(*at(&b, i << 12), 1);
 }
 
+TEST(tables_counted, "second-level tables are in the host's SecPageTables, and leave it with the VM")
+{
+	enum { SPARSE = 512, LATE = 1000 };	/* pages, in a table each; KiB that the processors have not yet handed in */
+	u64 before = meminfo("SecPageTables"), there;
+	struct box b = new_box(SPARSE * HUGE);
+
+	if (system("grep -q SecPageTables /proc/meminfo"))
+		test_skip("the kernel does not count them");
+	OK(madvise(b.mem, SPARSE * HUGE, MADV_NOHUGEPAGE));
+	for (u64 i = 0; i < SPARSE; i++)
+		guest_write(&b, i * HUGE, 1);
+	there = meminfo("SecPageTables");
+	GE(there + LATE, before + SPARSE * 4);
+	LE(there, before + SPARSE * 8 + LATE);
+	OK(vm_slot(b.v->vm, 1, 0, 0, NULL, 0));
+	LE(meminfo("SecPageTables"), before + LATE);
+}
+
 TEST(high_gpa, "memory far above 4 GiB")
 {
 	struct vm *vm = vm_new();

@@ -6,7 +6,11 @@
  * saved_here() is called in a child of the subtest's process, whose VM dies with it; the subtest
  * itself goes on from there. What is saved lies in memory that they share. The TSC and kvmclock go on
  * from the value that they had.
+ *
+ * Where the device has LODGE_CAP_STATE, all of it once more by that: as a stream, and frozen in the kernel, where the
+ * VM that was frozen lives on beside the one that goes on from it.
  */
+#include <linux/lodge.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/time.h>
@@ -44,7 +48,12 @@ static struct saved {
 	struct kvm_pit_state2 pit;
 	int n;
 	struct saved_vcpu v[MAX_SAVED];
+	u64 len;
+	u8 stream[65536];
 } *saved;
+
+static enum way { IOCTLS, STREAM, FROZEN } way;
+static int frozen;
 
 /* ---- save and restore ---- */
 
@@ -98,6 +107,27 @@ static void save_vcpu(struct vcpu *v, struct saved_vcpu *s)
 	save_msrs(v, s);
 }
 
+static void save_state(struct vm *vm)
+{
+	struct lodge_state_arg a = { .data = (u64)saved->stream, .len = sizeof(saved->stream) };
+
+	if (way == STREAM) {
+		OK(ioctl(vm->fd, LODGE_GET_STATE, &a));
+		saved->len = a.len;
+	} else if (way == FROZEN) {
+		frozen = OK(ioctl(vm->fd, LODGE_FREEZE_STATE, 0));
+	}
+}
+
+static void restore_state(struct vm *vm)
+{
+	struct lodge_state_arg a = { .data = (u64)saved->stream, .len = saved->len };
+
+	if (way == FROZEN)
+		a = (struct lodge_state_arg){ .flags = LODGE_STATE_FROZEN, .data = frozen };
+	OK(ioctl(vm->fd, LODGE_SET_STATE, &a));
+}
+
 static void saved_here(struct vcpu *v0, struct vcpu *v1)
 {
 	struct vm *vm = v0->vm;
@@ -115,6 +145,7 @@ static void saved_here(struct vcpu *v0, struct vcpu *v1)
 		OK(ioctl(vm->fd, KVM_GET_IRQCHIP, &saved->chips[i]));
 	}
 	OK(ioctl(vm->fd, KVM_GET_PIT2, &saved->pit));
+	save_state(vm);
 	memcpy(saved->mem, vm->mem, MEM_SIZE);
 }
 
@@ -123,6 +154,7 @@ static void saved_with(struct vcpu *v0, struct vcpu *v1)
 {
 	saved_here(v0, NULL);
 	save_vcpu(v1, &saved->v[1]);
+	save_state(v0->vm);
 	saved->n = 2;
 }
 
@@ -166,6 +198,10 @@ static struct vm *restored(struct vcpu **v)
 	memcpy(vm->mem, saved->mem, MEM_SIZE);
 	for (int i = 0; i < saved->n; i++)
 		v[i] = vcpu_new(vm, i);
+	if (way != IOCTLS) {
+		restore_state(vm);
+		return vm;
+	}
 	OK(ioctl(vm->fd, KVM_SET_CLOCK, &clock));
 	for (int i = 0; i < saved->n; i++)
 		restore_vcpu(v[i], &saved->v[i]);
@@ -186,6 +222,10 @@ static void elsewhere(void (*fn)(void))
 			     -1, 0);
 		TRUE(saved != MAP_FAILED);
 	}
+	if (way == FROZEN) {
+		fn();
+		return;
+	}
 	fflush(stdout);
 	pid = OK(fork());
 	if (!pid) {
@@ -197,6 +237,29 @@ static void elsewhere(void (*fn)(void))
 	if (status)
 		FAIL("the process in which the VM was saved ended with 0x%x", status);
 }
+
+static void needs_state(enum way w)
+{
+	way = w;
+	if (!check_cap(LODGE_CAP_STATE))
+		test_skip("no LODGE_CAP_STATE: it is Lodge's own");
+}
+
+/* The subtest in all the ways in which a VM can be saved. */
+#define WAYS(id, what)							\
+	static void by_##id(void);					\
+	TEST(id, what) { by_##id(); }					\
+	TEST(id##_stream, what "; as a stream")				\
+	{								\
+		needs_state(STREAM);					\
+		by_##id();						\
+	}								\
+	TEST(id##_frozen, what "; frozen in the kernel")		\
+	{								\
+		needs_state(FROZEN);					\
+		by_##id();						\
+	}								\
+	static void by_##id(void)
 
 /* ---- registers ---- */
 
@@ -253,7 +316,7 @@ static void save_registers(void)
 	saved_here(v, NULL);
 }
 
-TEST(registers, "general, control, debug and vector registers and MSRs; twice from one save")
+WAYS(registers, "general, control, debug and vector registers and MSRs; twice from one save")
 {
 	struct vcpu *v;
 
@@ -335,7 +398,7 @@ static void save_in_service(void)
 	saved_here(v, NULL);
 }
 
-TEST(pending, "an NMI and interrupts that wait, and one in service with a level behind it")
+WAYS(pending, "an NMI and interrupts that wait, and one in service with a level behind it")
 {
 	struct kvm_irq_level irq = { .irq = 20, .level = 0 };
 	struct vcpu *v;
@@ -380,7 +443,7 @@ static void save_offer(void)
 	saved_here(v, NULL);
 }
 
-TEST(pv_eoi, "an interrupt in service whose EOI need not be told, by PV EOI")
+WAYS(pv_eoi, "an interrupt in service whose EOI need not be told, by PV EOI")
 {
 	struct vcpu *v;
 
@@ -453,7 +516,7 @@ static void save_string_again(void)
 	saved_here(v, NULL);
 }
 
-TEST(string_io, "in the middle of REP OUTSB and of REP INSB: no element twice, none left out")
+WAYS(string_io, "in the middle of REP OUTSB and of REP INSB: no element twice, none left out")
 {
 	struct vcpu *v;
 
@@ -510,7 +573,7 @@ static void save_halted(void)
 	saved_here(v, NULL);
 }
 
-TEST(halted, "a vCPU in HLT stays there, until an interrupt comes")
+WAYS(halted, "a vCPU in HLT stays there, until an interrupt comes")
 {
 	struct kvm_irq_level irq = { .irq = 20, .level = 1 };
 	struct vcpu *v;
@@ -598,7 +661,7 @@ static void save_kicked(void)
 	saved_with(v0, v1);
 }
 
-TEST(kicked, "a HLT that a kick (PV unhalt) has ended has ended in the restored VM too")
+WAYS(kicked, "a HLT that a kick (PV unhalt) has ended has ended in the restored VM too")
 {
 	struct vcpu *v[2];
 
@@ -640,7 +703,7 @@ static void save_started(void)
 	saved_with(v[0], v[1]);
 }
 
-TEST(sipi, "a vCPU that waits for SIPI, and one that has got it and has not run yet")
+WAYS(sipi, "a vCPU that waits for SIPI, and one that has got it and has not run yet")
 {
 	struct vcpu *v[2];
 
@@ -730,7 +793,7 @@ static void save_clocks(void)
 	saved_here(v, NULL);
 }
 
-TEST(clocks, "the TSC and kvmclock go on, and an APIC timer in each of its modes fires")
+WAYS(clocks, "the TSC and kvmclock go on, and an APIC timer in each of its modes fires")
 {
 	struct vcpu *v;
 
@@ -796,7 +859,7 @@ static void save_anywhere(void)
 	saved_here(v, NULL);
 }
 
-TEST(anywhere, "wherever a signal finds it, forty times, among timers that must not be lost")
+WAYS(anywhere, "wherever a signal finds it, forty times, among timers that must not be lost")
 {
 	struct vcpu *v;
 

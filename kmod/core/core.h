@@ -56,6 +56,14 @@ static inline void lodge_advance_rip(struct lodge_vcpu *v, u64 next_rip)
 		lodge_end_of_insn(v);
 }
 
+/* Whole words, which is what most state is made of: by the word on every processor, unlike memcpy(). Aligned to 8. */
+static inline void lodge_copy_words(void *to, const void *from, size_t bytes)
+{
+	size_t words = bytes / 8;
+
+	asm volatile("rep movsq" : "+D" (to), "+S" (from), "+c" (words) : : "memory");
+}
+
 /* ioctl.c: what ioctl tables hold. One row: one copy in, one call, one copy out. */
 struct lodge_ioctl {
 	u32 cmd;
@@ -63,6 +71,7 @@ struct lodge_ioctl {
 #define IOC_VAL		BIT(0)		/* the argument is a value: buf is NULL */
 #define IOC_TAIL	BIT(1)		/* arg is passed on: the function copies a variable tail itself */
 #define IOC_FILLS	BIT(2)		/* the function writes every byte that goes out */
+#define IOC_E2BIG	BIT(3)		/* with that errno too the argument goes out: it says what it takes */
 #define SEAL(what)	(LODGE_SEAL_##what << IOC_SEALS)	/* LODGE_SEAL ends it */
 #define IOC_SEALS	8
 	u16 in;		/* bytes to copy in where the command's number tells it wrong; then nothing goes out */
@@ -75,6 +84,16 @@ static inline bool lodge_sealed(const struct lodge_vm *vm, const struct lodge_io
 {
 	return row->flags >> IOC_SEALS & READ_ONCE(vm->seals);
 }
+
+/* Whether a row is the command's: of Lodge's own structures, which may grow, whatever size the number has. */
+static inline bool lodge_ioctl_is(const struct lodge_ioctl *row, u32 cmd)
+{
+	u32 any = _IOC_TYPE(row->cmd) == LODGE_IOC && !(row->flags & IOC_VAL) ? IOCSIZE_MASK : 0;
+
+	return !((row->cmd ^ cmd) & ~any);
+}
+
+long lodge_ioctl_sized(const struct lodge_ioctl *row, u32 cmd, struct lodge_vm *vm, unsigned long arg);
 
 long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, void *page);
 #endif

@@ -132,7 +132,7 @@ enum lodge_request {
 	REQ_EVENT,			/* something may have become deliverable: look again */
 	REQ_TLB,			/* flush the guest's own translations */
 	REQ_SLOW,
-	REQ_KICK = REQ_SLOW,		/* come out and look at vm->dead, immediate_exit */
+	REQ_KICK = REQ_SLOW,		/* come out and look at vm->barred, immediate_exit */
 	REQ_NMI,			/* v->nmi_queued grew */
 	REQ_APIC_EVENTS,		/* INIT or SIPI waits in the LAPIC */
 	REQ_CLOCK,			/* rewrite the kvmclock page */

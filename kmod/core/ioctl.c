@@ -50,11 +50,38 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long a
 		memset(buf, 0, size);
 	}
 	ret = page ? row->fn.vcpu(obj, buf, arg) : row->fn.vm(obj, buf, arg);
-	if (ret >= 0 && size && dir & _IOC_READ && !(row->flags & IOC_TAIL) &&
+	if ((ret >= 0 || (ret == -E2BIG && row->flags & IOC_E2BIG)) && size && dir & _IOC_READ && !(row->flags & IOC_TAIL) &&
 	    copy_to_user((void __user *)arg, buf, size))
 		ret = -EFAULT;
 out:
 	if (buf != small && buf != page)
 		kvfree(buf);
+	return ret;
+}
+
+/**
+ * lodge_ioctl_sized - the same where userspace's structure has another size than ours: a VM's, of Lodge's own
+ * @row: the row; lodge_ioctl_is()
+ * @cmd: the command as it came
+ * @vm: the VM
+ * @arg: the ioctl's argument
+ *
+ * Return: as lodge_ioctl_table(); -E2BIG for what is unknown and not 0.
+ */
+long lodge_ioctl_sized(const struct lodge_ioctl *row, u32 cmd, struct lodge_vm *vm, unsigned long arg)
+{
+	u32 size = _IOC_SIZE(row->cmd), given = _IOC_SIZE(cmd);
+	u8 buf[ON_STACK] __aligned(8);
+	long ret;
+
+	if (size > sizeof(buf))
+		return -ENOTTY;
+	ret = copy_struct_from_user(buf, size, (void __user *)arg, given);
+	if (ret)
+		return ret;
+	ret = row->fn.vm(vm, buf, arg);
+	if ((ret >= 0 || (ret == -E2BIG && row->flags & IOC_E2BIG)) && _IOC_DIR(cmd) & _IOC_READ &&
+	    copy_to_user((void __user *)arg, buf, min(size, given)))
+		ret = -EFAULT;
 	return ret;
 }

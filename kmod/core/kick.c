@@ -112,7 +112,7 @@ void lodge_vm_kill(struct lodge_vm *vm, const char *why)
 	struct lodge_vcpu *v;
 	int i;
 
-	if (xchg(&vm->dead, true))
+	if (test_and_set_bit(LODGE_DEAD, &vm->barred))
 		return;
 	pr_err_ratelimited("lodge: VM of pid %d stopped: %s\n", task_tgid_nr(current), why);
 	lodge_for_each_vcpu(i, v, vm)

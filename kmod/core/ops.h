@@ -22,6 +22,12 @@ struct lodge_pte_ops {
 	int top_leaf;		/* the highest level of a leaf: 2 or, with 1G, 3 */
 };
 
+/* What a vendor alone knows of a vCPU beside its registers: frozen with them. */
+struct lodge_vendor_kept {
+	u64 words[3];
+	u32 flags;
+};
+
 /**
  * struct lodge_ops - what a vendor back end does for the core
  *
@@ -61,6 +67,8 @@ struct lodge_ops {
 	int (*msr)(struct lodge_vcpu *v, u32 index, u64 *val, bool write);	/* what cpu/msr.c has checked; 1: not kept here */
 	bool (*nmi_blocked)(struct lodge_vcpu *v);
 	void (*set_nmi_blocked)(struct lodge_vcpu *v, bool blocked);
+	void (*keep)(struct lodge_vcpu *v, struct lodge_vendor_kept *k);
+	void (*bring_back)(struct lodge_vcpu *v, const struct lodge_vendor_kept *k);
 	const struct lodge_pte_ops *pte_ops;
 	bool lost_at_shutdown;		/* the state of a guest that has shut down is undefined */
 	u32 quirks;			/* KVM_X86_QUIRK_* that are there, and can be switched off */

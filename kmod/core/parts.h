@@ -22,8 +22,8 @@ struct xregs_state;
 
 /* -- mem/ -- */
 
-#define LODGE_STOCK		8	/* table pages a fault may need, and some */
-#define LODGE_STOCK_LOW		6	/* below this a vCPU refills its stock of table pages */
+#define LODGE_STOCK		5	/* table pages a fault may need, and one more */
+#define LODGE_STOCK_LOW		4	/* below this a vCPU refills its stock of table pages */
 
 struct lodge_memslots {			/* one of two sets: memslot.c */
 	struct rb_root by_gfn;
@@ -37,6 +37,7 @@ struct lodge_npt {			/* second-level tables: npt.c */
 	u64 root;			/* physical address of the top table [c] */
 	int levels;			/* 4 or 5 [c] */
 	u64 gen;			/* [n] written: bumped when a translation was taken away */
+	u64 tables_gen;			/* [n] bumped when tables were taken out: entries found before may be gone */
 	u64 cleared, settled;		/* [n] tlb_check.c */
 	unsigned long notify_seq;	/* [n] host mappings changed */
 	int notify_count;		/* [n] invalidations under way */
@@ -179,5 +180,6 @@ struct lodge_vcpu_stat {		/* [v] */
 
 struct lodge_vm_stat {
 	u64 remote_tlb_flush;		/* [n] */
+	u64 resets, pages_put_back, pages_hot, pages_kept;	/* [s] of snapshots: the last two as the last reset left them */
 };
 #endif

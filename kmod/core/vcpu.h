@@ -55,12 +55,12 @@ struct lodge_vcpu {
 	struct lodge_event inject;	/* [v] being delivered: in the hardware at the next entry */
 	struct lodge_event pending_exc;	/* [v] an exception not yet begun */
 	u64 pending_payload;		/* [v] CR2 of a pending #PF, DR6 bits of a pending #DB */
+	int ext_vector;			/* [v] KVM_INTERRUPT without in-kernel LAPIC (or ExtINT, split); -1 none */
 	u8 nmi_pending;			/* [v] 0..2 */
 	atomic_t nmi_queued;		/* [a] NMIs that REQ_NMI announces */
 	bool user_pic;			/* [c] userspace has the 8259s, or all of the irqchip */
 	bool cr0_native;		/* [v] CD and NW of CR0 reach the hardware, as all of it does */
 	bool nmi_masked;		/* [v] until IRET, where the vendor does not track it */
-	int ext_vector;			/* [v] KVM_INTERRUPT without in-kernel LAPIC (or ExtINT, split); -1 none */
 
 	struct lodge_vm *vm;		/* [c] */
 	struct kvm_run *run;		/* [c] page 0 of the mmap: shared with userspace, read once */
@@ -81,22 +81,22 @@ struct lodge_vcpu {
 
 	u32 id;				/* [c] KVM_CREATE_VCPU's argument: initial APIC id */
 	u32 idx;			/* [c] position in vm->vcpus[] */
-	u8 cr8;				/* [v] without an in-kernel LAPIC */
-	u32 mp_state;			/* [v] KVM_MP_STATE_*; written by others only through requests */
 	u64 tsc_offset;			/* [v] guest TSC = lodge_tsc() + this */
 	u32 tsc_khz;			/* [v] what userspace believes it to be: close to vm->tsc_khz */
+	u32 mp_state;			/* [v] KVM_MP_STATE_*; written by others only through requests */
+	u8 cr8;				/* [v] without an in-kernel LAPIC */
+	u64 tsc_deadline;		/* [v] */
 	u64 tsc_adjust, tsc_aux, misc_enable, apic_base;	/* [v] apic_base: irqchip/lapic.c's when there is one */
 	u64 ucode_rev, arch_cap, de_cfg, hwcr, osvw[2];	/* [v] */
 	u64 platform_info, misc_features, power_ctl, smi_count, vm_cr, hsave_pa, poll_control;	/* [v] */
 	struct lodge_mtrr mtrr;
 	struct lodge_mce mce;
-	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] */
+	struct kvm_cpuid_entry2 *cpuid_ent;	/* [v] lodge_cpuid_put() */
 	u32 cpuid_nent;			/* [v] */
 	u8 cpuid_first[4][LODGE_CPUID_DIRECT];	/* [v] of each leaf in cpuid_ent[] */
 	bool enforce_pv;		/* [v] KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 	bool ran;			/* [v] KVM_RUN entered the guest once */
 	struct lodge_debug debug;
-	u64 tsc_deadline;		/* [v] */
 
 	lodge_complete_fn complete;	/* [v] finishes I/O that went to userspace */
 	void (*complete_regs)(struct lodge_vcpu *v);	/* [v] the same, by registers alone */

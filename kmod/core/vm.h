@@ -30,6 +30,25 @@ struct lodge_pit;
 struct lodge_routes;
 struct lodge_msr_filter;
 
+/* An impossible condition: every ioctl answers EIO. And the state is read or set as a whole: those of vCPUs EBUSY. */
+enum { LODGE_DEAD, LODGE_STOPPED };
+
+/* What was chosen for a VM, and is no state of its guest: a VM made of a template has all of it. */
+struct lodge_settings {
+	u32 dirty_log_manual;		/* [s] KVM_DIRTY_LOG_*, of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+	u32 user_msrs;			/* [a] KVM_MSR_EXIT_REASON_*: accesses that userspace answers */
+	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
+	bool pit_reinject;
+	u32 quirks_off;			/* [a] KVM_X86_QUIRK_*, of KVM_CAP_DISABLE_QUIRKS2 */
+	u32 x2apic_api;			/* [a] KVM_X2APIC_API_*, of KVM_CAP_X2APIC_API */
+	u32 apic_bus_ns;		/* [s] before the first vCPU: KVM_CAP_X86_APIC_BUS_CYCLES_NS */
+	u32 max_ids;			/* [s] KVM_CAP_MAX_VCPU_ID; 0: not said */
+	bool exception_payload, triple_fault_event;	/* [a] the capabilities of these names */
+	bool exit_on_emulation_failure;	/* [a] */
+	bool no_platform_info;		/* [a] KVM_CAP_MSR_PLATFORM_INFO: guests do not see it */
+	bool batch_outs;		/* [a] LODGE_CAP_BATCH_OUTS */
+};
+
 struct lodge_vm {
 	struct kref kref;		/* [a] the VM fd and each vCPU fd hold one */
 	struct mm_struct *mm;		/* [c] mmgrab'ed: the creator's; others get EIO */
@@ -38,7 +57,7 @@ struct lodge_vm {
 	struct lodge_memslots __rcu *slots;	/* [r] one of the two */
 	struct lodge_memslots slot_sets[2];	/* [s] written: mem/memslot.c */
 	struct rb_root slot_ids;	/* [s] the slots by their numbers */
-	u32 dirty_log_manual;		/* [s] KVM_DIRTY_LOG_*, of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+	struct lodge_snap *snap;	/* [s] and no vCPU in KVM_RUN: the top one's pages, or NULL: mem/kept.c */
 	struct lodge_npt npt;
 	struct mmu_notifier notifier;	/* [c] */
 	struct lodge_bus __rcu *bus[2];	/* [r] BUS_PIO, BUS_MMIO */
@@ -66,9 +85,7 @@ struct lodge_vm {
 	atomic_t apic_odd;		/* [a] LAPICs whose xAPIC id is not their vCPU's id */
 
 	struct lodge_msr_filter __rcu *msr_filter;	/* [s] written; read under RCU: cpu/msr_exit.c */
-	u32 user_msrs;			/* [a] KVM_MSR_EXIT_REASON_*: accesses that userspace answers */
-	u32 boot_id;			/* [s] KVM_SET_BOOT_CPU_ID */
-	bool dead;			/* [a] an impossible condition: every ioctl answers EIO */
+	unsigned long barred;		/* [a] BIT(LODGE_*): what its ioctls answer with an errno for, below */
 	raw_spinlock_t clock_lock;
 	u32 clock_mul;			/* [c] the TSC's frequency, as pvclock wants it */
 	s8 clock_shift;
@@ -79,24 +96,21 @@ struct lodge_vm {
 	u64 wall_msr;			/* [a] MSR_KVM_WALL_CLOCK as written last */
 	u64 tsc_last_offset;		/* [clock_lock] of the last TSC that was set */
 	u32 tsc_khz;			/* [c] */
+	struct lodge_settings set;
 	struct lodge_vm_stat stat;
 	struct page *coalesced_page;	/* [c] */
 	raw_spinlock_t ring_lock;	/* the ring in it */
-	bool pit_reinject;
-	u32 quirks_off;			/* [a] KVM_X86_QUIRK_*, of KVM_CAP_DISABLE_QUIRKS2 */
-	u32 x2apic_api;			/* [a] KVM_X2APIC_API_*, of KVM_CAP_X2APIC_API */
-	u32 apic_bus_ns;		/* [s] before the first vCPU: KVM_CAP_X86_APIC_BUS_CYCLES_NS */
-	u32 max_ids;			/* [s] KVM_CAP_MAX_VCPU_ID; 0: not said */
-	bool exception_payload, triple_fault_event;	/* [a] the capabilities of these names */
-	bool exit_on_emulation_failure;	/* [a] */
-	bool no_platform_info;		/* [a] KVM_CAP_MSR_PLATFORM_INFO: guests do not see it */
 	u32 seals;			/* [s] written; LODGE_SEAL_* */
-	bool batch_outs;		/* [a] LODGE_CAP_BATCH_OUTS */
 };
 
 static inline struct lodge_vcpu *lodge_vcpu_get(struct lodge_vm *vm, int i)
 {
 	return vm->vcpus[array_index_nospec(i, LODGE_MAX_VCPUS)];
+}
+
+static inline bool lodge_vm_dead(const struct lodge_vm *vm)
+{
+	return READ_ONCE(vm->barred) & BIT(LODGE_DEAD);
 }
 
 static inline int lodge_nvcpus(struct lodge_vm *vm)

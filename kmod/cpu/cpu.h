@@ -18,6 +18,7 @@ lodge_vcpu_ioctl lodge_get_regs, lodge_set_regs, lodge_get_sregs, lodge_set_sreg
 lodge_vcpu_ioctl lodge_get_sregs2, lodge_set_sregs2;
 lodge_vcpu_ioctl lodge_get_events, lodge_set_events, lodge_get_debugregs, lodge_set_debugregs;
 lodge_vcpu_ioctl lodge_get_mp_state, lodge_set_mp_state, lodge_get_nested_state;
+#define LODGE_ALL_EVENTS (~0ul)	/* no address of userspace's */
 void lodge_take_nmis(struct lodge_vcpu *v);
 int lodge_set_cr0(struct lodge_vcpu *v, u64 val);	/* as the guest's MOV; 0, or 1: #GP */
 int lodge_set_cr3(struct lodge_vcpu *v, u64 val);
@@ -32,6 +33,8 @@ void lodge_take_apic_events(struct lodge_vcpu *v);	/* REQ_APIC_EVENTS */
 
 /* fpu.c */
 lodge_vcpu_ioctl lodge_get_fpu, lodge_set_fpu, lodge_get_xsave, lodge_set_xsave, lodge_get_xcrs, lodge_set_xcrs;
+u32 lodge_get_compact(struct lodge_vcpu *v, void *buf);	/* struct lodge_state_xsave; its bytes */
+int lodge_set_compact(struct lodge_vcpu *v, const void *buf, u32 len);
 int lodge_set_xcr0(struct lodge_vcpu *v, u64 val);	/* 0, or 1: #GP */
 int lodge_fpu_init(void);		/* load */
 int lodge_fpu_create(struct lodge_vcpu *v);
@@ -42,6 +45,7 @@ void lodge_fpu_exit(struct lodge_vcpu *v);
 void lodge_fpu_note_xcr0(struct lodge_vcpu *v, u64 val);
 u32 lodge_fpu_image_size(u64 xcr0, bool compact);	/* bytes */
 u64 lodge_fpu_xcr0_host(void);		/* components Lodge can offer */
+u32 lodge_fpu_bytes(void);		/* of a vCPU's image */
 
 /*
  * XCR0, which the guest may have changed without an exit: XSETBV exits by the manual (APM 2, 15.9), but a
@@ -92,15 +96,22 @@ void lodge_features_of(struct lodge_vcpu *v, lodge_find_leaf *find);
 bool lodge_guest_has_mwait(const struct lodge_vcpu *v);
 lodge_vcpu_ioctl lodge_set_cpuid2, lodge_get_cpuid2;	/* IOC_TAIL */
 int lodge_supported_cpuid(struct kvm_cpuid2 __user *u);
+int lodge_cpuid_give(struct lodge_vcpu *v, const void *entries, u32 n, u32 size);	/* each so large; as KVM_SET_CPUID2 */
 void lodge_cpuid(struct lodge_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);	/* may be in the window */
 u32 lodge_cpuid_signature(struct lodge_vcpu *v);	/* of the processor, as RDX has it after a reset */
 void lodge_cpuid_init(struct lodge_vcpu *v);		/* v->cpuid for "no CPUID set yet" */
+void lodge_cpuid_get(struct kvm_cpuid_entry2 *e);	/* a vCPU's entries are never changed: who needs them counts */
+void lodge_cpuid_put(struct kvm_cpuid_entry2 *e);	/* NULL is fine, for both */
+void lodge_cpuid_adopt(struct lodge_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n);	/* takes over the caller's count */
 
 /* msr.c. Return 0, 1 (#GP / bad index), or -EAGAIN (window only: needs the slow path). */
 int lodge_msr_read(struct lodge_vcpu *v, u32 index, u64 *val, bool host);
 int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool window);
 lodge_vcpu_ioctl lodge_get_msrs, lodge_set_msrs;	/* IOC_TAIL */
 lodge_vcpu_ioctl lodge_setup_mce;
+u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e);	/* so many; LODGE_KEPT_MSRS at most */
+int lodge_set_kept_msrs(struct lodge_vcpu *v, const struct kvm_msr_entry *e, u32 n);	/* 0; -EINVAL */
+#define LODGE_KEPT_MSRS	250
 int lodge_msr_index_list(struct kvm_msr_list __user *u);
 bool lodge_msr_known(u32 index);
 void lodge_msr_table_init(void);				/* load */
@@ -122,6 +133,8 @@ struct lodge_msr_filter32 {
 #define COMPAT_SET_MSR_FILTER _IOW(KVMIO, 0xc6, struct lodge_msr_filter32)
 lodge_vm_ioctl lodge_ioc_msr_filter, lodge_ioc_msr_filter32;
 void lodge_msr_filter_free(struct lodge_vm *vm);
+int lodge_msr_filter_copy(struct lodge_vm *vm, struct lodge_msr_filter **to);	/* slots_lock held */
+int lodge_msr_filter_adopt(struct lodge_vm *vm, const struct lodge_msr_filter *f);	/* of a VM without vCPUs */
 int lodge_user_msrs(struct lodge_vm *vm, u64 reasons);
 bool lodge_msr_filtered(struct lodge_vcpu *v, u32 index, bool write);
 bool lodge_msr_to_user(struct lodge_vcpu *v, u32 index, const u64 *val, bool filtered, int len);	/* fills run */

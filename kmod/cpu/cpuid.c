@@ -278,6 +278,29 @@ static void index_leaves(struct lodge_vcpu *v)
 	}
 }
 
+/* What a vCPU was given, counted: frozen states and the vCPUs made from them have it in common. */
+struct table {
+	refcount_t refs;
+	struct kvm_cpuid_entry2 e[];
+};
+
+static struct table *table_of(struct kvm_cpuid_entry2 *e)
+{
+	return (void *)e - offsetof(struct table, e);
+}
+
+void lodge_cpuid_get(struct kvm_cpuid_entry2 *e)
+{
+	if (e)
+		refcount_inc(&table_of(e)->refs);
+}
+
+void lodge_cpuid_put(struct kvm_cpuid_entry2 *e)
+{
+	if (e && refcount_dec_and_test(&table_of(e)->refs))
+		kvfree(table_of(e));
+}
+
 /**
  * lodge_cpuid_init - recompute what depends on the guest's CPUID
  * @v: the vCPU; also right after creation, with no entries: long mode and the host's bits of CR4
@@ -325,7 +348,7 @@ static bool widths_exist(const struct kvm_cpuid_entry2 *e, int n)
 /* Whether MONITOR and MWAIT are there follows IA32_MISC_ENABLE where userspace wants it so. */
 static bool mwait_is_switched(const struct lodge_vcpu *v)
 {
-	return READ_ONCE(v->vm->quirks_off) & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT;
+	return READ_ONCE(v->vm->set.quirks_off) & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT;
 }
 
 /** lodge_guest_has_mwait - whether the guest's CPUID has MONITOR and MWAIT */
@@ -384,6 +407,44 @@ static bool same_cpuid(struct lodge_vcpu *v, struct kvm_cpuid_entry2 *e, int n)
 }
 
 /**
+ * lodge_cpuid_adopt - these entries from now on
+ * @v: the vCPU
+ * @e: as lodge_cpuid_get() counts them
+ * @n: so many
+ */
+void lodge_cpuid_adopt(struct lodge_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
+{
+	lodge_cpuid_put(v->cpuid_ent);
+	v->cpuid_ent = e;
+	v->cpuid_nent = n;
+	index_leaves(v);
+	lodge_cpuid_init(v);
+	lodge_ops->set_intercepts(v);
+}
+
+/* Entries of a caller's that are in a table of their own: it is the vCPU's, or gone. */
+static int take(struct lodge_vcpu *v, struct table *t, u32 n)
+{
+	if (widths_exist(t->e, n) && !v->ran) {
+		lodge_cpuid_adopt(v, t->e, n);
+		return 0;
+	}
+	if (v->ran && same_cpuid(v, t->e, n))
+		n = 0;
+	kvfree(t);
+	return n ? -EINVAL : 0;
+}
+
+static struct table *table_alloc(u32 n)
+{
+	struct table *t = kvzalloc(struct_size(t, e, n), GFP_KERNEL_ACCOUNT);
+
+	if (t)
+		refcount_set(&t->refs, 1);
+	return t;
+}
+
+/**
  * lodge_set_cpuid2 - KVM_SET_CPUID2
  * @v: the vCPU
  * @buf: struct kvm_cpuid2, the head
@@ -396,34 +457,39 @@ int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	struct kvm_cpuid2 __user *u = (void __user *)arg;
 	u32 n = ((struct kvm_cpuid2 *)buf)->nent;
-	struct kvm_cpuid_entry2 *e;
+	struct table *t;
 
 	if (n > LODGE_MAX_CPUID)
 		return -E2BIG;
-	e = kvcalloc(n + 1, sizeof(*e), GFP_KERNEL_ACCOUNT);
-	if (!e)
+	t = table_alloc(n);
+	if (!t)
 		return -ENOMEM;
-	if (copy_from_user(e, u->entries, n * sizeof(*e))) {
-		kvfree(e);
+	if (copy_from_user(t->e, u->entries, n * sizeof(*t->e))) {
+		kvfree(t);
 		return -EFAULT;
 	}
-	if (!widths_exist(e, n)) {
-		kvfree(e);
-		return -EINVAL;
-	}
-	if (v->ran) {
-		bool same = same_cpuid(v, e, n);
+	return take(v, t, n);
+}
 
-		kvfree(e);
-		return same ? 0 : -EINVAL;
-	}
-	kvfree(v->cpuid_ent);
-	v->cpuid_ent = e;
-	v->cpuid_nent = n;
-	index_leaves(v);
-	lodge_cpuid_init(v);
-	lodge_ops->set_intercepts(v);
-	return 0;
+/** lodge_cpuid_give - the same with entries in the kernel, without their padding */
+int lodge_cpuid_give(struct lodge_vcpu *v, const void *entries, u32 n, u32 size)
+{
+	struct table *t;
+	u32 i, k, differ = n ^ v->cpuid_nent;
+
+	for (i = 0; !differ && i < n; i++)
+		for (k = 0; k < size / 4; k++)
+			differ |= ((u32 *)&v->cpuid_ent[i])[k] ^ ((u32 *)entries)[i * size / 4 + k];
+	if (!differ)
+		return 0;
+	if (n > LODGE_MAX_CPUID)
+		return -E2BIG;
+	t = table_alloc(n);
+	if (!t)
+		return -ENOMEM;
+	for (i = 0; i < n; i++)
+		memcpy(&t->e[i], entries + i * size, size);
+	return take(v, t, n);
 }
 
 /**

@@ -128,6 +128,8 @@ int lodge_fpu_init(void)
 		component[i].at = r.ebx;
 		component[i].size = r.eax;
 	}
+	component[1].at = offsetof(struct fxregs_state, xmm_space);
+	component[1].size = sizeof_field(struct fxregs_state, xmm_space);
 	fpu_pkru_offset = component[PKRU_BIT].at;
 	if (fpu_size > sizeof(struct kvm_xsave)) {
 		pr_err("lodge: an XSAVE area of %u bytes does not fit the ABI\n", fpu_size);
@@ -146,6 +148,12 @@ int lodge_fpu_init(void)
 u64 lodge_fpu_xcr0_host(void)
 {
 	return fpu_offered;
+}
+
+/** lodge_fpu_bytes - of each vCPU's image: a multiple of 8 */
+u32 lodge_fpu_bytes(void)
+{
+	return ALIGN(fpu_size, 8);
 }
 
 /**
@@ -333,6 +341,70 @@ int lodge_set_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		memcpy(&pkru, buf + fpu_pkru_offset, sizeof(u32));
 	take_components(v->fpu.area, in, fpu_rfbm ? bv : XF_X87 | XF_SSE);
 	v->fpu.pkru = pkru;
+	return 0;
+}
+
+#define COMPACT_HEAD	160	/* FXSAVE's image up to the XMM registers */
+
+/**
+ * lodge_get_compact - the components that are in use, one after the other
+ * @v: the vCPU
+ * @buf: struct lodge_state_xsave, with room for all
+ *
+ * Return: its bytes.
+ */
+u32 lodge_get_compact(struct lodge_vcpu *v, void *buf)
+{
+	const void *area = v->fpu.area;
+	u64 bv = fpu_rfbm ? v->fpu.area->header.xfeatures & fpu_rfbm : XF_X87 | XF_SSE;
+	void *to = buf + sizeof(bv);
+	int i;
+
+	if (lodge_fpu_host.pkru && v->fpu.pkru)
+		bv |= XF_PKRU;
+	*(u64 *)buf = bv;
+	lodge_copy_words(to, area, COMPACT_HEAD);
+	to += COMPACT_HEAD;
+	for (i = 1; i < ARRAY_SIZE(component); i++) {
+		if (!(bv & BIT_ULL(i)))
+			continue;
+		if (i == PKRU_BIT)
+			*(u64 *)to = v->fpu.pkru;
+		else
+			lodge_copy_words(to, area + component[i].at, component[i].size);
+		to += ALIGN(component[i].size, 8);
+	}
+	return to - buf;
+}
+
+/** lodge_set_compact - the same back; -EINVAL for components that are not there, reserved MXCSR bits, another length */
+int lodge_set_compact(struct lodge_vcpu *v, const void *buf, u32 len)
+{
+	struct xregs_state *area = v->fpu.area;
+	const struct fxregs_state *x = buf + sizeof(u64);
+	const void *from = (void *)x + COMPACT_HEAD;
+	u64 bv = *(u64 *)buf;
+	u32 want = sizeof(bv) + COMPACT_HEAD;
+	int i;
+
+	for (i = 1; i < ARRAY_SIZE(component); i++)
+		want += bv & BIT_ULL(i) ? ALIGN(component[i].size, 8) : 0;
+	if (bv & ~(fpu_offered ?: XF_X87 | XF_SSE) || len != want || x->mxcsr & ~fpu_mxcsr_mask)
+		return -EINVAL;
+	memset(area, 0, fpu_size);
+	lodge_copy_words(area, x, COMPACT_HEAD);
+	area->i387.mxcsr_mask = fpu_mxcsr_mask;
+	v->fpu.pkru = 0;
+	for (i = 1; i < ARRAY_SIZE(component); i++) {
+		if (!(bv & BIT_ULL(i)))
+			continue;
+		if (i == PKRU_BIT)
+			v->fpu.pkru = *(u32 *)from;
+		else
+			lodge_copy_words((void *)area + component[i].at, from, component[i].size);
+		from += ALIGN(component[i].size, 8);
+	}
+	area->header.xfeatures = bv & fpu_rfbm;
 	return 0;
 }
 

@@ -37,6 +37,8 @@ struct msr_row {
 	u8 flags;
 #define LISTED	BIT(0)		/* in KVM_GET_MSR_INDEX_LIST */
 #define SLOW	BIT(1)		/* is not written in the window */
+#define KEPT	BIT(2)		/* state, for whoever keeps all of a vCPU */
+#define QUIET	BIT(3)		/* the same, where it is not 0: a u64 at off */
 	u16 off;		/* get_u64, get_syscall: where it lies */
 	u16 cap;		/* listed only where the host has this X86_FEATURE_ */
 	u64 mask, val;		/* bits that may be set; what it reads as */
@@ -186,7 +188,7 @@ SET(hwcr)
 
 GET(platform_info)
 {
-	return !host && READ_ONCE(v->vm->no_platform_info) ? 1 : get_u64(v, r, index, val, host);
+	return !host && READ_ONCE(v->vm->set.no_platform_info) ? 1 : get_u64(v, r, index, val, host);
 }
 
 /* It says that CPUID can be made to fault: not to be taken back while it does. */
@@ -509,87 +511,88 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_IA32_APICBASE), SLOW, VF(apic_base), OPS(u64, apic_base) },
 	{ ONE(MSR_IA32_P5_MC_ADDR), READ_ONLY },
 	{ ONE(MSR_IA32_P5_MC_TYPE), READ_ONLY },
-	{ ONE(MSR_IA32_TSC_ADJUST), LISTED, VF(tsc_adjust), OPS(u64, tsc_adjust) },
-	{ ONE(MSR_IA32_SPEC_CTRL), LISTED, .cap = X86_FEATURE_MSR_SPEC_CTRL,
+	{ ONE(MSR_IA32_TSC_ADJUST), LISTED | KEPT, VF(tsc_adjust), OPS(u64, tsc_adjust) },
+	{ ONE(MSR_IA32_SPEC_CTRL), LISTED | KEPT, .cap = X86_FEATURE_MSR_SPEC_CTRL,
 	  .has = has_spec_ctrl, OPS(spec_ctrl, spec_ctrl) },
 	{ ONE(MSR_IA32_PRED_CMD), .has = lodge_guest_has_ibpb, OPS(never, pred_cmd) },
 	{ ONE(MSR_IA32_FLUSH_CMD), .has = has_flush_cmd, OPS(never, flush_cmd) },
 	{ ONE(MSR_IA32_UCODE_WRITE), COMMAND },
-	{ ONE(MSR_IA32_UCODE_REV), LISTED, VF(ucode_rev), ANY_BITS, OPS(u64, u64_kept) },
+	{ ONE(MSR_IA32_UCODE_REV), LISTED | KEPT, VF(ucode_rev), ANY_BITS, OPS(u64, u64_kept) },
 	{ ONE(MSR_MTRRcap), .val = MTRR_CAP, OPS(const, never) },
-	{ ONE(MSR_IA32_SYSENTER_CS), LISTED, VF(st.sysenter_cs), ANY_BITS, OPS(syscall, sysenter) },
-	{ ONE(MSR_IA32_SYSENTER_ESP), LISTED, VF(st.sysenter_esp), ANY_BITS, OPS(syscall, sysenter) },
-	{ ONE(MSR_IA32_SYSENTER_EIP), LISTED, VF(st.sysenter_eip), ANY_BITS, OPS(syscall, sysenter) },
-	{ ONE(MSR_IA32_MCG_CAP), VF(mce.cap), OPS(u64, never) },
-	{ ONE(MSR_IA32_MCG_STATUS), LISTED, VF(mce.status), ANY_BITS, OPS(u64, u64) },
-	{ ONE(MSR_IA32_MCG_CTL), LISTED, VF(mce.ctl), ANY_BITS, OPS(mcg_ctl, mcg_ctl) },
-	{ ONE(MSR_IA32_MISC_ENABLE), LISTED, VF(misc_enable), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_IA32_SYSENTER_CS), LISTED | KEPT, VF(st.sysenter_cs), ANY_BITS, OPS(syscall, sysenter) },
+	{ ONE(MSR_IA32_SYSENTER_ESP), LISTED | KEPT, VF(st.sysenter_esp), ANY_BITS, OPS(syscall, sysenter) },
+	{ ONE(MSR_IA32_SYSENTER_EIP), LISTED | KEPT, VF(st.sysenter_eip), ANY_BITS, OPS(syscall, sysenter) },
+	{ ONE(MSR_IA32_MCG_CAP), KEPT, VF(mce.cap), OPS(u64, never) },
+	{ ONE(MSR_IA32_MCG_STATUS), LISTED | QUIET, VF(mce.status), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_IA32_MCG_CTL), LISTED | QUIET, VF(mce.ctl), ANY_BITS, OPS(mcg_ctl, mcg_ctl) },
+	{ ONE(MSR_IA32_MISC_ENABLE), LISTED | KEPT, VF(misc_enable), ANY_BITS, OPS(u64, u64) },
 	{ ONE(MSR_IA32_DEBUGCTLMSR), OPS(const, debugctl) },
-	{ ONE(MSR_IA32_ARCH_CAPABILITIES), LISTED, VF(arch_cap), ANY_BITS, .has = has_arch_cap,
+	{ ONE(MSR_IA32_ARCH_CAPABILITIES), LISTED | KEPT, VF(arch_cap), ANY_BITS, .has = has_arch_cap,
 	  OPS(u64, u64_host) },
-	{ RANGE(MTRRphysBase_MSR(0), MTRRphysMask_MSR(7)), VF(mtrr.var), ANY_BITS, OPS(u64, mtrr_var) },
-	{ ONE(MSR_MTRRfix64K_00000), OPS(mtrr_fixed, mtrr_fixed) },
-	{ RANGE(MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000), OPS(mtrr_fixed, mtrr_fixed) },
-	{ RANGE(MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000), OPS(mtrr_fixed, mtrr_fixed) },
-	{ ONE(MSR_IA32_CR_PAT), LISTED, OPS(pat, pat) },
-	{ ONE(MSR_MTRRdefType), VF(mtrr.def), .mask = MTRR_DEF_BITS, OPS(u64, mtrr_def) },
-	{ RANGE(MSR_IA32_MC0_CTL, MSR_IA32_MC0_CTL + 4 * LODGE_MCE_BANKS - 1), VF(mce.bank), ANY_BITS,
+	{ RANGE(MTRRphysBase_MSR(0), MTRRphysMask_MSR(7)), QUIET, VF(mtrr.var), ANY_BITS, OPS(u64, mtrr_var) },
+	{ ONE(MSR_MTRRfix64K_00000), QUIET, VF(mtrr.fixed[0]), OPS(mtrr_fixed, mtrr_fixed) },
+	{ RANGE(MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000), QUIET, VF(mtrr.fixed[1]), OPS(mtrr_fixed, mtrr_fixed) },
+	{ RANGE(MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000), QUIET, VF(mtrr.fixed[3]), OPS(mtrr_fixed, mtrr_fixed) },
+	{ ONE(MSR_IA32_CR_PAT), LISTED | KEPT, OPS(pat, pat) },
+	{ ONE(MSR_MTRRdefType), QUIET, VF(mtrr.def), .mask = MTRR_DEF_BITS, OPS(u64, mtrr_def) },
+	{ RANGE(MSR_IA32_MC0_CTL, MSR_IA32_MC0_CTL + 4 * LODGE_MCE_BANKS - 1), QUIET, VF(mce.bank), ANY_BITS,
 	  OPS(bank, bank) },
 	/* no corrected machine check interrupt */
 	{ RANGE(MSR_IA32_MCx_CTL2(0), MSR_IA32_MCx_CTL2(LODGE_MCE_BANKS - 1)), .has = has_none, OPS(const, same) },
 	{ ONE(MSR_IA32_TSC_DEADLINE), LISTED, .has = has_deadline, OPS(deadline, deadline) },
 	{ ONE(MSR_KVM_WALL_CLOCK), LISTED | SLOW, OPS(pv, pv) },
 	{ ONE(MSR_KVM_SYSTEM_TIME), LISTED | SLOW, OPS(pv, pv) },
-	{ RANGE(MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW), LISTED | SLOW, OPS(pv, pv) },
-	{ RANGE(MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN), LISTED | SLOW, OPS(pv, pv) },
+	{ ONE(MSR_KVM_WALL_CLOCK_NEW), LISTED | SLOW, OPS(pv, pv) },
+	{ ONE(MSR_KVM_SYSTEM_TIME_NEW), LISTED | SLOW | KEPT, OPS(pv, pv) },
+	{ RANGE(MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN), LISTED | SLOW | KEPT, OPS(pv, pv) },
 	/* no asynchronous page faults: they stay off. Nobody polls for a guest, so it may say that nobody need. */
 	{ ONE(MSR_KVM_ASYNC_PF_EN), LISTED, .has = has_async_pf, OPS(const, same) },
 	{ RANGE(MSR_KVM_ASYNC_PF_INT, MSR_KVM_ASYNC_PF_ACK), LISTED, .has = has_async_pf, OPS(const, same) },
-	{ ONE(MSR_KVM_POLL_CONTROL), LISTED, .has = has_poll, VF(poll_control), .mask = 1, OPS(u64, u64) },
+	{ ONE(MSR_KVM_POLL_CONTROL), LISTED | KEPT, .has = has_poll, VF(poll_control), .mask = 1, OPS(u64, u64) },
 	{ ONE(MSR_EFER), OPS(efer, efer) },
-	{ ONE(MSR_STAR), LISTED, VF(st.star), ANY_BITS, OPS(syscall, syscall) },
-	{ ONE(MSR_LSTAR), LISTED, VF(st.lstar), ANY_BITS, OPS(syscall, addr) },
-	{ ONE(MSR_CSTAR), LISTED, VF(st.cstar), ANY_BITS, OPS(syscall, addr) },
-	{ ONE(MSR_SYSCALL_MASK), LISTED, VF(st.sfmask), .mask = U32_MAX, OPS(syscall, syscall) },
+	{ ONE(MSR_STAR), LISTED | KEPT, VF(st.star), ANY_BITS, OPS(syscall, syscall) },
+	{ ONE(MSR_LSTAR), LISTED | KEPT, VF(st.lstar), ANY_BITS, OPS(syscall, addr) },
+	{ ONE(MSR_CSTAR), LISTED | KEPT, VF(st.cstar), ANY_BITS, OPS(syscall, addr) },
+	{ ONE(MSR_SYSCALL_MASK), LISTED | KEPT, VF(st.sfmask), .mask = U32_MAX, OPS(syscall, syscall) },
 	{ ONE(MSR_FS_BASE), OPS(base, base) },
 	{ ONE(MSR_GS_BASE), OPS(base, base) },
-	{ ONE(MSR_KERNEL_GS_BASE), LISTED, VF(st.kernel_gs_base), ANY_BITS, OPS(syscall, addr) },
-	{ ONE(MSR_TSC_AUX), LISTED, VF(tsc_aux), .cap = X86_FEATURE_RDTSCP, .has = has_rdtscp, OPS(u64, tsc_aux) },
+	{ ONE(MSR_KERNEL_GS_BASE), LISTED | KEPT, VF(st.kernel_gs_base), ANY_BITS, OPS(syscall, addr) },
+	{ ONE(MSR_TSC_AUX), LISTED | KEPT, VF(tsc_aux), .cap = X86_FEATURE_RDTSCP, .has = has_rdtscp, OPS(u64, tsc_aux) },
 	/* what Linux reads or writes on AMD while it boots: there, and mostly of no effect */
 	{ ONE(MSR_AMD64_SYSCFG), READ_ONLY },
-	{ ONE(MSR_K7_HWCR), LISTED, VF(hwcr), .mask = HWCR_KEPT, OPS(u64, hwcr) },
+	{ ONE(MSR_K7_HWCR), LISTED | KEPT, VF(hwcr), .mask = HWCR_KEPT, OPS(u64, hwcr) },
 	{ ONE(MSR_K7_CLK_CTL), .val = 0x20000000, IGNORED },
 	{ ONE(MSR_K8_INT_PENDING_MSG), READ_ONLY },
 	{ ONE(MSR_AMD64_NB_CFG), IGNORED },
 	{ ONE(MSR_AMD64_PATCH_LOADER), COMMAND },
-	{ ONE(MSR_VM_CR), VF(vm_cr), .mask = 0x1f, OPS(u64, vm_cr) },
+	{ ONE(MSR_VM_CR), KEPT, VF(vm_cr), .mask = 0x1f, OPS(u64, vm_cr) },
 	{ ONE(MSR_VM_IGNNE), COMMAND },
-	{ ONE(MSR_VM_HSAVE_PA), LISTED, VF(hsave_pa), OPS(u64, hsave_pa) },
+	{ ONE(MSR_VM_HSAVE_PA), LISTED | KEPT, VF(hsave_pa), OPS(u64, hsave_pa) },
 	{ ONE(MSR_F15H_IC_CFG), READ_ONLY },
 	{ ONE(0xc0011023 /* BU_CFG */), IGNORED },
 	{ ONE(MSR_AMD64_BU_CFG2), IGNORED },
 	{ ONE(MSR_AMD64_DC_CFG), IGNORED },
 	{ ONE(0xc001102a /* BU_CFG2 of some */), IGNORED },
 	{ ONE(MSR_F15H_EX_CFG), IGNORED },
-	{ ONE(MSR_AMD64_DE_CFG), VF(de_cfg), .mask = LODGE_DE_CFG, OPS(u64, u64) },
+	{ ONE(MSR_AMD64_DE_CFG), KEPT, VF(de_cfg), .mask = LODGE_DE_CFG, OPS(u64, u64) },
 	{ RANGE(MSR_K8_TSEG_ADDR, MSR_K8_TSEG_MASK), READ_ONLY },
 	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), OPS(const, same) },
 	{ RANGE(MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3), IGNORED },
-	{ RANGE(MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS), LISTED, VF(osvw), ANY_BITS, .has = has_osvw,
+	{ RANGE(MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS), LISTED | KEPT, VF(osvw), ANY_BITS, .has = has_osvw,
 	  .cap = X86_FEATURE_OSVW, OPS(u64, u64_host) },
 	/* and on Intel */
 	{ ONE(MSR_IA32_PLATFORM_ID), READ_ONLY },
 	{ ONE(MSR_IA32_EBL_CR_POWERON), READ_ONLY },
 	{ ONE(MSR_EBC_FREQUENCY_ID), .val = 1 << 24, READ_ONLY },
-	{ ONE(MSR_SMI_COUNT), LISTED, VF(smi_count), ANY_BITS, OPS(u64, u64_host) },
+	{ ONE(MSR_SMI_COUNT), LISTED | KEPT, VF(smi_count), ANY_BITS, OPS(u64, u64_host) },
 	{ RANGE(MSR_P6_PERFCTR0, MSR_P6_PERFCTR1), IGNORED },
 	{ RANGE(MSR_P6_EVNTSEL0, MSR_P6_EVNTSEL1), IGNORED },
-	{ ONE(MSR_PLATFORM_INFO), LISTED, VF(platform_info), ANY_BITS, OPS(platform_info, platform_info) },
+	{ ONE(MSR_PLATFORM_INFO), LISTED | KEPT, VF(platform_info), ANY_BITS, OPS(platform_info, platform_info) },
 	{ ONE(MSR_IA32_BBL_CR_CTL3), .val = 0xbe702111, IGNORED },
 	{ ONE(MSR_IA32_PERF_STATUS), .val = 1000 | 4ull << 40, READ_ONLY },
 	{ ONE(MSR_IA32_PERF_CTL), READ_ONLY },
 	{ RANGE(MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP), OPS(const, same) },
-	{ ONE(MSR_IA32_POWER_CTL), LISTED, VF(power_ctl), ANY_BITS, OPS(u64, u64) },
+	{ ONE(MSR_IA32_POWER_CTL), LISTED | KEPT, VF(power_ctl), ANY_BITS, OPS(u64, u64) },
 	{ ONE(MSR_RAPL_POWER_UNIT), READ_ONLY },
 	{ ONE(MSR_PKG_ENERGY_STATUS), READ_ONLY },
 	{ ONE(MSR_DRAM_ENERGY_STATUS), READ_ONLY },
@@ -599,7 +602,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_IA32_XSS), .has = has_none, OPS(const, same) },
 	{ ONE(MSR_IA32_PERF_CAPABILITIES), LISTED, .has = has_none, OPS(const, same) },
 	{ ONE(MSR_FSB_FREQ), .val = 3, READ_ONLY },
-	{ ONE(MSR_MISC_FEATURES_ENABLES), LISTED, VF(misc_features), .mask = MSR_MISC_FEATURES_ENABLES_CPUID_FAULT,
+	{ ONE(MSR_MISC_FEATURES_ENABLES), LISTED | KEPT, VF(misc_features), .mask = MSR_MISC_FEATURES_ENABLES_CPUID_FAULT,
 	  OPS(u64, misc_features) },
 };
 
@@ -610,6 +613,8 @@ static const struct msr_row rows[] = {
 #define DIRECT		0x200
 static const u32 direct_first[] = { 0, 0xc0000000, MSR_KVM_WALL_CLOCK_NEW, 0xc0010000 };
 static u8 direct_row[ARRAY_SIZE(direct_first)][DIRECT] __ro_after_init;
+static u8 kept_row[ARRAY_SIZE(rows)] __ro_after_init;	/* those of KEPT and QUIET */
+static u32 kept_rows __ro_after_init;
 
 static const struct msr_row *search(u32 index)
 {
@@ -628,6 +633,9 @@ void __init lodge_msr_table_init(void)
 	u32 i, k;
 
 	BUILD_BUG_ON(ARRAY_SIZE(rows) > U8_MAX);
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].flags & (KEPT | QUIET) && (!rows[i].cap || boot_cpu_has(rows[i].cap)))
+			kept_row[kept_rows++] = i;
 	for (k = 0; k < ARRAY_SIZE(direct_first); k++) {
 		for (i = 0; i < DIRECT; i++) {
 			r = search(direct_first[k] + i);
@@ -738,6 +746,59 @@ int lodge_get_msrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 int lodge_set_msrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	return each_msr(v, ((struct kvm_msrs *)buf)->nmsrs, arg, true);
+}
+
+/**
+ * lodge_get_kept_msrs - the registers that are state and have no other place
+ * @v: the vCPU
+ * @e: room for LODGE_KEPT_MSRS
+ *
+ * Return: how many.
+ */
+u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e)
+{
+	const struct msr_row *r;
+	u32 i, msr, n = 0;
+	const u64 *at;
+	u64 val;
+
+	for (i = 0; i < kept_rows; i++) {
+		r = &rows[kept_row[i]];
+		at = (const u64 *)((char *)v + r->off);
+		if (r->flags & QUIET) {
+			for (msr = r->first; msr <= r->last; msr++, at++)
+				if (*at)
+					e[n++] = (struct kvm_msr_entry) { .index = msr, .data = *at };
+			continue;
+		}
+		for (msr = r->first; msr <= r->last; msr++)
+			if (!r->get(v, r, msr, &val, true))
+				e[n++] = (struct kvm_msr_entry) { .index = msr, .data = val };
+	}
+	return n;
+}
+
+/** lodge_set_kept_msrs - what lodge_get_kept_msrs() gave; -EINVAL for others, and values that are not taken */
+int lodge_set_kept_msrs(struct lodge_vcpu *v, const struct kvm_msr_entry *e, u32 n)
+{
+	const struct msr_row *r;
+	u64 val;
+
+	v->mtrr = (struct lodge_mtrr) {};
+	v->mce = (struct lodge_mce) { .cap = v->mce.cap };
+	for (; n--; e++) {
+		val = e->data;
+		r = find(e->index);
+		if (!r || !(r->flags & (KEPT | QUIET)) || e->reserved)
+			return -EINVAL;
+		if (e->index == MSR_IA32_MCG_CAP) {
+			if (val != v->mce.cap && lodge_setup_mce(v, &val, 0))
+				return -EINVAL;
+		} else if (r->set(v, r, e->index, val, true)) {
+			return -EINVAL;
+		}
+	}
+	return 0;
 }
 
 /**

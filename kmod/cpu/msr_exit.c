@@ -139,6 +139,30 @@ int lodge_ioc_msr_filter32(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return lodge_ioc_msr_filter(vm, &f, arg);
 }
 
+static int copy_filter(const struct lodge_msr_filter *f, struct lodge_msr_filter **to)
+{
+	*to = f ? kvmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT) : NULL;
+	if (f && *to)
+		**to = *f;
+	return f && !*to ? -ENOMEM : 0;
+}
+
+/** lodge_msr_filter_copy - what the VM filters, for lodge_msr_filter_adopt(); NULL: nothing. To be kvfree'd. 0, -ENOMEM */
+int lodge_msr_filter_copy(struct lodge_vm *vm, struct lodge_msr_filter **to)
+{
+	return copy_filter(rcu_dereference_protected(vm->msr_filter, lockdep_is_held(&vm->slots_lock)), to);
+}
+
+/** lodge_msr_filter_adopt - a VM that nobody has yet filters so from the start. 0, -ENOMEM */
+int lodge_msr_filter_adopt(struct lodge_vm *vm, const struct lodge_msr_filter *f)
+{
+	struct lodge_msr_filter *own;
+	int ret = copy_filter(f, &own);
+
+	rcu_assign_pointer(vm->msr_filter, own);
+	return ret;
+}
+
 /** lodge_msr_filter_free - the VM goes, nobody looks any more */
 void lodge_msr_filter_free(struct lodge_vm *vm)
 {
@@ -150,7 +174,7 @@ int lodge_user_msrs(struct lodge_vm *vm, u64 reasons)
 {
 	if (reasons & ~(u64)(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER))
 		return -EINVAL;
-	WRITE_ONCE(vm->user_msrs, reasons);
+	WRITE_ONCE(vm->set.user_msrs, reasons);
 	return 0;
 }
 
@@ -190,7 +214,7 @@ bool lodge_msr_to_user(struct lodge_vcpu *v, u32 index, const u64 *val, bool fil
 		     lodge_msr_known(index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
 	struct kvm_run *run = v->run;
 
-	if (!(READ_ONCE(v->vm->user_msrs) & reason))
+	if (!(READ_ONCE(v->vm->set.user_msrs) & reason))
 		return false;
 	memset(&run->msr, 0, sizeof(run->msr));
 	run->exit_reason = val ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;

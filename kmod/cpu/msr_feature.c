@@ -133,6 +133,6 @@ int lodge_msr_init(struct lodge_vcpu *v)
 	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? 0x100000000ull : 0x01000065;
 	if (!v->lapic)
 		v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-			       (v->id == v->vm->boot_id ? MSR_IA32_APICBASE_BSP : 0);
+			       (v->id == v->vm->set.boot_id ? MSR_IA32_APICBASE_BSP : 0);
 	return 0;
 }

@@ -114,7 +114,7 @@ void lodge_take_apic_events(struct lodge_vcpu *v)
 
 	if (events & LAPIC_INIT) {
 		lodge_vcpu_reset(v, true);
-		v->mp_state = v->id == v->vm->boot_id ? KVM_MP_STATE_RUNNABLE :
+		v->mp_state = v->id == v->vm->set.boot_id ? KVM_MP_STATE_RUNNABLE :
 			      KVM_MP_STATE_INIT_RECEIVED;
 	}
 	if (events & LAPIC_SIPI && v->mp_state == KVM_MP_STATE_INIT_RECEIVED)

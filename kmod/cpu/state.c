@@ -244,7 +244,7 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		v->cr8 = s->cr8;
 	load_pdptes(v);
 	/* Old userspace on old habit: a BSP set to the reset vector runs. */
-	if (v->lapic && v->id == v->vm->boot_id && st->rip == 0xfff0 &&
+	if (v->lapic && v->id == v->vm->set.boot_id && st->rip == 0xfff0 &&
 	    s->cs.selector == 0xf000 && s->cs.base == 0xffff0000 && !(s->cr0 & X86_CR0_PE))
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
 	lodge_set_request(v, REQ_TLB);
@@ -415,16 +415,23 @@ void lodge_take_nmis(struct lodge_vcpu *v)
 	lodge_set_request(v, REQ_EVENT);
 }
 
-/** lodge_get_events - KVM_GET_VCPU_EVENTS */
+/**
+ * lodge_get_events - KVM_GET_VCPU_EVENTS
+ * @v: the vCPU
+ * @buf: struct kvm_vcpu_events
+ * @arg: 1: also what userspace sees by a capability only; of KVM's ioctls not looked at
+ */
 int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
+	bool payload = arg == LODGE_ALL_EVENTS || READ_ONCE(v->vm->set.exception_payload);
+	bool triple = arg == LODGE_ALL_EVENTS || READ_ONCE(v->vm->set.triple_fault_event);
 	struct kvm_vcpu_events *e = buf;
 	const struct lodge_event *exc = v->pending_exc.type ? &v->pending_exc : &v->inject;
 
 	lodge_need(v, LG_SHADOW);
 	memset(e, 0, sizeof(*e));
 	if (exc->type == EVENT_EXCEPTION) {	/* not INT3: RIP is still there, and it runs again */
-		e->exception.pending = READ_ONCE(v->vm->exception_payload) && v->pending_exc.type;
+		e->exception.pending = payload && v->pending_exc.type;
 		e->exception.injected = !e->exception.pending;
 		e->exception.nr = exc->vector;
 		e->exception.has_error_code = exc->has_error;
@@ -444,13 +451,13 @@ int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	e->nmi.pending = v->nmi_pending;
 	e->nmi.masked = lodge_ops->nmi_blocked(v);
 	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-	if (READ_ONCE(v->vm->exception_payload)) {
+	if (payload) {
 		e->exception_has_payload = e->exception.pending &&
 			(exc->vector == X86_TRAP_PF || exc->vector == X86_TRAP_DB);
 		e->exception_payload = e->exception_has_payload ? v->pending_payload : 0;
 		e->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
 	}
-	if (READ_ONCE(v->vm->triple_fault_event)) {
+	if (triple) {
 		*lodge_triple_fault(e) = test_bit(REQ_TRIPLE_FAULT, &v->requests);
 		e->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
 	}
@@ -485,13 +492,14 @@ static void set_injected(struct lodge_vcpu *v, const struct kvm_vcpu_events *e, 
 /** lodge_set_events - KVM_SET_VCPU_EVENTS; -EINVAL for unknown flags and impossible exceptions */
 int lodge_set_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
+	bool all = arg == LODGE_ALL_EVENTS;
 	struct kvm_vcpu_events *e = buf;
 	bool pending;
 
 	if (e->flags & ~(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
 			 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |
-			 (READ_ONCE(v->vm->exception_payload) ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
-			 (READ_ONCE(v->vm->triple_fault_event) ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0)))
+			 (all || READ_ONCE(v->vm->set.exception_payload) ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
+			 (all || READ_ONCE(v->vm->set.triple_fault_event) ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0)))
 		return -EINVAL;
 	pending = e->flags & KVM_VCPUEVENT_VALID_PAYLOAD && e->exception.pending;
 	if ((e->exception.injected || pending) && (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))

@@ -209,6 +209,14 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 
 #include <linux/mm.h>
 
+/* Second-level tables as the host counts them: SecPageTables in /proc/meminfo; 5.10 has no such line. */
+static inline void lodge_count_tables(struct page *p, int n)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0)
+	mod_node_page_state(page_pgdat(p), NR_SECONDARY_PAGETABLE, n);
+#endif
+}
+
 /* The mmu notifier's *_young() answers. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
 #define lodge_young_t bool

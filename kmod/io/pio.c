@@ -260,7 +260,7 @@ static int send(struct lodge_vcpu *v)
 		return ret;
 	memcpy(data, v->mmio.data, p->size);
 	run = p->count;
-	if (run > 1 && READ_ONCE(v->vm->batch_outs)) {
+	if (run > 1 && READ_ONCE(v->vm->set.batch_outs)) {
 		ret = lodge_read_gpa(v, gpa, data, run * p->size);
 		if (ret)
 			return ret;

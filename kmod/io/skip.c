@@ -60,7 +60,7 @@ enum lodge_next lodge_internal_error(struct lodge_vcpu *v, u32 suberror)
 enum lodge_next lodge_emulation_failed(struct lodge_vcpu *v)
 {
 	lodge_need(v, LG_CS);
-	if (!v->st.cpl || READ_ONCE(v->vm->exit_on_emulation_failure))
+	if (!v->st.cpl || READ_ONCE(v->vm->set.exit_on_emulation_failure))
 		return lodge_internal_error(v, KVM_INTERNAL_ERROR_EMULATION);
 	v->stat.insn_emulation_fail++;
 	lodge_queue_exception(v, X86_TRAP_UD);

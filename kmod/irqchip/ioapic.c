@@ -38,14 +38,16 @@
 #define RTE_VALID	(GENMASK_ULL(16, 0) | GENMASK_ULL(63, 56))
 
 struct lodge_ioapic {
+	struct lodge_chip kept;
 	raw_spinlock_t lock;
 	struct lodge_vm *vm;
 	struct lodge_iodev dev[2];	/* one of them on the bus: [slots_lock] which */
 	int at;
+	u32 notify;			/* edge pins whose EOI somebody wants */
+	/* state, up to pause */
 	u32 select, id;
 	u32 line;			/* pins that are up */
 	u32 sent;			/* edge pins whose rise has been sent */
-	u32 notify;			/* edge pins whose EOI somebody wants */
 	u8 sources[PINS];		/* who holds each pin up */
 	u64 rte[PINS];
 	u16 rounds[PINS];		/* EOIs in a row that found the line up */
@@ -193,6 +195,11 @@ static void publish_vectors(struct lodge_ioapic *io)
 		WRITE_ONCE(io->vm->told_eois[i], set[i]);
 }
 
+static void settle(struct lodge_vm *vm, s64 later)
+{
+	publish_vectors(vm->ioapic);
+}
+
 /** lodge_ioapic_notify_pins - for which pins (bits) an EOI is wanted even of an edge */
 void lodge_ioapic_notify_pins(struct lodge_vm *vm, u32 pins)
 {
@@ -325,6 +332,10 @@ int lodge_ioapic_create(struct lodge_vm *vm)
 	raw_spin_lock_init(&io->lock);
 	lodge_hrtimer_setup(&io->pause, pause_over, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	io->vm = vm;
+	io->kept = (struct lodge_chip) {
+		.lock = &io->lock, .state = &io->select, .timer = &io->pause, .settle = settle,
+		LODGE_CHIP_STATE(struct lodge_ioapic, select, pause),
+	};
 	for (i = 0; i < PINS; i++)
 		io->rte[i] = RTE_MASKED;
 	io->dev[0] = at_base(io, IOAPIC_BASE);
@@ -394,4 +405,16 @@ int lodge_ioapic_state(struct lodge_vm *vm, struct kvm_ioapic_state *s, bool set
 		get_state(io, s);
 	raw_spin_unlock_irqrestore(&io->lock, flags);
 	return 0;
+}
+
+/** lodge_ioapic_base - where it answers */
+u64 lodge_ioapic_base(struct lodge_vm *vm)
+{
+	return vm->ioapic->dev[vm->ioapic->at].base;
+}
+
+/** lodge_ioapic_move - it answers there; slots_lock held. 0, -ENOMEM or -ENOSPC: it is where it was */
+int lodge_ioapic_move(struct lodge_vm *vm, u64 base)
+{
+	return move(vm->ioapic, base);
 }

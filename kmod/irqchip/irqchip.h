@@ -11,6 +11,8 @@
 #ifndef LODGE_IRQCHIP_H
 #define LODGE_IRQCHIP_H
 
+#include <linux/build_bug.h>
+#include <linux/hrtimer.h>
 #include <linux/time64.h>
 
 #include "core/core.h"
@@ -64,6 +66,9 @@ bool lodge_lapic_accepts_extint(struct lodge_vcpu *v);		/* LINT0 is ExtINT and u
 bool lodge_lapic_eoi_is_silent(struct lodge_vcpu *v, u8 vector);
 u8 lodge_lapic_user_eoi(struct lodge_vcpu *v);			/* REQ_IOAPIC_EOI: the vector for KVM_EXIT_IOAPIC_EOI */
 lodge_vcpu_ioctl lodge_ioc_get_lapic, lodge_ioc_set_lapic;
+#define LODGE_LAPIC_STATE	1048	/* bytes; the timer's expiry is apart */
+void lodge_lapic_keep(struct lodge_vcpu *v, void *to);
+void lodge_lapic_bring_back(struct lodge_vcpu *v, const void *from);
 
 /* -- lapic_timer.c -- */
 u64 lodge_lapic_tsc_deadline(struct lodge_vcpu *v, bool host);
@@ -71,6 +76,9 @@ void lodge_lapic_set_tsc_deadline(struct lodge_vcpu *v, u64 tsc);	/* window or n
 void lodge_lapic_tsc_changed(struct lodge_vcpu *v);		/* TSC offset moved: re-arm */
 void lodge_lapic_timer_check(struct lodge_vcpu *v);		/* vCPU thread, window or not */
 void lodge_lapic_timer_sleep(struct lodge_vcpu *v);		/* vCPU thread; NULL is fine */
+
+ktime_t lodge_lapic_halt(struct lodge_vcpu *v);			/* its timer stops: the expiry, or 0 */
+void lodge_lapic_go(struct lodge_vcpu *v, ktime_t at);
 
 /* -- lapic_ipi.c: any context -- */
 int lodge_lapic_deliver(struct lodge_vm *vm, struct lodge_vcpu *src, const struct lodge_msg *m);	/* so many took it */
@@ -103,12 +111,15 @@ static inline bool lodge_eoi_is_told(struct lodge_vm *vm, u8 vector)
 
 /* -- pit.c: the 8254 with port 0x61 -- */
 lodge_vm_ioctl lodge_ioc_create_pit2, lodge_ioc_get_pit2, lodge_ioc_set_pit2, lodge_ioc_reinject;
+bool lodge_pit_speaker(struct lodge_vm *vm);
 void lodge_pit_stop(struct lodge_vm *vm);			/* its timer stops; before the vCPUs go */
 void lodge_pit_acked(struct lodge_vm *vm);			/* the guest took a tick; any context */
 void lodge_pit_unmasked(struct lodge_vm *vm);			/* its pin was masked, or reset: start counting anew */
 
 /* -- route.c: GSIs -- */
 lodge_vm_ioctl lodge_ioc_create_irqchip, lodge_ioc_get_irqchip, lodge_ioc_set_irqchip;
+u32 lodge_get_routes(struct lodge_vm *vm, struct lodge_state_route *to);	/* so many; slots_lock held; to may be NULL */
+int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, u32 n);	/* the same; 0, -EINVAL, -ENOMEM */
 lodge_vm_ioctl lodge_ioc_set_gsi_routing, lodge_ioc_signal_msi, lodge_ioc_irq_line;
 int lodge_split_irqchip(struct lodge_vm *vm, u32 pins);		/* KVM_CAP_SPLIT_IRQCHIP; -EEXIST, -ENOMEM */
 void lodge_irqchip_destroy(struct lodge_vm *vm);		/* after the bus: frees PIC, IOAPIC, PIT, routes */
@@ -123,6 +134,42 @@ void lodge_routes_notify(struct lodge_vm *vm);			/* routes or PIT changed; slots
 #define LODGE_IRQ_SOURCE_PIT	3
 /* EOI of a pin: resample irqfds, PIT reinjection. Any context, no device lock held. */
 void lodge_ack_notify(struct lodge_vm *vm, int chip, int pin);
+
+/* Each chip's structure begins with this: where its state lies, word by word, so that it can be kept and brought back. */
+struct lodge_chip {
+	raw_spinlock_t *lock;
+	void *state;
+	u32 bytes;
+	struct hrtimer *timer;		/* or NULL */
+	void (*settle)(struct lodge_vm *vm, s64 later);	/* under the lock, brought back so many ns later; or NULL */
+};
+
+/* What the VM's chips hold: kept while nobody runs, and brought back to it or to one of the same shape. */
+enum { CHIP_PIC, CHIP_IOAPIC, CHIP_PIT, CHIPS };
+struct lodge_kept_chips {
+	struct {
+		u64 words[35];
+		ktime_t at;		/* its timer's expiry, or 0 */
+	} chip[CHIPS];
+	u64 ioapic_base;
+	struct lodge_routes *routes;
+};
+#define LODGE_CHIP_STATE(s, from, to) .bytes = offsetof(s, to) - offsetof(s, from) + \
+	BUILD_BUG_ON_ZERO((offsetof(s, to) - offsetof(s, from)) % 8 || offsetof(s, to) - offsetof(s, from) > 35 * 8)
+int lodge_chips_shape(struct lodge_vm *vm);			/* which of them it has */
+void lodge_chips_halt(struct lodge_vm *vm, struct lodge_kept_chips *k);
+void lodge_chips_go(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);
+void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k);
+void lodge_chips_bring_back(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later);
+void lodge_routes_put(struct lodge_routes *r);			/* what lodge_chips_keep() has counted; NULL is fine */
+u64 lodge_ioapic_base(struct lodge_vm *vm);			/* where it answers */
+int lodge_ioapic_move(struct lodge_vm *vm, u64 base);		/* slots_lock held; 0, -ENOMEM or -ENOSPC */
+
+/* An hrtimer that stops, so that it can go on: its expiry, or 0. */
+static inline ktime_t lodge_timer_halt(struct hrtimer *t)
+{
+	return hrtimer_cancel(t) ? hrtimer_get_expires(t) : 0;
+}
 
 /* -- eventfd.c -- */
 lodge_vm_ioctl lodge_ioc_irqfd, lodge_ioc_ioeventfd;

@@ -457,7 +457,7 @@ static void set_base(struct lodge_vcpu *v, u64 base)
 		return;
 	v->lapic->page.base = base & BASE_ADDR;
 	/* Userspace may have what is there instead. */
-	v->lapic->page.len = there || !(v->vm->quirks_off & KVM_X86_QUIRK_LAPIC_MMIO_HOLE) ? PAGE_SIZE : 0;
+	v->lapic->page.len = there || !(v->vm->set.quirks_off & KVM_X86_QUIRK_LAPIC_MMIO_HOLE) ? PAGE_SIZE : 0;
 	v->lapic->page.read = there ? page_read : hole_read;
 	v->lapic->page.write = there ? page_write : hole_write;
 }
@@ -519,7 +519,7 @@ static void clear_pending(struct lodge_lapic *l)
 void lodge_lapic_reset(struct lodge_vcpu *v, bool init)
 {
 	struct lodge_lapic *l = v->lapic;
-	bool boot = v->id == v->vm->boot_id;
+	bool boot = v->id == v->vm->set.boot_id;
 	int i;
 
 	if (!init)
@@ -537,7 +537,7 @@ void lodge_lapic_reset(struct lodge_vcpu *v, bool init)
 	lapic_put(l, APIC_SPIV, 0xff);
 	for (i = 0; i < ARRAY_SIZE(lvts); i++)
 		lapic_put(l, lvts[i], APIC_LVT_MASKED);
-	if (boot && !(v->vm->quirks_off & KVM_X86_QUIRK_LINT0_REENABLED))
+	if (boot && !(v->vm->set.quirks_off & KVM_X86_QUIRK_LINT0_REENABLED))
 		lapic_put(l, APIC_LVT0, APIC_DM_EXTINT);
 	lapic_put(l, APIC_TASKPRI, 0);
 	lapic_put(l, APIC_ESR, 0);
@@ -604,11 +604,34 @@ int lodge_ioc_get_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	BUILD_BUG_ON(sizeof(l->regs) != sizeof(struct kvm_lapic_state));
 	lodge_lapic_timer_check(v);
 	memcpy(out, l->regs, sizeof(l->regs));
-	if (lapic_x2(v) && !(READ_ONCE(v->vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS))
+	if (lapic_x2(v) && !(READ_ONCE(v->vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS))
 		out[APIC_ID >> 2] = v->id << 24;
 	out[APIC_PROCPRI >> 2] = ppr(l);
 	out[APIC_TMCCT >> 2] = lapic_timer_count(l);
 	return 0;
+}
+
+/**
+ * lodge_lapic_keep - the state as it is, but for the timer's expiry
+ * @v: the vCPU; lodge_lapic_halt() before
+ * @to: LODGE_LAPIC_STATE bytes
+ */
+void lodge_lapic_keep(struct lodge_vcpu *v, void *to)
+{
+	BUILD_BUG_ON(offsetof(struct lodge_lapic, v) != LODGE_LAPIC_STATE);
+	lodge_copy_words(to, v->lapic, LODGE_LAPIC_STATE);
+}
+
+/**
+ * lodge_lapic_bring_back - what lodge_lapic_keep() has kept
+ * @v: the vCPU, v->apic_base already set; lodge_lapic_halt() before
+ * @from: LODGE_LAPIC_STATE bytes
+ */
+void lodge_lapic_bring_back(struct lodge_vcpu *v, const void *from)
+{
+	lodge_copy_words(v->lapic, from, LODGE_LAPIC_STATE);
+	set_base(v, v->apic_base);
+	id_changed(v->lapic);
 }
 
 /* The registers as userspace has them, without bits that mean nothing. */
@@ -655,7 +678,7 @@ int lodge_ioc_set_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 	if (!l)
 		return -EINVAL;
-	if (lapic_x2(v) && READ_ONCE(v->vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS && in[APIC_ID >> 2] != v->id)
+	if (lapic_x2(v) && READ_ONCE(v->vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS && in[APIC_ID >> 2] != v->id)
 		return -EINVAL;
 	lapic_timer_divide(l, in[APIC_TDCR >> 2] & reg_bits[APIC_TDCR >> 4]);
 	lapic_timer_lvt(l, in[APIC_LVTT >> 2] & reg_bits[APIC_LVTT >> 4]);

@@ -20,19 +20,21 @@
  */
 struct lodge_lapic {
 	u32 regs[256] __aligned(64);	/* KVM_GET_LAPIC's layout. IRR, TMR: [a]. All else: [v] */
-	struct lodge_vcpu *v;		/* [c] */
-	struct lodge_iodev page;	/* [v] the xAPIC page: v->local */
+	u64 period;			/* [v] ns, of TMICT; the timer's callback reads it */
+	unsigned long events;		/* [a] LAPIC_INIT, LAPIC_SIPI */
 	bool irr_any;			/* [a] IRR may hold something */
 	u8 isr_top;			/* [v] highest vector in ISR, 0: none */
 	u8 isr_count;			/* [v] bits in ISR */
 	u8 div_shift;			/* [v] the timer's divider */
 	u8 esr;				/* [v] errors since the last write of ESR */
 	u8 user_eoi;			/* [v] vector of the EOI that userspace must see */
-	bool odd_id;			/* [v] its xAPIC id is not the vCPU's id */
 	u8 sipi_vector;			/* [a] before its bit in events */
-	unsigned long events;		/* [a] LAPIC_INIT, LAPIC_SIPI */
+
+	/* up to here it is the guest's state, kept word by word: LODGE_LAPIC_STATE */
+	struct lodge_vcpu *v;		/* [c] */
+	struct lodge_iodev page;	/* [v] the xAPIC page: v->local */
+	bool odd_id;			/* [v] its xAPIC id is not the vCPU's id */
 	struct hrtimer timer;
-	u64 period;			/* [v] ns, of TMICT; the timer's callback reads it */
 	u64 ns_mult;			/* [c] ns = (TSC cycles * this) >> 32 */
 };
 

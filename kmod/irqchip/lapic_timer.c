@@ -56,13 +56,26 @@ static void arm(struct lodge_lapic *l, u64 ns)
 /* So many counts as time. 128 times the largest count fits (LODGE_MAX_BUS_NS); what no clock reaches is cut off. */
 static u64 count_ns(const struct lodge_lapic *l, u32 count)
 {
-	return min_t(u64, ((u64)count << l->div_shift) * l->v->vm->apic_bus_ns, KTIME_MAX / 2);
+	return min_t(u64, ((u64)count << l->div_shift) * l->v->vm->set.apic_bus_ns, KTIME_MAX / 2);
 }
 
 /* A TSC deadline so many cycles away: rounded up, the guest must not find it still ahead. */
 static void arm_cycles(struct lodge_lapic *l, u64 cycles)
 {
 	arm(l, mul_u64_u64_shr(cycles, l->ns_mult, 32) + 1);
+}
+
+/** lodge_lapic_halt - the hrtimer stops; when it would have fired (host time), or 0 */
+ktime_t lodge_lapic_halt(struct lodge_vcpu *v)
+{
+	return lodge_timer_halt(&v->lapic->timer);
+}
+
+/** lodge_lapic_go - it fires then, or not at all: 0 */
+void lodge_lapic_go(struct lodge_vcpu *v, ktime_t at)
+{
+	if (at)
+		hrtimer_start(&v->lapic->timer, at, HRTIMER_MODE_ABS_PINNED_HARD);
 }
 
 static void expire_now(struct lodge_lapic *l)
@@ -112,7 +125,7 @@ u32 lapic_timer_count(struct lodge_lapic *l)
 			return 0;
 		left = l->period - (u64)-left % l->period;
 	}
-	return min_t(u64, div_u64((u64)left >> l->div_shift, l->v->vm->apic_bus_ns), initial);
+	return min_t(u64, div_u64((u64)left >> l->div_shift, l->v->vm->set.apic_bus_ns), initial);
 }
 
 /* A new divider: the ticks that are left take another time. */

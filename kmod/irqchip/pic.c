@@ -24,6 +24,7 @@
 #define PINS 16
 
 struct lodge_pic {
+	struct lodge_chip kept;
 	raw_spinlock_t lock;
 	struct lodge_vm *vm;
 	struct kvm_pic_state chip[2];	/* master, slave */
@@ -31,7 +32,7 @@ struct lodge_pic {
 	bool woken;			/* its rise still has to wake a vCPU */
 	u32 acked;			/* pins to notify of when the lock is dropped */
 	u8 sources[PINS];		/* who holds each pin up */
-	struct lodge_iodev dev[3];
+	struct lodge_iodev dev[3];	/* not state, as all is from chip to here */
 };
 
 /* How far down the order of priority the first bit of a mask is; 8: none. */
@@ -383,6 +384,9 @@ int lodge_pic_create(struct lodge_vm *vm)
 		return -ENOMEM;
 	raw_spin_lock_init(&p->lock);
 	p->vm = vm;
+	p->kept = (struct lodge_chip) {
+		.lock = &p->lock, .state = p->chip, LODGE_CHIP_STATE(struct lodge_pic, chip, dev),
+	};
 	p->chip[0].elcr_mask = 0xf8;	/* the timer, keyboard and cascade are edges */
 	p->chip[1].elcr_mask = 0xde;	/* the clock and the FPU too */
 	vm->pic = p;

@@ -29,15 +29,17 @@
 enum { RW_LOW = 1, RW_HIGH, RW_BOTH, RW_BOTH_HIGH };
 
 struct lodge_pit {
+	struct lodge_chip kept;
 	struct lodge_vm *vm;
 	raw_spinlock_t lock;
-	struct kvm_pit_channel_state ch[3];
-	u32 flags;			/* KVM_PIT_FLAGS_* */
-	struct hrtimer timer;		/* channel 0 */
+	struct kvm_pit_channel_state ch[3];	/* state, up to timer */
 	u64 period;			/* ns; 0: one shot */
+	u32 flags;			/* KVM_PIT_FLAGS_* */
 	atomic_t pending;		/* ticks not acknowledged */
 	atomic_t may_send;		/* the last tick was acknowledged */
+	struct hrtimer timer;		/* channel 0 */
 	struct lodge_iodev io, speaker;
+	bool has_speaker;		/* on the bus */
 };
 
 static u64 to_ns(u32 count)
@@ -65,7 +67,7 @@ static enum hrtimer_restart fire(struct hrtimer *t)
 
 	if (period)
 		ticks = hrtimer_forward(t, ktime_get(), ns_to_ktime(period));
-	if (!READ_ONCE(p->vm->pit_reinject)) {
+	if (!READ_ONCE(p->vm->set.pit_reinject)) {
 		send(p);
 	} else {
 		if (atomic_read(&p->pending) < PIT_MAX_PENDING)
@@ -80,7 +82,7 @@ void lodge_pit_acked(struct lodge_vm *vm)
 {
 	struct lodge_pit *p = READ_ONCE(vm->pit);
 
-	if (!p || !READ_ONCE(vm->pit_reinject))
+	if (!p || !READ_ONCE(vm->set.pit_reinject))
 		return;
 	atomic_xchg(&p->may_send, 1);
 	if (atomic_dec_if_positive(&p->pending) > 0 && atomic_xchg(&p->may_send, 0))
@@ -314,6 +316,15 @@ static int speaker_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, 
 
 /* -- life and state -- */
 
+/* Brought back: as if the counts had been loaded so much later. */
+static void settle(struct lodge_vm *vm, s64 later)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		vm->pit->ch[i].count_load_time += later;
+}
+
 static struct lodge_pit *pit_alloc(struct lodge_vm *vm)
 {
 	struct lodge_pit *p = kzalloc(sizeof(*p), GFP_KERNEL_ACCOUNT);
@@ -322,6 +333,10 @@ static struct lodge_pit *pit_alloc(struct lodge_vm *vm)
 	if (!p)
 		return NULL;
 	p->vm = vm;
+	p->kept = (struct lodge_chip) {
+		.lock = &p->lock, .state = p->ch, .timer = &p->timer, .settle = settle,
+		LODGE_CHIP_STATE(struct lodge_pit, ch, timer),
+	};
 	raw_spin_lock_init(&p->lock);
 	lodge_hrtimer_setup(&p->timer, fire, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
 	for (i = 0; i < 3; i++) {
@@ -343,6 +358,7 @@ static int pit_attach(struct lodge_vm *vm, struct lodge_pit *p, bool speaker)
 {
 	int ret = lodge_bus_add(vm, BUS_PIO, &p->io);
 
+	p->has_speaker = speaker;
 	if (!ret && speaker) {
 		ret = lodge_bus_add(vm, BUS_PIO, &p->speaker);
 		if (ret)
@@ -391,6 +407,12 @@ int lodge_ioc_create_pit2(struct lodge_vm *vm, void *buf, unsigned long arg)
 out:
 	mutex_unlock(&vm->slots_lock);
 	return ret;
+}
+
+/** lodge_pit_speaker - whether the PIT was made with port 61H; slots_lock held */
+bool lodge_pit_speaker(struct lodge_vm *vm)
+{
+	return vm->pit && vm->pit->has_speaker;
 }
 
 /** lodge_pit_stop - the timer stops for good: nobody can program it any more */
@@ -459,7 +481,7 @@ int lodge_ioc_reinject(struct lodge_vm *vm, void *buf, unsigned long arg)
 
 	if (!READ_ONCE(vm->pit))
 		return -ENXIO;
-	WRITE_ONCE(vm->pit_reinject, !!c->pit_reinject);
+	WRITE_ONCE(vm->set.pit_reinject, !!c->pit_reinject);
 	lodge_pit_unmasked(vm);
 	return 0;
 }

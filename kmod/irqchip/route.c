@@ -24,6 +24,7 @@ struct route {
 };
 
 struct lodge_routes {
+	refcount_t refs;			/* the VM's, and those of frozen states */
 	u32 ngsi;				/* GSIs up to the last one that is used */
 	u16 *first;				/* behind e: a GSI's entries are [first[gsi], first[gsi + 1]) */
 	s16 gsi[KVM_NR_IRQCHIPS][CHIP_PINS];	/* of each pin, -1: none */
@@ -38,7 +39,7 @@ struct lodge_routes {
  */
 static struct lodge_msg decode_msi(struct lodge_vm *vm, u32 addr, u32 high, u32 data)
 {
-	u32 api = READ_ONCE(vm->x2apic_api);
+	u32 api = READ_ONCE(vm->set.x2apic_api);
 	struct lodge_msg m = {
 		.dest = (addr >> 12 & 0xff) | (api & KVM_X2APIC_API_USE_32BIT_IDS ? high & ~0xffu : 0),
 		.x2apic_dest = api & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
@@ -56,7 +57,7 @@ static struct lodge_msg decode_msi(struct lodge_vm *vm, u32 addr, u32 high, u32 
 
 static bool high_is_bad(struct lodge_vm *vm, u32 high)
 {
-	return high & 0xff && READ_ONCE(vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
+	return high & 0xff && READ_ONCE(vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
 }
 
 static int set_pin(struct lodge_vm *vm, const struct route *e, int source, int level)
@@ -212,6 +213,7 @@ static struct lodge_routes *build(struct lodge_vm *vm, const struct kvm_irq_rout
 	r = kvzalloc(struct_size(r, e, n) + array_size(ngsi + 2, sizeof(u16)), GFP_KERNEL_ACCOUNT);
 	if (!r)
 		return ERR_PTR(-ENOMEM);
+	refcount_set(&r->refs, 1);
 	r->ngsi = ngsi;
 	r->first = (u16 *)&r->e[n];
 	memset(r->gsi, 0xff, sizeof(r->gsi));
@@ -265,6 +267,12 @@ void lodge_routes_notify(struct lodge_vm *vm)
 	lodge_ioapic_notify_pins(vm, pins);
 }
 
+void lodge_routes_put(struct lodge_routes *r)
+{
+	if (r && refcount_dec_and_test(&r->refs))
+		kvfree(r);
+}
+
 /* slots_lock held. Interrupts raised after this returns go by the new table. */
 static void publish(struct lodge_vm *vm, struct lodge_routes *r)
 {
@@ -274,7 +282,7 @@ static void publish(struct lodge_vm *vm, struct lodge_routes *r)
 	lodge_routes_notify(vm);
 	if (old)
 		synchronize_srcu_expedited(&vm->srcu);
-	kvfree(old);
+	lodge_routes_put(old);
 }
 
 /**
@@ -311,6 +319,83 @@ out:
 	mutex_unlock(&vm->slots_lock);
 	kvfree(e);
 	return ret;
+}
+
+/* An entry that makes this route: decode_msi() undone. */
+static void unparse(struct lodge_state_route *to, u32 gsi, const struct route *e)
+{
+	const struct lodge_msg *m = &e->msg;
+
+	to->gsi = gsi;
+	to->type = e->msi ? KVM_IRQ_ROUTING_MSI : KVM_IRQ_ROUTING_IRQCHIP;
+	to->u[0] = e->msi ? 0xfee00000 | (m->dest & 0xff) << 12 | m->logical << 2 : e->chip;
+	to->u[1] = e->msi ? m->dest & ~0xffu : e->pin;
+	to->u[2] = e->msi ? m->vector | m->mode << 8 | m->level << 15 : 0;
+}
+
+/**
+ * lodge_get_routes - all routes, by GSI
+ * @vm: the VM, slots_lock held
+ * @to: where they go; NULL: they are counted
+ *
+ * Return: how many.
+ */
+u32 lodge_get_routes(struct lodge_vm *vm, struct lodge_state_route *to)
+{
+	const struct lodge_routes *r = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
+	u32 gsi, i;
+
+	if (!r)
+		return 0;
+	for (gsi = 0; to && gsi < r->ngsi; gsi++)
+		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++)
+			unparse(&to[i], gsi, &r->e[i]);
+	return r->first[r->ngsi];
+}
+
+static bool same_routes(const struct lodge_routes *r, const struct lodge_state_route *from, u32 n)
+{
+	struct lodge_state_route have;
+	u32 gsi, i;
+
+	if (!r || r->first[r->ngsi] != n)
+		return false;
+	for (gsi = 0; gsi < r->ngsi; gsi++) {
+		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++) {
+			unparse(&have, gsi, &r->e[i]);
+			if (have.gsi != from[i].gsi || have.type != from[i].type || have.u[0] != from[i].u[0] ||
+			    have.u[1] != from[i].u[1] || have.u[2] != from[i].u[2])
+				return false;
+		}
+	}
+	return true;
+}
+
+/** lodge_set_routes - these and no others; slots_lock held. 0; -EINVAL as KVM_SET_GSI_ROUTING, -ENOMEM */
+int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, u32 n)
+{
+	struct lodge_routes *r = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
+	struct kvm_irq_routing_entry *e;
+	u32 i;
+
+	if (same_routes(r, from, n))	/* a new table is waited for */
+		return 0;
+	if (n > LODGE_MAX_GSI || vm->irqchip == IRQCHIP_NONE)
+		return -EINVAL;
+	e = kvcalloc(n + 1, sizeof(*e), GFP_KERNEL_ACCOUNT);
+	if (!e)
+		return -ENOMEM;
+	for (i = 0; i < n; i++) {
+		e[i].gsi = from[i].gsi;
+		e[i].type = from[i].type;
+		memcpy(&e[i].u, from[i].u, sizeof(from[i].u));
+	}
+	r = build(vm, e, n);
+	kvfree(e);
+	if (IS_ERR(r))
+		return PTR_ERR(r);
+	publish(vm, r);
+	return 0;
 }
 
 /* What a PC has: GSI n is pin n of the IOAPIC, and the first 16 are pins of the 8259s too. */
@@ -408,7 +493,7 @@ void lodge_irqchip_destroy(struct lodge_vm *vm)
 	kfree(vm->pit);
 	kfree(vm->ioapic);
 	kfree(vm->pic);
-	kvfree(rcu_dereference_protected(vm->routes, 1));
+	lodge_routes_put(rcu_dereference_protected(vm->routes, 1));
 }
 
 static int chip_state(struct lodge_vm *vm, struct kvm_irqchip *c, bool set)
@@ -468,4 +553,94 @@ int lodge_ioc_signal_msi(struct lodge_vm *vm, void *buf, unsigned long arg)
 	if (vm->irqchip == IRQCHIP_NONE || msi->flags || high_is_bad(vm, msi->address_hi))
 		return -EINVAL;
 	return lodge_lapic_deliver(vm, NULL, &m);
+}
+
+/* -- all of them, kept and brought back -- */
+
+/* The VM's chips in the order of enum CHIP_*; NULL: it has no such one. */
+static struct lodge_chip *chip(struct lodge_vm *vm, int i)
+{
+	void *const chips[CHIPS] = { vm->pic, vm->ioapic, vm->pit };
+
+	return chips[i];
+}
+
+/** lodge_chips_shape - which controllers a VM has: frozen states fit where it is the same */
+int lodge_chips_shape(struct lodge_vm *vm)
+{
+	return vm->irqchip | !!vm->pit << 2 | vm->split_pins << 3;
+}
+
+/** lodge_chips_halt - the timers of the VM's chips stop; when they would have fired goes into k, where it is not NULL */
+void lodge_chips_halt(struct lodge_vm *vm, struct lodge_kept_chips *k)
+{
+	struct lodge_chip *c;
+	ktime_t at;
+	int i;
+
+	for (i = CHIPS - 1; i >= 0; i--) {	/* the PIT first: it raises pins of the others */
+		c = chip(vm, i);
+		at = c && c->timer ? lodge_timer_halt(c->timer) : 0;
+		if (k)
+			k->chip[i].at = at;
+	}
+}
+
+/** lodge_chips_go - they go on as k says, so much later (ns) */
+void lodge_chips_go(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later)
+{
+	int i;
+
+	for (i = 0; i < CHIPS; i++)
+		if (k->chip[i].at)
+			hrtimer_start(chip(vm, i)->timer, k->chip[i].at + later, HRTIMER_MODE_ABS_HARD);
+}
+
+/** lodge_chips_keep - the chips' state and the routes; slots_lock held, timers halted */
+void lodge_chips_keep(struct lodge_vm *vm, struct lodge_kept_chips *k)
+{
+	struct lodge_chip *c;
+	unsigned long flags;
+	int i;
+
+	k->routes = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
+	if (k->routes)
+		refcount_inc(&k->routes->refs);
+	k->ioapic_base = vm->ioapic ? lodge_ioapic_base(vm) : 0;
+	for (i = 0; i < CHIPS; i++) {
+		c = chip(vm, i);
+		if (!c)
+			continue;
+		raw_spin_lock_irqsave(c->lock, flags);
+		lodge_copy_words(k->chip[i].words, c->state, c->bytes);
+		raw_spin_unlock_irqrestore(c->lock, flags);
+	}
+}
+
+/**
+ * lodge_chips_bring_back - what lodge_chips_keep() has kept, of this VM or one of the same shape
+ * @vm: the VM, slots_lock held, timers halted; the IOAPIC is where it has to be
+ * @k: the state
+ * @later: ns that its clocks stood still
+ */
+void lodge_chips_bring_back(struct lodge_vm *vm, const struct lodge_kept_chips *k, s64 later)
+{
+	struct lodge_chip *c;
+	unsigned long flags;
+	int i;
+
+	if (k->routes != rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock))) {
+		refcount_inc(&k->routes->refs);
+		publish(vm, k->routes);
+	}
+	for (i = 0; i < CHIPS; i++) {
+		c = chip(vm, i);
+		if (!c)
+			continue;
+		raw_spin_lock_irqsave(c->lock, flags);
+		lodge_copy_words(c->state, k->chip[i].words, c->bytes);
+		if (c->settle)
+			c->settle(vm, later);
+		raw_spin_unlock_irqrestore(c->lock, flags);
+	}
 }

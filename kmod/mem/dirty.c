@@ -64,7 +64,7 @@ static int get_dirty_log(struct lodge_vm *vm, struct lodge_memslot *s, void __us
 	unsigned long i, words = BITS_TO_LONGS(s->npages), *out;
 	int ret = 0;
 
-	if (vm->dirty_log_manual)
+	if (vm->set.dirty_log_manual)
 		return copy_to_user(to, s->dirty, words * sizeof(long)) ? -EFAULT : 0;
 	out = kvmalloc_array(words, sizeof(long), GFP_KERNEL_ACCOUNT);
 	if (!out)

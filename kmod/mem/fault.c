@@ -41,6 +41,7 @@ struct fault {
 	kvm_pfn_t pfn;
 	struct page *page;	/* NULL: a device's memory */
 	unsigned long seq;
+	struct lodge_kept *spare;	/* for the old content of a page that a snapshot has */
 };
 
 static void take_seq(struct lodge_vcpu *v, struct fault *f)
@@ -56,13 +57,20 @@ static int begin(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 	f->write = access & ACC_WRITE;
 	f->uncached = false;
 	f->held = false;
+	f->spare = NULL;
 	if (!f->slot || (f->write && f->slot->flags & KVM_MEM_READONLY))
 		return MAP_MMIO;
 	f->hva = lodge_slot_hva(f->slot, f->gfn);
-	f->may_write = f->write || (!(f->slot->flags & KVM_MEM_READONLY) &&
+	f->may_write = f->write || (!(f->slot->flags & KVM_MEM_READONLY) && !f->slot->kept &&
 				    (!f->slot->dirty || lodge_ops->pte_ops->log));
 	take_seq(v, f);
 	return MAP_DONE;
+}
+
+/* Is there room to be made for the page's old content? Once there is it stays, until the vCPU is out of KVM_RUN. */
+static bool must_keep(const struct fault *f)
+{
+	return unlikely(f->slot->kept) && f->write && lodge_kept_state(f->slot, f->gfn) == KEPT_NOT;
 }
 
 /*
@@ -91,14 +99,21 @@ static bool find_page(struct mm_struct *mm, struct fault *f)
 	return f->held;
 }
 
-/* The slot's limits for a large leaf; with a dirty log pages are mapped one by one. */
+/* The slot's limits for a large leaf; with a dirty log or a snapshot pages are mapped one by one. */
 static bool large_fits(const struct fault *f, int level)
 {
 	const struct lodge_memslot *s = f->slot;
 	gfn_t size = 1ULL << (level - 1) * 9, first = f->gfn & -size;
 
-	return lodge_npt_huge && !s->dirty && !((f->gfn ^ f->hva >> PAGE_SHIFT) & (size - 1)) &&
+	return lodge_npt_huge && !s->dirty && !s->kept && !((f->gfn ^ f->hva >> PAGE_SHIFT) & (size - 1)) &&
 	       first >= s->base_gfn && first + size <= s->base_gfn + s->npages;
+}
+
+/* The page's old content is safe; npt->lock held. A device's memory has none that could be brought back. */
+static bool keep(struct lodge_vm *vm, struct fault *f)
+{
+	return likely(!f->slot->kept || !f->write) || f->uncached ||
+	       lodge_kept_write(vm, f->slot, f->gfn, &f->spare, pfn_to_kaddr(f->pfn));
 }
 
 /* Under the lock: still true? Then write it, and drop the page. */
@@ -118,7 +133,7 @@ static int install(struct lodge_vcpu *v, struct fault *f)
 	size = PAGE_SIZE << (level - 1) * 9;
 	start = f->hva & -size;
 	raw_spin_lock_irqsave(&npt->lock, flags);
-	if (likely(!lodge_notify_stale(npt, f->seq, start, start + size))) {
+	if (likely(!lodge_notify_stale(npt, f->seq, start, start + size) && keep(v->vm, f))) {
 		if (f->write)
 			lodge_mark_dirty(f->slot, f->gfn);
 		/* What is mapped writable counts as dirty: nobody looks at the guest's bits later. */
@@ -148,6 +163,8 @@ int lodge_npt_fault_fast(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 	ret = begin(v, &f, gpa, access);
 	if (ret != MAP_DONE)
 		return ret;
+	if (must_keep(&f))
+		return MAP_RETRY;
 	return find_page(v->vm->mm, &f) ? install(v, &f) : MAP_RETRY;
 }
 
@@ -215,25 +232,31 @@ static bool handled_by_program(struct mm_struct *mm, unsigned long hva)
 	return vma && vma->vm_start <= hva && userfaultfd_armed(vma);
 }
 
+/* The page as the host has it now, IRQs on. */
+static bool find_now(struct lodge_vcpu *v, struct fault *f)
+{
+	bool found;
+
+	take_seq(v, f);
+	local_irq_disable();
+	found = find_page(v->vm->mm, f);
+	local_irq_enable();
+	return found;
+}
+
 /* Fault the page in. 0, -EFAULT, -EHWPOISON, -EINTR. */
 static int page_slow(struct lodge_vcpu *v, struct fault *f)
 {
-	bool found = false, unlocked = false;
 	struct mm_struct *mm = v->vm->mm;
+	bool unlocked = false;
 	long n;
 
 	mmap_read_lock(mm);
 	n = handled_by_program(mm, f->hva) ? -EFAULT :
 	    fixup_user_fault(mm, f->hva, f->write ? FAULT_FLAG_WRITE : 0, &unlocked);
 	mmap_read_unlock(mm);
-	if (!n) {
-		/* The fault itself told the notifier where it broke copy-on-write: what counts is from here on. */
-		take_seq(v, f);
-		local_irq_disable();
-		found = find_page(mm, f);
-		local_irq_enable();
-	}
-	if (found)
+	/* The fault itself told the notifier where it broke copy-on-write: what counts is from here on. */
+	if (!n && find_now(v, f))
 		return 0;
 	n = get_user_pages_unlocked(f->hva, 1, &f->page,
 				    FOLL_HWPOISON | FOLL_INTERRUPTIBLE | (f->write ? FOLL_WRITE : 0));
@@ -251,35 +274,19 @@ static void poisoned(unsigned long hva)
 	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)hva, PAGE_SHIFT, current);
 }
 
-/**
- * lodge_npt_fault - map, sleeping where that is needed
- * @v: the vCPU; not inside SRCU, for the host's fault may wait for the program itself
- * @gpa: the address that faulted
- * @access: ACC_*
- *
- * Return: MAP_DONE, MAP_MMIO, -EFAULT (nothing mapped there, or not for this access), -EINTR
- * (a signal came first), -ENOMEM.
- */
-int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
+/* The slow way, behind begin(). With room for its old content all that the page lacked may have been that. */
+static int map_slow(struct lodge_vcpu *v, struct fault *f, gpa_t gpa, u32 access)
 {
-	struct fault f, now;
-	int idx, ret;
+	int idx, ret = f->spare && find_now(v, f) ? 0 : page_slow(v, f);
+	struct fault now;
 	bool same;
 
-	if (v->stock.n < LODGE_STOCK_LOW && lodge_npt_stock_fill(v))
-		return -ENOMEM;
-	idx = srcu_read_lock(&v->vm->srcu);
-	ret = begin(v, &f, gpa, access);
-	srcu_read_unlock(&v->vm->srcu, idx);
-	if (ret != MAP_DONE)
-		return ret;
-	ret = page_slow(v, &f);
 	if (ret == -EHWPOISON) {
-		poisoned(f.hva);
+		poisoned(f->hva);
 		return MAP_DONE;	/* the signal is seen before the next entry */
 	}
 	if (ret == -EFAULT)
-		ret = pfn_mapping(v, &f);
+		ret = pfn_mapping(v, f);
 	if (ret == -EAGAIN)
 		return MAP_DONE;
 	if (ret == -EINTR || ret == -ERESTARTSYS)
@@ -289,15 +296,49 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 	 * faults anew.
 	 */
 	idx = srcu_read_lock(&v->vm->srcu);
-	same = begin(v, &now, gpa, access) == MAP_DONE && now.hva == f.hva && now.may_write == f.may_write;
+	same = begin(v, &now, gpa, access) == MAP_DONE && now.hva == f->hva && now.may_write == f->may_write;
 	if (!ret && same) {
-		f.slot = now.slot;
-		install(v, &f);
-	} else if (!ret && f.held) {
-		put_page(f.page);
+		f->slot = now.slot;
+		install(v, f);
+	} else if (!ret && f->held) {
+		put_page(f->page);
 	}
 	srcu_read_unlock(&v->vm->srcu, idx);
 	return ret && same ? -EFAULT : MAP_DONE;
+}
+
+/**
+ * lodge_npt_fault - map, sleeping where that is needed
+ * @v: the vCPU; not inside SRCU, for the host's fault may wait for the program itself
+ * @gpa: the address that faulted
+ * @access: ACC_*
+ *
+ * Return: MAP_DONE, MAP_MMIO, -EFAULT (nothing mapped there, or not for this access), -EINTR
+ * (a signal came first), -ENOMEM, -ENOSPC (a snapshot has to keep the page, and may keep no more).
+ */
+int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
+{
+	bool keeps = false;
+	struct fault f;
+	int idx, ret;
+
+	if (v->stock.n < LODGE_STOCK_LOW && lodge_npt_stock_fill(v))
+		return -ENOMEM;
+	idx = srcu_read_lock(&v->vm->srcu);
+	ret = begin(v, &f, gpa, access);
+	if (ret == MAP_DONE)
+		keeps = must_keep(&f);
+	srcu_read_unlock(&v->vm->srcu, idx);
+	if (ret != MAP_DONE)
+		return ret;
+	if (keeps) {
+		f.spare = lodge_kept_alloc(v->vm, true);
+		if (IS_ERR(f.spare))
+			return PTR_ERR(f.spare);
+	}
+	ret = map_slow(v, &f, gpa, access);
+	lodge_kept_free(v->vm, f.spare);
+	return ret;
 }
 
 /**

@@ -75,6 +75,15 @@ static bool copy_now(unsigned long hva, void *buf, int len, bool write)
 }
 
 /*
+ * The slot of a page that is about to be written here has a snapshot that has to hear of it first. It stays, also outside
+ * SRCU: neither changes while vcpu->mutex is held.
+ */
+static bool is_kept_from(struct lodge_memslot *s, gpa_t gpa)
+{
+	return s && unlikely(s->kept) && lodge_kept_state(s, gpa >> PAGE_SHIFT) != KEPT_WRITTEN;
+}
+
+/*
  * Guest memory within a page. The slot is looked up and used inside SRCU, where nothing may wait; the host takes a
  * fault outside, which may last as long as the program wants (userfaultfd) or a server (FUSE, NFS), and then all is
  * looked up again. 0, -EFAULT, -EINTR (the program is being killed).
@@ -83,18 +92,21 @@ static int copy_part(struct lodge_vcpu *v, gpa_t gpa, void *buf, int len, bool w
 {
 	struct lodge_memslot *s;
 	unsigned long hva;
-	bool done = false;
+	bool done = false, keep;
 	int idx, ret = 0;
 
 	while (!done && !ret) {
 		idx = srcu_read_lock(&v->vm->srcu);
 		s = gpa_slot(v, gpa, write, &hva);
-		done = s && copy_now(hva, buf, len, write);
+		keep = write && is_kept_from(s, gpa);
+		done = s && !keep && copy_now(hva, buf, len, write);
 		if (s && write)
 			lodge_mark_dirty(s, gpa >> PAGE_SHIFT);		/* after the write: see memslot.c */
 		srcu_read_unlock(&v->vm->srcu, idx);
 		if (!s)
 			ret = -EFAULT;
+		else if (keep)
+			ret = lodge_kept_touch(v->vm, s, gpa >> PAGE_SHIFT);
 		else if (!done)
 			ret = lodge_fault_in(v->vm->mm, hva, write);
 	}
@@ -230,7 +242,7 @@ static int set_bits(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 o
 {
 	unsigned long hva, again;
 	struct lodge_memslot *s;
-	bool same = false;
+	bool same = false, keep;
 	struct page *p;
 	void *k;
 	int idx;
@@ -239,9 +251,12 @@ static int set_bits(struct lodge_vcpu *v, const struct walk *w, gpa_t gpa, u64 o
 		return -EAGAIN;
 	idx = srcu_read_lock(&v->vm->srcu);
 	s = gpa_slot(v, gpa, true, &hva);
+	keep = is_kept_from(s, gpa);
 	srcu_read_unlock(&v->vm->srcu, idx);
 	if (!s)
 		return lodge_gpa_is_memory(v, gpa, false) ? 0 : -EFAULT;
+	if (keep && lodge_kept_touch(v->vm, s, gpa >> PAGE_SHIFT))
+		return -EFAULT;
 	/* It may wait: so what it was asked for is looked up again. */
 	if (get_user_pages_fast(hva, 1, FOLL_WRITE, &p) != 1)
 		return -EFAULT;

@@ -36,6 +36,7 @@ struct lodge_memslot {
 	u16 id;
 	bool invalid;				/* going or moving: not to be mapped any more */
 	unsigned long *dirty;			/* KVM_MEM_LOG_DIRTY_PAGES: one bit a page, set atomically */
+	struct lodge_kept **kept;		/* of the top snapshot, one a page: kept.c; or NULL */
 };
 
 /*
@@ -51,6 +52,8 @@ static inline unsigned long lodge_slot_hva(const struct lodge_memslot *s, gfn_t 
 {
 	return s->hva + (lodge_slot_page(s, gfn) << PAGE_SHIFT);
 }
+
+struct lodge_frozen;
 
 struct lodge_hva_walk {
 	struct lodge_memslots *slots;
@@ -75,6 +78,7 @@ lodge_vm_ioctl lodge_ioc_set_region, lodge_ioc_set_region2;
 void lodge_slots_init(struct lodge_vm *vm);
 void lodge_slots_free(struct lodge_vm *vm);
 struct lodge_memslot *lodge_slot_by_id(struct lodge_vm *vm, u32 id);	/* slots_lock held */
+struct lodge_memslot *lodge_slot_by_gfn(struct lodge_vm *vm, gfn_t gfn);	/* slots_lock held */
 struct lodge_memslot *lodge_slot_of_hva(struct lodge_vm *vm, struct lodge_hva_walk *at, unsigned long first,
 					unsigned long last);
 /* srcu held, or in the window */
@@ -84,6 +88,24 @@ void lodge_log_written(struct lodge_vcpu *v, gfn_t gfn);
 /* dirty.c */
 lodge_vm_ioctl lodge_ioc_get_dirty_log, lodge_ioc_clear_dirty_log;
 void lodge_mark_dirty(struct lodge_memslot *s, gfn_t gfn);	/* any context */
+
+/* kept.c: what a write to a page of a slot has to do first */
+enum lodge_kept_state {
+	KEPT_WRITTEN,		/* nothing: nobody asked, or it is known to be written */
+	KEPT_CLEAN,		/* tell of it: lodge_kept_write(), lodge_kept_touch() */
+	KEPT_NOT,		/* the same, and its content is copied */
+};
+enum lodge_kept_state lodge_kept_state(struct lodge_memslot *s, gfn_t gfn);
+struct lodge_kept *lodge_kept_alloc(struct lodge_vm *vm, bool bounded);
+void lodge_kept_free(struct lodge_vm *vm, struct lodge_kept *k);
+bool lodge_kept_write(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn, struct lodge_kept **spare,
+		      const void *content);
+int lodge_kept_touch(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn);
+int lodge_kept_touch_range(struct lodge_vm *vm, gfn_t gfn, gfn_t last);
+int lodge_kept_begin(struct lodge_vm *vm, struct lodge_frozen *state, unsigned long limit);
+struct lodge_frozen *lodge_kept_frozen(struct lodge_vm *vm);
+int lodge_kept_reset(struct lodge_vm *vm, struct lodge_reset *r);
+void lodge_kept_end(struct lodge_vm *vm);
 
 /* npt.c */
 #define LODGE_PTE_COPY	BIT_ULL(55)	/* a leaf whose page is the table's own: lodge_npt_copy(). Ignored by EPT and NPT */
@@ -97,8 +119,13 @@ void lodge_npt_free_dead(struct list_head *dead, bool sleeps);
 void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* both, and a flush; sleeps */
 void lodge_npt_protect_word(struct lodge_vm *vm, gfn_t gfn, unsigned long bits);
 void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* all, and flush; sleeps */
+void lodge_npt_readonly(struct lodge_vm *vm, gfn_t start, gfn_t end);
+u64 *lodge_npt_leaf(const struct lodge_npt *npt, gfn_t gfn);
+void *lodge_npt_own_page(const u64 *leaf);
+bool lodge_npt_weaken_page(struct lodge_npt *npt, u64 *leaf);
 bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear);
 void lodge_npt_flush(struct lodge_vm *vm);		/* bump gen, wait for windows to end */
+void lodge_npt_flush_idle(struct lodge_vm *vm);
 void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa);
 void *lodge_npt_peek(struct lodge_vcpu *v, gpa_t gpa);	/* IRQs off */
 

@@ -111,6 +111,12 @@ static struct lodge_memslot *find(const struct lodge_memslots *t, gfn_t gfn)
 	return s && s->base_gfn <= gfn ? s : NULL;
 }
 
+/** lodge_slot_by_gfn - the slot of a frame, or NULL; slots_lock held */
+struct lodge_memslot *lodge_slot_by_gfn(struct lodge_vm *vm, gfn_t gfn)
+{
+	return find(current_slots(vm), gfn);
+}
+
 /**
  * lodge_slot_of_hva - the slots that lie in a range of user addresses, one after the other
  * @vm: the VM; vm->srcu held, for all of the walk
@@ -287,7 +293,7 @@ static struct lodge_memslot *make_slot(struct lodge_vm *vm, const struct kvm_use
 		kfree(s);
 		return NULL;
 	}
-	if (vm->dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET && !(old && old->dirty))
+	if (vm->set.dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET && !(old && old->dirty))
 		bitmap_set(s->dirty, 0, s->npages);
 	return s;
 }
@@ -302,7 +308,7 @@ static void replace(struct lodge_vm *vm, struct lodge_memslot *old, struct lodge
 		lodge_npt_zap(vm, old->base_gfn, end);
 	}
 	publish(vm, old, new);
-	if (old && new && new->dirty && !old->dirty && !(vm->dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET))
+	if (old && new && new->dirty && !old->dirty && !(vm->set.dirty_log_manual & KVM_DIRTY_LOG_INITIALLY_SET))
 		lodge_npt_write_protect(vm, new->base_gfn, new->base_gfn + new->npages);
 	/* Without the log the range may be mapped by large pages again. */
 	if (old && new && old->dirty && !new->dirty && lodge_npt_huge)
@@ -345,7 +351,7 @@ static int set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_reg
 	if (ret)
 		return ret;
 	mutex_lock(&vm->slots_lock);
-	ret = set_locked(vm, r);
+	ret = vm->snap ? -EBUSY : set_locked(vm, r);
 	mutex_unlock(&vm->slots_lock);
 	return ret;
 }
@@ -357,7 +363,7 @@ static int set_region(struct lodge_vm *vm, const struct kvm_userspace_memory_reg
  * @arg: unused
  *
  * Context: may sleep; takes slots_lock.
- * Return: 0, -EINVAL, -EEXIST (overlap), -ENOMEM.
+ * Return: 0, -EINVAL, -EEXIST (overlap), -ENOMEM, -EBUSY (there is a snapshot).
  */
 int lodge_ioc_set_region(struct lodge_vm *vm, void *buf, unsigned long arg)
 {

@@ -22,6 +22,7 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
+#include "host/compat.h"
 #include "mem/mem.h"
 
 #define ENTRIES		512
@@ -141,6 +142,7 @@ int lodge_npt_init(struct lodge_vm *vm)
 
 	if (!p)
 		return -ENOMEM;
+	lodge_count_tables(p, 1);
 	raw_spin_lock_init(&vm->npt.lock);
 	vm->npt.levels = lodge_ops->npt_levels();
 	vm->npt.root = page_to_phys(p);
@@ -158,6 +160,8 @@ static void free_table(u64 pa, int level, bool sleeps)
 	for (i = 0; below && i < ENTRIES; i++)
 		if (level > 1 ? is_present(t[i]) && !is_leaf(t[i], level) : t[i] & LODGE_PTE_COPY)
 			free_table(t[i], level - 1, sleeps);
+	if (level)
+		lodge_count_tables(virt_to_page(t), -1);
 	free_page((unsigned long)t);
 	if (sleeps)
 		cond_resched();
@@ -196,13 +200,8 @@ void lodge_npt_stock_drain(struct lodge_vcpu *v)
 		__free_page(v->stock.page[--v->stock.n]);
 }
 
-/**
- * lodge_npt_flush - no vCPU uses a translation that was taken away before
- * @vm: the VM
- *
- * Context: IRQs on, npt->lock not held; does not sleep.
- */
-void lodge_npt_flush(struct lodge_vm *vm)
+/* Who enters from now on flushes first. */
+static u64 raise_gen(struct lodge_vm *vm)
 {
 	unsigned long flags;
 	u64 number;
@@ -212,8 +211,27 @@ void lodge_npt_flush(struct lodge_vm *vm)
 	WRITE_ONCE(vm->npt.gen, vm->npt.gen + 1);
 	vm->stat.remote_tlb_flush++;
 	raw_spin_unlock_irqrestore(&vm->npt.lock, flags);
+	return number;
+}
+
+/**
+ * lodge_npt_flush - no vCPU uses a translation that was taken away before
+ * @vm: the VM
+ *
+ * Context: IRQs on, npt->lock not held; does not sleep.
+ */
+void lodge_npt_flush(struct lodge_vm *vm)
+{
+	u64 number = raise_gen(vm);
+
 	lodge_kick_all_sync(vm);
 	lodge_tlb_settled(&vm->npt, number);
+}
+
+/** lodge_npt_flush_idle - the same where no vCPU is in KVM_RUN, nor can come in */
+void lodge_npt_flush_idle(struct lodge_vm *vm)
+{
+	lodge_tlb_settled(&vm->npt, raise_gen(vm));
 }
 
 struct found {
@@ -286,6 +304,7 @@ static enum go install_visit(struct spot *at, void *arg)
 	if (!is_present(at->val) && at->level > leaf->level) {
 		if (!leaf->stock->n)
 			return STOP;
+		lodge_count_tables(leaf->stock->page[leaf->stock->n - 1], 1);
 		at->val = page_to_phys(leaf->stock->page[--leaf->stock->n]) | ops->table;
 		WRITE_ONCE(*at->e, at->val);
 		return DOWN;
@@ -361,6 +380,8 @@ static enum go zap_visit(struct spot *at, void *arg)
 	if (!is_present(at->val))
 		return ON;
 	/* All of a table: out with the table itself. */
+	if (at->table)
+		z->npt->tables_gen++;
 	if (at->table || at->val & LODGE_PTE_COPY) {
 		struct page *p = virt_to_page(table(at->val));
 
@@ -460,6 +481,62 @@ void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end)
 {
 	walk_steps(&vm->npt, start, end, true, protect_visit, &vm->npt);
 	lodge_npt_flush(vm);
+}
+
+static enum go readonly_visit(struct spot *at, void *npt)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+
+	if (at->table)
+		return DOWN;
+	if (is_present(at->val) && (at->level > 1 || at->val & ops->write))
+		weaken(npt, at->e, at->level > 1 ? 0 : *at->e & ~(ops->write | ops->log));
+	return ON;
+}
+
+/** lodge_npt_readonly - no page of a range is writable, nor a large one, when the caller has flushed. May sleep */
+void lodge_npt_readonly(struct lodge_vm *vm, gfn_t start, gfn_t end)
+{
+	walk_steps(&vm->npt, start, end, true, readonly_visit, &vm->npt);
+}
+
+static enum go leaf_visit(struct spot *at, void *leaf)
+{
+	if (at->table)
+		return DOWN;
+	*(u64 **)leaf = at->level == 1 ? at->e : NULL;
+	return STOP;
+}
+
+/** lodge_npt_leaf - the entry of a 4K page, be it present or not; NULL where there is no table for it. npt->lock held */
+u64 *lodge_npt_leaf(const struct lodge_npt *npt, gfn_t gfn)
+{
+	u64 *leaf;
+
+	descend(npt, gfn, leaf_visit, &leaf);
+	return leaf;
+}
+
+/** lodge_npt_own_page - the kernel's address of the page behind an entry that lets it be written, or NULL. npt->lock held */
+void *lodge_npt_own_page(const u64 *leaf)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+	const u64 bits = ops->leaf | ops->write;
+
+	if (!leaf || (*leaf & (bits | ops->leaf_uc)) != bits)
+		return NULL;
+	return phys_to_virt(*leaf & ops->addr);
+}
+
+/** lodge_npt_weaken_page - the page behind an entry is not writable any more; true: it was, and a flush is due. npt->lock held */
+bool lodge_npt_weaken_page(struct lodge_npt *npt, u64 *leaf)
+{
+	const struct lodge_pte_ops *ops = lodge_ops->pte_ops;
+
+	if (!leaf || !is_present(*leaf) || !(*leaf & ops->write))
+		return false;
+	weaken(npt, leaf, *leaf & ~(ops->write | ops->log));
+	return true;
 }
 
 struct age {

@@ -62,10 +62,10 @@ static u64 scale(u64 tsc, s8 shift, u32 mul)
 	return mul_u64_u32_shr(tsc, mul, 32);
 }
 
-/* The pair anew. [clock_lock], or nobody sees the VM yet. */
-static void set_base(struct lodge_vm *vm, u64 ns)
+/* The pair anew, for that TSC of the host. [clock_lock], or nobody sees the VM yet. */
+static void set_base(struct lodge_vm *vm, u64 tsc, u64 ns)
 {
-	vm->clock_base_tsc = lodge_tsc_ordered();
+	vm->clock_base_tsc = tsc;
 	vm->clock_base_ns = ns;
 	vm->clock_base_boot = ktime_get_boottime_ns();
 	vm->clock_base_slept = lodge_slept.ns;
@@ -90,21 +90,22 @@ static bool stable(const struct lodge_vm *vm)
 /** lodge_pv_clock_init - a new VM's clock and TSC start at 0 */
 void lodge_pv_clock_init(struct lodge_vm *vm)
 {
-	set_base(vm, 0);
+	set_base(vm, lodge_tsc_ordered(), 0);
 	vm->tsc_last_offset = -vm->clock_base_tsc;
 	time_scale(vm->tsc_khz, &vm->clock_shift, &vm->clock_mul);
 }
 
-/* The VM's time now, and the lodge_tsc() it belongs to. */
-static u64 clock_now(struct lodge_vm *vm, u64 *tsc)
+/** lodge_pv_clock_at - the VM's time at a lodge_tsc(), of now or of shortly before; 0: of now, which is told */
+u64 lodge_pv_clock_at(struct lodge_vm *vm, u64 *tsc)
 {
 	unsigned long flags;
 	u64 ns, base;
 
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
 	ns = pair(vm, &base);
-	*tsc = lodge_tsc_ordered();
-	ns += scale(*tsc - base, vm->clock_shift, vm->clock_mul);
+	*tsc = *tsc ?: lodge_tsc_ordered();
+	if (*tsc > base)
+		ns += scale(*tsc - base, vm->clock_shift, vm->clock_mul);
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	return ns;
 }
@@ -112,12 +113,12 @@ static u64 clock_now(struct lodge_vm *vm, u64 *tsc)
 static void write_wall_clock(struct lodge_vcpu *v, gpa_t gpa)
 {
 	struct pvclock_wall_clock w;
-	u64 tsc, boot;
+	u64 tsc = 0, boot;
 
 	if (!gpa || lodge_read_gpa(v, gpa, &w.version, sizeof(w.version)))
 		return;
 	w.version = lodge_pv_next_version(w.version);
-	boot = ktime_get_real_ns() - clock_now(v->vm, &tsc);
+	boot = ktime_get_real_ns() - lodge_pv_clock_at(v->vm, &tsc);
 	w.sec = div_u64_rem(boot, NSEC_PER_SEC, &w.nsec);
 	lodge_write_gpa(v, gpa, &w.version, sizeof(w.version));
 	lodge_write_gpa(v, gpa, &w, sizeof(w));
@@ -262,35 +263,93 @@ int lodge_ioc_clock_ctrl(struct lodge_vcpu *v, void *buf, unsigned long arg)
 int lodge_get_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	struct lodge_clock_data *c = buf;
-	u64 tsc;
+	u64 tsc = 0;
 
 	memset(c, 0, sizeof(*c));
-	c->clock = clock_now(vm, &tsc);
+	c->clock = lodge_pv_clock_at(vm, &tsc);
 	c->host_tsc = tsc - lodge_slept.tsc;
 	c->realtime = ktime_get_real_ns();
 	c->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC | (stable(vm) ? KVM_CLOCK_TSC_STABLE : 0);
 	return 0;
 }
 
+/** lodge_pv_clock_set - the VM's time at a lodge_tsc() of now or shortly before */
+void lodge_pv_clock_set(struct lodge_vm *vm, u64 tsc, u64 ns)
+{
+	struct lodge_vcpu *v;
+	unsigned long flags;
+	int i;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	set_base(vm, tsc, ns);
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	lodge_for_each_vcpu(i, v, vm)
+		lodge_request(v, REQ_CLOCK);
+}
+
 /** lodge_set_clock - KVM_SET_CLOCK; with KVM_CLOCK_REALTIME the time that went by since is added. -EINVAL */
 int lodge_set_clock(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct lodge_clock_data *c = buf;
-	struct lodge_vcpu *v;
-	unsigned long flags;
 	u64 ns = c->clock, now = ktime_get_real_ns();
-	int i;
 
 	if (c->flags & ~(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC))
 		return -EINVAL;
 	if (c->flags & KVM_CLOCK_REALTIME && now > c->realtime)
 		ns += now - c->realtime;
-	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	set_base(vm, ns);
-	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
-	lodge_for_each_vcpu(i, v, vm)
-		lodge_request(v, REQ_CLOCK);
+	lodge_pv_clock_set(vm, lodge_tsc_ordered(), ns);
 	return 0;
+}
+
+/** lodge_pv_clock_now - the host's clocks, into k */
+void lodge_pv_clock_now(struct lodge_kept_clock *k)
+{
+	k->tsc = lodge_tsc_ordered();
+	k->now = ktime_get();
+	k->boot = ktime_get_boottime_ns();
+	k->slept = lodge_slept.ns;
+}
+
+/** lodge_pv_clock_keep - the VM's clock, which goes on; into k, which has the host's clocks */
+void lodge_pv_clock_keep(struct lodge_vm *vm, struct lodge_kept_clock *k)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	k->base_tsc = vm->clock_base_tsc;
+	k->base_ns = vm->clock_base_ns;
+	k->base_boot = vm->clock_base_boot;
+	k->base_slept = vm->clock_base_slept;
+	k->last_offset = vm->tsc_last_offset;
+	k->tsc_set = vm->tsc_set;
+	k->tscs_differ = vm->tscs_differ;
+	k->wall_msr = vm->wall_msr;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+}
+
+/**
+ * lodge_pv_clock_bring_back - the clock shows what it showed when it was kept, and goes on from there
+ * @vm: the VM, no vCPU runs
+ * @k: what was kept
+ * @now: lodge_pv_clock_now()
+ *
+ * All that it reckons with is moved by what the host's clocks have gone on, vCPUs' TSC offsets by the caller. So
+ * the guests' time pages are as true as they were, and need not be written.
+ */
+void lodge_pv_clock_bring_back(struct lodge_vm *vm, const struct lodge_kept_clock *k, const struct lodge_kept_clock *now)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	vm->clock_base_tsc = k->base_tsc + now->tsc - k->tsc;
+	vm->clock_base_ns = k->base_ns;
+	vm->clock_base_boot = k->base_boot + now->boot - k->boot;
+	vm->clock_base_slept = k->base_slept + now->slept - k->slept;
+	vm->tsc_last_offset = k->last_offset - (now->tsc - k->tsc);
+	vm->tsc_set = k->tsc_set;
+	WRITE_ONCE(vm->tscs_differ, k->tscs_differ);
+	WRITE_ONCE(vm->wall_msr, k->wall_msr);
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 }
 
 /* -- the TSC -- */
@@ -394,6 +453,18 @@ void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host)
 	set_offset(v, v->tsc_offset + diff);
 }
 
+/** lodge_tsc_give - userspace says what a vCPU's TSC is to lodge_tsc() */
+void lodge_tsc_give(struct lodge_vcpu *v, u64 offset)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&v->vm->clock_lock, flags);
+	v->vm->tsc_set = true;
+	v->vm->tsc_last_offset = offset;
+	raw_spin_unlock_irqrestore(&v->vm->clock_lock, flags);
+	set_offset(v, offset);
+}
+
 /* -- the vCPU's attributes: its TSC's offset to the host's -- */
 
 static bool is_offset(const struct kvm_device_attr *a)
@@ -421,7 +492,6 @@ int lodge_ioc_get_attr(struct lodge_vcpu *v, void *buf, unsigned long arg)
 int lodge_ioc_set_attr(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	const struct kvm_device_attr *a = buf;
-	unsigned long flags;
 	u64 offset;
 
 	if (!is_offset(a))
@@ -429,11 +499,6 @@ int lodge_ioc_set_attr(struct lodge_vcpu *v, void *buf, unsigned long arg)
 	if (get_user(offset, (u64 __user *)a->addr))
 		return -EFAULT;
 	/* What userspace knows of is the processor's counter: without what that lost while the host slept. */
-	offset -= lodge_slept.tsc;
-	raw_spin_lock_irqsave(&v->vm->clock_lock, flags);
-	v->vm->tsc_set = true;
-	v->vm->tsc_last_offset = offset;
-	raw_spin_unlock_irqrestore(&v->vm->clock_lock, flags);
-	set_offset(v, offset);
+	lodge_tsc_give(v, offset - lodge_slept.tsc);
 	return 0;
 }

@@ -11,6 +11,19 @@ int lodge_pv_msr_read(struct lodge_vcpu *v, u32 index, u64 *val);	/* 1: not mine
 int lodge_pv_msr_write(struct lodge_vcpu *v, u32 index, u64 val);
 void lodge_pv_clock_update(struct lodge_vcpu *v);	/* REQ_CLOCK: may sleep */
 void lodge_pv_clock_init(struct lodge_vm *vm);
+u64 lodge_pv_clock_at(struct lodge_vm *vm, u64 *tsc);
+void lodge_pv_clock_set(struct lodge_vm *vm, u64 tsc, u64 ns);
+
+/* The VM's clock, and the host's clocks that it goes by, at the moment when it was kept. */
+struct lodge_kept_clock {
+	u64 base_tsc, base_ns, base_boot, base_slept, last_offset, wall_msr;
+	u64 tsc, boot, slept;
+	ktime_t now;
+	bool tsc_set, tscs_differ;
+};
+void lodge_pv_clock_now(struct lodge_kept_clock *k);	/* the host's clocks */
+void lodge_pv_clock_keep(struct lodge_vm *vm, struct lodge_kept_clock *k);
+void lodge_pv_clock_bring_back(struct lodge_vm *vm, const struct lodge_kept_clock *k, const struct lodge_kept_clock *now);
 lodge_vm_ioctl lodge_get_clock, lodge_set_clock;
 lodge_vcpu_ioctl lodge_ioc_clock_ctrl, lodge_ioc_set_tsc_khz;
 lodge_vcpu_ioctl lodge_ioc_has_attr, lodge_ioc_get_attr, lodge_ioc_set_attr;
@@ -27,6 +40,7 @@ static inline u32 lodge_pv_next_version(u32 version)
 	return (version | 1) + (version & 1 ? 2 : 0);
 }
 
+void lodge_tsc_give(struct lodge_vcpu *v, u64 offset);
 void lodge_tsc_adjust(struct lodge_vcpu *v, u64 val);	/* the guest writes TSC_ADJUST */
 void lodge_tsc_write(struct lodge_vcpu *v, u64 tsc, bool host);	/* MSR_IA32_TSC, with KVM's matching of near writes */
 

@@ -139,7 +139,7 @@ void svm_state_load(struct lodge_vcpu *v, u32 groups)
 static void store_cr0(struct svm_vcpu *sv)
 {
 	struct svm_vmcb *b = sv->vmcb;
-	bool shown = sv->v.cr0_native || READ_ONCE(sv->v.vm->quirks_off) & KVM_X86_QUIRK_CD_NW_CLEARED;
+	bool shown = sv->v.cr0_native || READ_ONCE(sv->v.vm->set.quirks_off) & KVM_X86_QUIRK_CD_NW_CLEARED;
 	u64 cr0 = sv->v.st.cr0, hidden = shown ? 0 : cr0 & (X86_CR0_CD | X86_CR0_NW);
 
 	b->cr0 = cr0 & ~hidden;

@@ -68,6 +68,8 @@ bool svm_nmi_blocked(struct lodge_vcpu *v);
 void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked);
 void svm_step_exits(struct svm_vcpu *sv, bool on);
 void svm_set_dr_exits(struct svm_vcpu *sv, bool on);
+void svm_keep(struct lodge_vcpu *v, struct lodge_vendor_kept *k);
+void svm_bring_back(struct lodge_vcpu *v, const struct lodge_vendor_kept *k);
 int svm_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
 
 /* state.c */

@@ -384,6 +384,39 @@ void svm_set_nmi_blocked(struct lodge_vcpu *v, bool blocked)
 	sv->vmcb->clean &= ~CLEAN_ICPT;
 }
 
+enum { KEPT_MASKED = 1, KEPT_IRET = 2, KEPT_STEP = 4, KEPT_TF = 8, KEPT_NO_STEP = 16 };
+
+/** svm_keep - how far an NMI's IRET and the step over it have come, and SPEC_CTRL where the VMCB has it */
+void svm_keep(struct lodge_vcpu *v, struct lodge_vendor_kept *k)
+{
+	const struct svm_vcpu *sv = to_svm(v);
+
+	k->words[0] = sv->nmi_iret_rip;
+	k->words[1] = sv->no_step_rip;
+	k->words[2] = sv->vmcb->spec_ctrl;
+	k->flags = (v->nmi_masked ? KEPT_MASKED : 0) | (sv->nmi_iret ? KEPT_IRET : 0) | (sv->nmi_step ? KEPT_STEP : 0) |
+		   (sv->step_tf ? KEPT_TF : 0) | (sv->no_step ? KEPT_NO_STEP : 0);
+}
+
+/** svm_bring_back - the vCPU is again where svm_keep() found it; its intercepts follow */
+void svm_bring_back(struct lodge_vcpu *v, const struct lodge_vendor_kept *k)
+{
+	struct svm_vcpu *sv = to_svm(v);
+	bool step = k->flags & KEPT_STEP;
+
+	sv->vmcb->spec_ctrl = k->words[2];
+	svm_set_nmi_blocked(v, (k->flags & (KEPT_MASKED | KEPT_IRET)) == KEPT_MASKED);
+	v->nmi_masked = k->flags & KEPT_MASKED;
+	sv->nmi_iret = k->flags & KEPT_IRET;
+	sv->nmi_iret_rip = k->words[0];
+	sv->no_step_rip = k->words[1];
+	sv->no_step = k->flags & KEPT_NO_STEP;
+	sv->step_tf = k->flags & KEPT_TF;
+	if (sv->nmi_step != step)
+		svm_step_exits(sv, step);
+	sv->nmi_step = step;
+}
+
 /**
  * svm_set_dr_exits - whether the guest's accesses to DR0-3 exit, and writes of DR7, which could arm them
  * @sv: the vCPU

@@ -359,6 +359,30 @@ void vmx_set_nmi_blocked(struct lodge_vcpu *v, bool blocked)
 	vmx_put(vx, flags);
 }
 
+/** vmx_keep - NMI blocking, and debug exceptions that are pending */
+void vmx_keep(struct lodge_vcpu *v, struct lodge_vendor_kept *k)
+{
+	unsigned long flags;
+
+	if (!vmx_get(to_vmx(v), &flags))
+		return;
+	k->flags = vmread(G_INTERRUPTIBILITY) & BLOCK_NMI;
+	k->words[0] = vmread(G_PENDING_DEBUG);
+	vmx_put(to_vmx(v), flags);
+}
+
+/** vmx_bring_back - the same again; shadows follow from v->st */
+void vmx_bring_back(struct lodge_vcpu *v, const struct lodge_vendor_kept *k)
+{
+	unsigned long flags;
+
+	if (!vmx_get(to_vmx(v), &flags))
+		return;
+	vmwrite(G_INTERRUPTIBILITY, (vmread(G_INTERRUPTIBILITY) & ~(u32)BLOCK_NMI) | k->flags);
+	vmwrite(G_PENDING_DEBUG, k->words[0]);
+	vmx_put(to_vmx(v), flags);
+}
+
 /**
  * vmx_msr - MSRs that only the VMCS knows: none that the core does not keep
  * @v: the vCPU

@@ -90,6 +90,8 @@ void vmx_set_tsc_offset(struct lodge_vcpu *v);
 void vmx_set_dr_exits(struct vmx_vcpu *vx, bool on);
 bool vmx_nmi_blocked(struct lodge_vcpu *v);
 void vmx_set_nmi_blocked(struct lodge_vcpu *v, bool blocked);
+void vmx_keep(struct lodge_vcpu *v, struct lodge_vendor_kept *k);
+void vmx_bring_back(struct lodge_vcpu *v, const struct lodge_vendor_kept *k);
 int vmx_msr(struct lodge_vcpu *v, u32 index, u64 *val, bool write);
 
 /* state.c */

@@ -6,6 +6,7 @@
  *
  * Each path prints "# bench: NAME TICKS"; one that the node cannot take prints why, and no number.
  */
+#include <linux/lodge.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -311,6 +312,61 @@ TEST(state, "a vCPU's state by ioctls")
 	EQ(ioctl(v->fd, KVM_SET_MSRS, &msrs), (int)ARRAY_SIZE(saved));
 	ioctl_cost("KVM_GET_MSRS of 20", v->fd, KVM_GET_MSRS, &msrs);
 	ioctl_cost("KVM_SET_MSRS of 20", v->fd, KVM_SET_MSRS, &msrs);
+}
+
+/* A guest with its LAPIC's timer armed, kvmclock and AVX in use. */
+static u8 ymm[64] __attribute__((aligned(64)));
+
+static void state_guest(void)
+{
+	apic_enable();
+	write_cr4(read_cr4() | 1 << 18);
+	xsetbv(0, 7);
+	asm volatile("vmovdqu (%0), %%ymm1" : : "r"(ymm) : "memory");
+	wrmsr(0x4b564d01, (u64)&clock_page | 1);
+	apic_write(APIC_TDCR, 0xb);
+	apic_write(APIC_LVTT, 1 << 17 | ISR_VECTOR);
+	apic_write(APIC_TMICT, 2000000000);
+	for (;;)
+		report(1, 0, 0, 0);
+}
+
+static void state_cost(const char *what, u32 vcpus)
+{
+	struct kvm_pit_config config = { 0 };
+	struct vm *vm = vm_new_irqchip();
+	static u8 stream[65536];
+	struct lodge_state_arg a = { .data = (u64)stream, .len = sizeof(stream) }, f = { 0 };
+	struct vcpu *v[4];
+	char name[40];
+
+	OK(ioctl(vm->fd, KVM_CREATE_PIT2, &config));
+	for (u32 i = 0; i < vcpus; i++) {
+		v[i] = vcpu_long(vm, i, state_guest);
+		OK(ioctl(v[i]->fd, KVM_SET_MP_STATE, &(struct kvm_mp_state){ KVM_MP_STATE_RUNNABLE }));
+		memset(GUEST(vm, ymm), 1, sizeof(ymm));
+		REPORT(v[i], 1);
+	}
+	if (!check_cap(LODGE_CAP_STATE))
+		test_skip("no LODGE_CAP_STATE");
+	OK(ioctl(vm->fd, LODGE_GET_STATE, &a));
+	note("%s: a stream of %llu bytes", what, (unsigned long long)a.len);
+	snprintf(name, sizeof(name), "state get stream, %s", what);
+	ioctl_cost(name, vm->fd, LODGE_GET_STATE, &a);
+	snprintf(name, sizeof(name), "state set stream, %s", what);
+	ioctl_cost(name, vm->fd, LODGE_SET_STATE, &a);
+	f.flags = LODGE_STATE_FROZEN;
+	f.data = OK(ioctl(vm->fd, LODGE_FREEZE_STATE, 0));
+	snprintf(name, sizeof(name), "state thaw, %s", what);
+	ioctl_cost(name, vm->fd, LODGE_SET_STATE, &f);
+	for (u32 i = 0; i < vcpus; i++)
+		REPORT(v[i], 1);
+}
+
+TEST(vm_state, "the whole state of a VM")
+{
+	state_cost("1 vCPU", 1);
+	state_cost("4 vCPUs", 4);
 }
 
 TEST(slots, "memory slots")

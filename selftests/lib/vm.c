@@ -176,10 +176,10 @@ static void make_descriptors(struct vm *vm)
 	}
 }
 
-static void fill(struct vm *vm)
+void vm_fill(struct vm *vm, void *mem)
 {
 	vm->size = MEM_SIZE;
-	vm->mem = host_pages(vm->size);
+	vm->mem = mem;
 	if ((u64)_end > HIGH_SCRATCH)
 		FAIL("this program is too big for the guest: it ends at %p", _end);
 	vm_load(vm, (u64)__executable_start, __executable_start, _end - __executable_start);
@@ -192,7 +192,7 @@ struct vm *vm_new(void)
 {
 	struct vm *vm = vm_bare();
 
-	fill(vm);
+	vm_fill(vm, host_pages(MEM_SIZE));
 	return vm;
 }
 
@@ -202,7 +202,7 @@ struct vm *vm_new_irqchip(void)
 
 	OK(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0));
 	vm->irqchip = true;
-	fill(vm);
+	vm_fill(vm, host_pages(MEM_SIZE));
 	return vm;
 }
 

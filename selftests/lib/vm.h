@@ -74,6 +74,7 @@ void not_on_bochs_svm(const char *what);
 bool device_is_kvm(void);
 
 struct vm *vm_bare(void);		/* no memory */
+void vm_fill(struct vm *vm, void *mem);	/* MEM_SIZE bytes, slot 0, this program in it */
 struct vm *vm_new(void);
 struct vm *vm_new_split(u32 pins);	/* LAPICs alone, and so many pins of userspace's IOAPIC */
 struct vm *vm_new_irqchip(void);	/* with CREATE_IRQCHIP done before any vCPU */

@@ -20,7 +20,7 @@ sub slurp {
 my %have = ('The system fd' => {}, 'The VM fd' => {}, 'The vCPU fd' => { KVM_RUN => 1 },
 	    Capabilities => {});
 my $dev = slurp('kmod/dev.c');
-$have{'The system fd'}{$_} = 1 for $dev =~ /\bcase (KVM_(?!CAP_)\w+):/g;
+$have{'The system fd'}{$_} = 1 for $dev =~ /\bcase (KVM_(?!CAP_)\w+):/g, $dev =~ /\(cmd \^ (LODGE_\w+)\)/g;
 for ($dev =~ /\{ ((?:KVM|LODGE)_CAP_\w+, [^}]+) \}/g, map { "$_, 1" } $dev =~ /\bcase (KVM_CAP_\w+):/g) {
 	my ($cap, $value) = /(?:KVM|LODGE)_CAP_(\w+), (.*)/;
 	$have{Capabilities}{$cap} = 1 if $value ne '0';
@@ -37,7 +37,10 @@ for my $section (sort keys %have) {
 my %tests;
 for my $path (glob('selftests/*_test.c')) {
 	my ($program) = $path =~ m,/(\w+)\.c$,;
-	$tests{$program}{$_} = 1 for slurp($path) =~ /^TEST\((\w+),/mg;
+	my $text = slurp($path);
+	$tests{$program}{$_} = 1 for $text =~ /^TEST\((\w+),/mg;
+	# save_test: one subtest for each way
+	$tests{$program}{$_} = 1 for map { ($_, "${_}_stream", "${_}_frozen") } $text =~ /^WAYS\((\w+),/mg;
 }
 my $check = slurp('selftests/lab/check');
 

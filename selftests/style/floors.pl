@@ -17,7 +17,7 @@ my @floors = (
 	[qw(pv)],
 	[qw(cpu)],
 	[qw(svm vmx), 'run', 'exit'],
-	['main', 'dev', 'vm', 'vcpu', 'stats', 'lodge'],
+	['main', 'dev', 'vm', 'vcpu', 'stats', 'snapshot', 'template', 'frozen', 'record', 'lodge'],
 );
 my %floor;
 for my $n (0 .. $#floors) { $floor{$_} = $n for @{$floors[$n]} }

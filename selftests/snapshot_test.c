@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * LODGE_SNAPSHOT and LODGE_RESET: what a guest has done since is undone, in place, each time.
+ *
+ * A guest that writes is run, reset and run again; each time all of its memory is compared, byte by byte, with what it
+ * was at the snapshot, and its registers too. The guest's writes come from a seed, so that sets of pages repeat, or do not.
+ */
+#include <linux/lodge.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "msr.h"
+
+enum { READY = 1, WROTE = 2, DEVICE = 0xd0000000, DATA_PORT = 0x580 };
+
+static void needs_snapshot(void)
+{
+	if (!check_cap(LODGE_CAP_SNAPSHOT))
+		test_skip("no LODGE_CAP_SNAPSHOT");
+}
+
+static int snapshot(struct vm *vm, u64 limit)
+{
+	struct lodge_snapshot a = { .limit = limit };
+
+	return ioctl(vm->fd, LODGE_SNAPSHOT, &a) < 0 ? -errno : 0;
+}
+
+static struct lodge_reset reset(struct vm *vm)
+{
+	struct lodge_reset r = { };
+
+	OK(ioctl(vm->fd, LODGE_RESET, &r));
+	return r;
+}
+
+static int touch(struct vm *vm, u64 gpa, u64 len)
+{
+	struct lodge_touch t = { .gpa = gpa, .len = len };
+
+	return ioctl(vm->fd, LODGE_SNAPSHOT_TOUCH, &t) < 0 ? -errno : 0;
+}
+
+static int drop(struct vm *vm)
+{
+	return ioctl(vm->fd, LODGE_SNAPSHOT_DROP, 0) < 0 ? -errno : 0;
+}
+
+/* A page that the VMM writes, and says so. */
+static void tell(struct vm *vm, u64 *at, u64 val)
+{
+	EQ(touch(vm, (u8 *)at - vm->mem, 8), 0);
+	*at = val;
+}
+
+static u8 *copy_of(struct vm *vm)
+{
+	u8 *copy = host_pages(vm->size);
+
+	memcpy(copy, vm->mem, vm->size);
+	return copy;
+}
+
+static void same_memory(struct vm *vm, const u8 *want, int round)
+{
+	count_check();
+	if (!memcmp(vm->mem, want, vm->size))
+		return;
+	for (size_t i = 0; i < vm->size; i++)
+		if (vm->mem[i] != want[i])
+			FAIL("round %d: byte 0x%zx is 0x%x, was 0x%x", round, i, vm->mem[i], want[i]);
+}
+
+/* ---- the guest: pages of SCRATCH and HIGH_SCRATCH, by a seed ---- */
+
+static u64 seed, how_many;
+
+static u64 next(u64 *s)
+{
+	*s = *s * 6364136223846793005ull + 1442695040888963407ull;
+	return *s >> 33;
+}
+
+static void writing_guest(void)
+{
+	report(READY, 0, 0, 0);
+	for (;;) {
+		u64 s = seed;
+
+		for (u64 i = 0; i < how_many; i++) {
+			u64 page = next(&s) % 2048, at = HIGH_SCRATCH + page * 4096 + next(&s) % 4088;
+
+			*(volatile u64 *)at = ~*(volatile u64 *)at + i;
+		}
+		report(WROTE, s, 0, 0);
+	}
+}
+
+static struct vcpu *ready(struct vm *vm)
+{
+	struct vcpu *v = vcpu_long(vm, 0, writing_guest);
+
+	GUEST(vm, seed) = 1;
+	GUEST(vm, how_many) = 24;
+	for (size_t i = 0; i < vm->size - HIGH_SCRATCH; i += 8)
+		*(u64 *)(vm->mem + HIGH_SCRATCH + i) = i * 0x9e3779b97f4a7c15ull;
+	REPORT(v, READY);
+	return v;
+}
+
+TEST(rounds, "memory and registers are as they were, round after round, whatever was written")
+{
+	struct kvm_regs before, now;
+	struct lodge_reset r;
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	v = ready(vm_new());
+	EQ(snapshot(v->vm, 0), 0);
+	before = get_regs(v);
+	want = copy_of(v->vm);
+	for (int i = 0; i < 300; i++) {
+		tell(v->vm, &GUEST(v->vm, seed), i % 3 ? i : 7);
+		tell(v->vm, &GUEST(v->vm, how_many), i % 50 == 1 ? 1500 : 1 + i % 30);
+		REPORT(v, WROTE);
+		TRUE(memcmp(v->vm->mem, want, v->vm->size));
+		r = reset(v->vm);
+		TRUE(r.written + r.hot > 0 && r.kept >= r.written);
+		same_memory(v->vm, want, i);
+		now = get_regs(v);
+		TRUE(!memcmp(&now, &before, sizeof(now)));
+	}
+	note("%llu kept, %llu hot", r.kept, r.hot);
+	r = reset(v->vm);
+	EQ(r.written, 0);
+	same_memory(v->vm, want, -1);
+}
+
+TEST(hot, "pages that are written in each round become hot; when they no longer are, they are found out")
+{
+	struct lodge_reset r;
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	v = ready(vm_new());
+	EQ(snapshot(v->vm, 0), 0);
+	want = copy_of(v->vm);
+	for (int i = 0; i < 8; i++) {
+		REPORT(v, WROTE);
+		r = reset(v->vm);
+		same_memory(v->vm, want, i);
+		if (i < 2)
+			EQ(r.hot, 0);
+	}
+	TRUE(r.hot >= 24);
+	EQ(r.written, 0);
+	tell(v->vm, &GUEST(v->vm, seed), 99);
+	for (int i = 0; i < 300; i++) {
+		reset(v->vm);
+		same_memory(v->vm, want, i);
+	}
+	TRUE(reset(v->vm).hot < 24);
+}
+
+TEST(order, "calls out of order, flags, ranges: an errno, and nothing has changed")
+{
+	struct lodge_snapshot a = { .flags = 1 };
+	struct lodge_reset r = { .flags = 1 };
+	struct lodge_touch t = { .flags = 1, .len = 1 };
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	v = ready(vm_new());
+	ERR(ioctl(v->vm->fd, LODGE_RESET, &r), EINVAL);
+	r.flags = 0;
+	ERR(ioctl(v->vm->fd, LODGE_RESET, &r), ENOENT);
+	ERR(ioctl(v->vm->fd, LODGE_SNAPSHOT_DROP, 0), ENOENT);
+	EQ(touch(v->vm, 0, 1), -ENOENT);
+	ERR(ioctl(v->vm->fd, LODGE_SNAPSHOT, &a), EINVAL);
+	ERR(ioctl(v->vm->fd, LODGE_SNAPSHOT, NULL), EFAULT);
+	EQ(snapshot(v->vm, 0), 0);
+	want = copy_of(v->vm);
+	EQ(touch(v->vm, 0, 0), -EINVAL);
+	EQ(touch(v->vm, ~0ull, 2), -EINVAL);
+	EQ(touch(v->vm, v->vm->size - 1, 2), -EINVAL);
+	EQ(touch(v->vm, 1ull << 50, 1), -EINVAL);
+	ERR(ioctl(v->vm->fd, LODGE_SNAPSHOT_TOUCH, &t), EINVAL);
+	ERR(ioctl(v->vm->fd, LODGE_RESET, NULL), EFAULT);
+	ERR(ioctl(v->fd, LODGE_RESET, &r), ENOTTY);
+	ERR(vm_slot(v->vm, 5, 0x10000000, 0x1000, host_pages(0x1000), 0), EBUSY);
+	ERR(vm_slot(v->vm, 0, 0, 0, NULL, 0), EBUSY);
+	ERR(ioctl(v->vm->fd, KVM_CREATE_VCPU, 1), EBUSY);
+	REPORT(v, WROTE);
+	reset(v->vm);
+	same_memory(v->vm, want, 0);
+	EQ(drop(v->vm), 0);
+	EQ(drop(v->vm), -ENOENT);
+	EQ(vm_slot(v->vm, 5, 0x10000000, 0x1000, host_pages(0x1000), 0), 0);
+	OK(ioctl(v->vm->fd, KVM_CREATE_VCPU, 1));
+	REPORT(v, WROTE);
+}
+
+static void spinning_guest(void)
+{
+	report(READY, 0, 0, 0);
+	for (;;)
+		asm volatile("pause");
+}
+
+static void *run_thread(void *v)
+{
+	vcpu_run(v);
+	return NULL;
+}
+
+TEST(busy, "EBUSY while a vCPU is in KVM_RUN")
+{
+	struct vcpu *v, *w;
+	pthread_t thread;
+
+	needs_snapshot();
+	install_kick(SIGUSR1);
+	v = vcpu_long(vm_new(), 0, spinning_guest);
+	w = vcpu_long(v->vm, 1, spinning_guest);
+	REPORT(v, READY);
+	REPORT(w, READY);
+	EQ(pthread_create(&thread, NULL, run_thread, w), 0);
+	while (snapshot(v->vm, 0) != -EBUSY)
+		if (!drop(v->vm))
+			usleep(1000);
+	w->run->immediate_exit = 1;
+	pthread_kill(thread, SIGUSR1);
+	pthread_join(thread, NULL);
+	EQ(snapshot(v->vm, 0), 0);
+	EQ(drop(v->vm), 0);
+}
+
+TEST(limit, "where the limit is reached an exit says so before the write happens; a reset goes on from there")
+{
+	struct lodge_reset r;
+	struct vcpu *v;
+	u8 *want;
+	int n = 0;
+
+	needs_snapshot();
+	v = ready(vm_new());
+	GUEST(v->vm, how_many) = 500;
+	EQ(snapshot(v->vm, 40), 0);
+	want = copy_of(v->vm);
+	EQ(vcpu_run(v), 0);
+	EQ(v->run->exit_reason, LODGE_EXIT_SNAPSHOT_FULL);
+	for (size_t i = HIGH_SCRATCH; i < v->vm->size; i += 4096)
+		n += !!memcmp(v->vm->mem + i, want + i, 4096);
+	TRUE(n > 10 && n <= 40);
+	EQ(vcpu_run(v), 0);
+	EQ(v->run->exit_reason, LODGE_EXIT_SNAPSHOT_FULL);
+	r = reset(v->vm);
+	EQ(r.kept, 40);
+	same_memory(v->vm, want, 0);
+	EQ(drop(v->vm), 0);
+	REPORT(v, WROTE);
+}
+
+TEST(stack, "snapshots stack: back to the second, it is dropped, back to the first")
+{
+	u8 *first, *second;
+	struct vcpu *v;
+
+	needs_snapshot();
+	v = ready(vm_new());
+	for (int again = 0; again < 3; again++) {
+		EQ(snapshot(v->vm, 0), 0);
+		first = copy_of(v->vm);
+		for (int i = 0; i < 5 * again; i++) {
+			tell(v->vm, &GUEST(v->vm, seed), i & 1);
+			REPORT(v, WROTE);
+			reset(v->vm);
+		}
+		tell(v->vm, &GUEST(v->vm, seed), 2);
+		REPORT(v, WROTE);
+		EQ(snapshot(v->vm, 0), 0);
+		second = copy_of(v->vm);
+		for (int i = 0; i < 10; i++) {
+			tell(v->vm, &GUEST(v->vm, seed), i & 3);
+			REPORT(v, WROTE);
+			reset(v->vm);
+			same_memory(v->vm, second, i);
+		}
+		tell(v->vm, &GUEST(v->vm, seed), 5);
+		REPORT(v, WROTE);
+		EQ(drop(v->vm), 0);
+		tell(v->vm, &GUEST(v->vm, seed), 6);
+		REPORT(v, WROTE);
+		for (int i = 0; i < 6; i++) {
+			reset(v->vm);
+			same_memory(v->vm, first, 100 + i);
+			REPORT(v, WROTE);
+		}
+		EQ(drop(v->vm), 0);
+	}
+}
+
+/* ---- what the kernel writes ---- */
+
+static u8 page_of_buffer[4096] __attribute__((aligned(4096)));
+
+static void helped_guest(void)
+{
+	u32 a, b, c, d;
+
+	cpuid(0x40000000, 0, &a, &b, &c, &d);
+	report(READY, 0, 0, 0);
+	for (;;) {
+		/* a device's word into memory: the VMM answers, the kernel writes */
+		asm volatile("movsl" : : "S"(DEVICE), "D"(page_of_buffer + 64) : "memory");
+		/* a port's bytes into memory */
+		asm volatile("rep insb" : : "D"(page_of_buffer + 200), "c"(40), "d"(DATA_PORT) : "memory");
+		*(volatile u32 *)DEVICE = 1;
+		report(WROTE, 0, 0, 0);
+	}
+}
+
+/* To the next report; the device reads as ones, the port too. */
+static void run_helped(struct vcpu *v)
+{
+	for (;;) {
+		EQ(vcpu_run(v), 0);
+		if (v->run->exit_reason == KVM_EXIT_MMIO) {
+			memset(v->run->mmio.data, 0xff, 8);
+		} else if (v->run->exit_reason == KVM_EXIT_IO && v->run->io.port == DATA_PORT) {
+			memset((u8 *)v->run + v->run->io.data_offset, 0xff, v->run->io.size * v->run->io.count);
+		} else {
+			EQ(v->run->exit_reason, KVM_EXIT_IO);
+			EQ(get_regs(v).rax, WROTE);
+			return;
+		}
+	}
+}
+
+TEST(kernel_writes, "what the kernel writes for the guest is undone too: kvmclock, INS, a device's answer to MOVS")
+{
+	struct vm *vm;
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	vm = vm_new_irqchip();
+	v = vcpu_long(vm, 0, helped_guest);
+	EQ(set_msr(v, 0x4b564d01, 0x200001), 1);	/* kvmclock at SCRATCH */
+	REPORT(v, READY);
+	EQ(snapshot(vm, 0), 0);
+	want = copy_of(vm);
+	for (int i = 0; i < 20; i++) {
+		run_helped(v);
+		EQ(*(u32 *)(vm->mem + (uintptr_t)page_of_buffer + 64), ~0u);
+		EQ(vm->mem[(uintptr_t)page_of_buffer + 239], 0xff);
+		reset(vm);
+		same_memory(vm, want, i);
+	}
+}
+
+TEST(clock_page, "kvmclock's page, written at the entry alone, is on the list")
+{
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	v = ready(vm_new_irqchip());
+	GUEST(v->vm, how_many) = 0;
+	EQ(snapshot(v->vm, 0), 0);
+	want = copy_of(v->vm);
+	for (int i = 0; i < 5; i++) {
+		EQ(set_msr(v, 0x4b564d01, 0x200001), 1);
+		REPORT(v, WROTE);
+		TRUE(memcmp(v->vm->mem + SCRATCH, want + SCRATCH, 32));
+		reset(v->vm);
+		same_memory(v->vm, want, i);
+	}
+}
+
+/* ---- what the host does meanwhile ---- */
+
+static void child_writes(struct vm *vm)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		memset(vm->mem + HIGH_SCRATCH, 0xee, 0x100000);
+		_exit(0);
+	}
+	OK(waitpid(pid, NULL, 0));
+}
+
+TEST(host_takes, "the host pages out, splits, merges, forks: memory comes back all the same")
+{
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	v = ready(vm_new());
+	EQ(snapshot(v->vm, 0), 0);
+	want = copy_of(v->vm);
+	for (int i = 0; i < 60; i++) {
+		tell(v->vm, &GUEST(v->vm, seed), i % 4);
+		if (i % 5 == 1)
+			madvise(v->vm->mem, v->vm->size, MADV_PAGEOUT);
+		if (i % 5 == 2)
+			madvise(v->vm->mem, v->vm->size, i % 2 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		if (i % 5 == 3)
+			child_writes(v->vm);
+		REPORT(v, WROTE);
+		if (i % 4 == 1)
+			madvise(v->vm->mem, v->vm->size, MADV_PAGEOUT);
+		if (i % 4 == 2)
+			child_writes(v->vm);
+		if (i % 4 == 3)
+			madvise(v->vm->mem, v->vm->size, MADV_COLD);
+		reset(v->vm);
+		same_memory(v->vm, want, i);
+	}
+}
+
+TEST(taken_away, "memory that the VMM made read-only: EFAULT, and a reset after it is writable again does the rest")
+{
+	struct lodge_reset r = { };
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	v = ready(vm_new());
+	EQ(snapshot(v->vm, 0), 0);
+	want = copy_of(v->vm);
+	REPORT(v, WROTE);
+	OK(mprotect(v->vm->mem + HIGH_SCRATCH, v->vm->size - HIGH_SCRATCH, PROT_READ));
+	ERR(ioctl(v->vm->fd, LODGE_RESET, &r), EFAULT);
+	OK(mprotect(v->vm->mem + HIGH_SCRATCH, v->vm->size - HIGH_SCRATCH, PROT_READ | PROT_WRITE));
+	reset(v->vm);
+	same_memory(v->vm, want, 0);
+	REPORT(v, WROTE);
+	reset(v->vm);
+	same_memory(v->vm, want, 1);
+}
+
+TEST(large, "memory in large pages, anonymous and of a memfd: the same, and after the drop it is as before")
+{
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	for (int kind = 0; kind < 2; kind++) {
+		struct vm *vm = vm_bare();
+		size_t size = MEM_SIZE + (2 << 20);
+		int fd = kind ? OK(memfd_create("memory", 0)) : -1;
+		u8 *p;
+
+		if (kind)
+			OK(ftruncate(fd, size));
+		p = mmap(NULL, size, PROT_READ | PROT_WRITE, kind ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
+		TRUE(p != MAP_FAILED);
+		p = (u8 *)(((uintptr_t)p + (2 << 20) - 1) & -(2ul << 20));
+		madvise(p, MEM_SIZE, MADV_HUGEPAGE);
+		vm_fill(vm, p);
+		v = ready(vm);
+		EQ(snapshot(vm, 0), 0);
+		want = copy_of(vm);
+		for (int i = 0; i < 12; i++) {
+			tell(vm, &GUEST(vm, seed), i % 3);
+			REPORT(v, WROTE);
+			reset(vm);
+			same_memory(vm, want, i);
+		}
+		EQ(drop(vm), 0);
+		REPORT(v, WROTE);
+		EQ(snapshot(vm, 0), 0);
+		want = copy_of(vm);
+		REPORT(v, WROTE);
+		reset(vm);
+		same_memory(vm, want, 100);
+	}
+}
+
+TEST(dirty_log, "a dirty log at the same time: what the guest wrote, and what the reset put back, is in it")
+{
+	static u64 bits[MEM_SIZE / 4096 / 64];
+	struct kvm_dirty_log log = { .dirty_bitmap = bits };
+	struct vcpu *v;
+	u8 *want;
+
+	needs_snapshot();
+	v = ready(vm_new());
+	EQ(vm_slot(v->vm, 0, 0, v->vm->size, v->vm->mem, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	OK(ioctl(v->vm->fd, KVM_GET_DIRTY_LOG, &log));
+	EQ(snapshot(v->vm, 0), 0);
+	want = copy_of(v->vm);
+	for (int i = 0; i < 12; i++) {
+		u8 *before = copy_of(v->vm);
+
+		REPORT(v, WROTE);
+		if (i & 1)
+			OK(ioctl(v->vm->fd, KVM_GET_DIRTY_LOG, &log));
+		for (size_t p = 0; p < v->vm->size / 4096 && i & 1; p++)
+			if (memcmp(before + p * 4096, v->vm->mem + p * 4096, 4096) && !(bits[p / 64] >> p % 64 & 1))
+				FAIL("round %d: page 0x%zx was written, and is not in the log", i, p);
+		memcpy(before, v->vm->mem, v->vm->size);
+		reset(v->vm);
+		same_memory(v->vm, want, i);
+		OK(ioctl(v->vm->fd, KVM_GET_DIRTY_LOG, &log));
+		for (size_t p = 0; p < v->vm->size / 4096; p++)
+			if (memcmp(before + p * 4096, v->vm->mem + p * 4096, 4096) && !(bits[p / 64] >> p % 64 & 1))
+				FAIL("round %d: page 0x%zx was put back, and is not in the log", i, p);
+		munmap(before, v->vm->size);
+	}
+}
