@@ -3,9 +3,12 @@
  * LODGE_TEMPLATE: many VMs from one. A guest that has done something is frozen with its memory on a memfd; VMs are made of
  * it in this process and in others, and each goes on from there as the source would have, with memory of its own.
  */
+#include <fcntl.h>
 #include <linux/lodge.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "msr.h"
@@ -358,4 +361,77 @@ TEST(settings, "what was chosen for the source holds for its children: seals, ca
 	EQ(vcpu_run(v), 0);
 	EQ(get_regs(v).rax, REPORT_TRAP);	/* the RDMSR that is filtered */
 	EQ(get_regs(v).rdi, 13);
+}
+
+/* ---- very many ---- */
+
+static bool put(const char *dir, const char *name, const char *text)
+{
+	char path[128];
+	int fd;
+	bool done;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* Every page of the child's memory becomes its own. */
+static void write_all(struct vcpu *v)
+{
+	for (size_t i = HIGH_SCRATCH; i < MEM_SIZE; i += 4096)
+		v->vm->mem[i + 8] = i >> 12;
+	goes_on(v);
+	for (;;)
+		pause();
+}
+
+TEST(crowd, "200 children in a memory cgroup that has room for a few: those that write too much die, and no one else")
+{
+	enum { CHILDREN = 200 };
+	char root[] = "/tmp/cgroupXXXXXX", group[64];
+	int status, fd, killed = 0;
+	pid_t pid[CHILDREN];
+	struct source s;
+
+	needs_template();
+	time_limit(120);
+	TRUE(mkdtemp(root) != NULL);
+	snprintf(group, sizeof(group), "%s/lodge-crowd", root);
+	if (mount("none", root, "cgroup2", 0, NULL) || !put(root, "cgroup.subtree_control", "+memory") ||
+	    mkdir(group, 0755) || !put(group, "memory.max", "100000000"))
+		test_skip("no memory cgroup: %s", strerror(errno));
+	put(group, "memory.swap.max", "0");
+	s = source();
+	fd = template(s.vm);
+	for (int i = 0; i < CHILDREN; i++) {
+		pid[i] = OK(fork());
+		if (pid[i])
+			continue;
+		if (!put(group, "cgroup.procs", "0"))
+			_exit(3);
+		write_all(child(&s, fd));
+	}
+	for (u64 end = now_us() + 60000000ull * slowness(); killed < CHILDREN - 40 && now_us() < end; usleep(10000))
+		for (int i = 0; i < CHILDREN; i++) {
+			if (!pid[i] || waitpid(pid[i], &status, WNOHANG) != pid[i])
+				continue;
+			TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+			pid[i] = 0;
+			killed++;
+		}
+	note("%d killed", killed);
+	GE(killed, CHILDREN - 40);
+	for (int i = 0; i < CHILDREN; i++)
+		if (pid[i]) {
+			kill(pid[i], SIGKILL);
+			waitpid(pid[i], &status, 0);
+		}
+	rmdir(group);
+	umount(root);
+	rmdir(root);
+	goes_on(child(&s, fd));
 }
