@@ -280,7 +280,8 @@ static void thaw_requests(struct lodge_vcpu *v, unsigned long frozen)
 
 static void thaw_vcpu(struct lodge_vcpu *v, const struct frozen_vcpu *f, u64 cycles)
 {
-	u64 steal = v->pv.steal_msr ? v->pv.steal_last : current->sched_info.run_delay;
+	/* What its thread has waited for so far is of no time that the guest has seen: that thread says so at the entry. */
+	u64 steal = v->pid == task_pid(current) ? current->sched_info.run_delay : U64_MAX;
 	const void *from = f->words;
 	int i;
 
@@ -288,7 +289,7 @@ static void thaw_vcpu(struct lodge_vcpu *v, const struct frozen_vcpu *f, u64 cyc
 		lodge_copy_words((void *)v + parts[i].at, from, parts[i].size);
 	v->avail = v->dirty = LG_ALL;
 	atomic_set(&v->nmi_queued, 0);
-	v->pv.steal_last = steal;	/* of the thread that runs it now */
+	v->pv.steal_last = steal;
 	v->ran |= f->ran;
 	WRITE_ONCE(v->run->ready_for_interrupt_injection, f->may_inject);
 	WRITE_ONCE(v->run->if_flag, f->if_flag);

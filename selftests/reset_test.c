@@ -8,7 +8,6 @@
  * the guest does, and in the middle of what takes several exits.
  */
 #include <linux/lodge.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/time.h>
@@ -19,7 +18,7 @@
 #include "random.h"
 
 enum { DEVICE = 0xd0000000, DATA_PORT = 0x580, READY = 1, SAID = 2, MAX_VCPUS = 2, MAX_MSRS = 256, AHEAD = 6 };
-enum { TIMER = 0x71, OTHER = 0x52, MSR_TSC = 0x10, MSR_KVMCLOCK = 0x4b564d01, MSR_STEAL = 0x4b564d03 };
+enum { TIMER = 0x71, OTHER = 0x52, MSR_TSC = 0x10 };
 
 void sse_load(const void *from);
 void avx_load(const void *from);
