@@ -101,8 +101,8 @@ static void timer_guest(void)
 	wrmsr(MSR_KVMCLOCK, (u64)&clock_page | 1);
 	cli();
 	mark(1);
-	armed_at = rdtsc();
 	clock_at = clock_read();
+	armed_at = rdtsc();
 	arm_timer();
 	mark(2);
 	while (!ticks) {
