@@ -57,6 +57,8 @@ struct frozen_vcpu {
 	struct kvm_cpuid_entry2 *cpuid_ent;
 	u32 cpuid_nent;
 	bool ran, spec_live;
+	u8 may_inject, if_flag;	/* what kvm_run says beside an exit; CR8 is also read there without a LAPIC */
+	u64 cr8, apic_base;
 	struct lodge_vendor_kept vendor;
 	u64 words[];		/* parts[], access, the LAPIC, the FPU's image */
 };
@@ -117,6 +119,10 @@ static void freeze_vcpu(struct lodge_vcpu *v, struct frozen_vcpu *f)
 	f->timer_tsc = v->timer_tsc;
 	f->ran = v->ran;
 	f->spec_live = v->spec_live;
+	f->may_inject = READ_ONCE(v->run->ready_for_interrupt_injection);
+	f->if_flag = READ_ONCE(v->run->if_flag);
+	f->cr8 = READ_ONCE(v->run->cr8);
+	f->apic_base = READ_ONCE(v->run->apic_base);
 	f->cpuid_ent = v->cpuid_ent;
 	f->cpuid_nent = v->cpuid_nent;
 	lodge_cpuid_get(f->cpuid_ent);
@@ -274,7 +280,8 @@ static void thaw_requests(struct lodge_vcpu *v, unsigned long frozen)
 
 static void thaw_vcpu(struct lodge_vcpu *v, const struct frozen_vcpu *f, u64 cycles)
 {
-	u64 steal = v->pv.steal_msr ? v->pv.steal_last : current->sched_info.run_delay;
+	/* What its thread has waited for so far is of no time that the guest has seen: that thread says so at the entry. */
+	u64 steal = v->pid == task_pid(current) ? current->sched_info.run_delay : U64_MAX;
 	const void *from = f->words;
 	int i;
 
@@ -282,8 +289,12 @@ static void thaw_vcpu(struct lodge_vcpu *v, const struct frozen_vcpu *f, u64 cyc
 		lodge_copy_words((void *)v + parts[i].at, from, parts[i].size);
 	v->avail = v->dirty = LG_ALL;
 	atomic_set(&v->nmi_queued, 0);
-	v->pv.steal_last = steal;	/* of the thread that runs it now */
+	v->pv.steal_last = steal;
 	v->ran |= f->ran;
+	WRITE_ONCE(v->run->ready_for_interrupt_injection, f->may_inject);
+	WRITE_ONCE(v->run->if_flag, f->if_flag);
+	WRITE_ONCE(v->run->cr8, f->cr8);
+	WRITE_ONCE(v->run->apic_base, f->apic_base);
 	if (v->complete || v->complete_regs) {
 		lodge_copy_words((void *)v + access.at, from, access.size);
 		v->mmio.fast = &v->mmio.insn;

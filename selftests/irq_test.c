@@ -668,3 +668,33 @@ TEST(nmi, "KVM_NMI: regardless of IF, blocked until IRET")
 	EQ(REPORT(v, 3).a, 2);
 	DONE(v);
 }
+
+/* ---- TPR, set by the VMM ---- */
+
+static void held_guest(void)
+{
+	apic_enable();
+	on_vector[0x52] = just_eoi;
+	cli();
+	write_cr8(0);
+	apic_write(APIC_ICR, 0x40000 | 0x52);
+	report(1, 0, 0, 0);		/* the VMM raises TPR */
+	sti_nop();
+	GUEST_IS(vector_count[0x52], 0);
+	write_cr8(0);
+	sti_nop();
+	GUEST_IS(vector_count[0x52], 1);
+	done();
+}
+
+TEST(tpr_set, "a vector that TPR as the VMM set it holds back is delivered when the guest lowers CR8")
+{
+	struct vcpu *v = irq_vcpu(held_guest);
+	struct kvm_sregs s;
+
+	REPORT(v, 1);
+	s = get_sregs(v);
+	s.cr8 = 6;
+	set_sregs(v, &s);
+	DONE(v);
+}

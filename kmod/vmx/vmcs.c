@@ -19,6 +19,7 @@
 #include <asm/trapnr.h>
 
 #include "host/host.h"
+#include "irqchip/irqchip.h"
 #include "vmx/vmx.h"
 
 /* CR bits that the guest changes without an exit. */
@@ -279,9 +280,9 @@ void vmx_set_tpr(struct lodge_vcpu *v, u8 threshold)
 {
 	struct vmx_vcpu *vx = to_vmx(v);
 
-	/* An entry with a threshold above TPR's class fails (27.2.1.1). */
+	/* An entry with a threshold above TPR's class fails (27.2.1.1): above what TPR will be then, by the LAPIC. */
 	if (vx->proc & PROC_TPR_SHADOW)
-		vmwrite(TPR_THRESHOLD, min_t(u8, threshold, vx->tpr & 15));
+		vmwrite(TPR_THRESHOLD, min_t(u8, threshold, lodge_lapic_get_tpr(v)));
 }
 
 /**
