@@ -56,8 +56,8 @@ int lodge_ioc_snapshot(struct lodge_vm *vm, void *buf, unsigned long arg)
  * @buf: struct lodge_reset
  * @arg: unused
  *
- * Return: 0, -EINVAL (flags), -ENOENT (no snapshot), -EBUSY (a vCPU is in KVM_RUN), -EFAULT: memory that the VMM does not
- * let be written; a later reset tries it again.
+ * Return: 0, -EINVAL (flags, or the VM has got an interrupt controller or PIT since), -ENOENT (no snapshot), -EBUSY (a vCPU
+ * is in KVM_RUN), and nothing has changed; -EFAULT: memory that the VMM does not let be written; a later reset tries it again.
  */
 int lodge_ioc_reset(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
@@ -69,8 +69,7 @@ int lodge_ioc_reset(struct lodge_vm *vm, void *buf, unsigned long arg)
 	mutex_lock(&vm->slots_lock);
 	ret = vm->snap ? lodge_stop_vcpus(vm) : -ENOENT;
 	if (!ret) {
-		ret = lodge_thaw(vm, lodge_kept_frozen(vm));
-		ret = lodge_kept_reset(vm, r) ?: ret;
+		ret = lodge_thaw(vm, lodge_kept_frozen(vm)) ?: lodge_kept_reset(vm, r);
 		vm->stat.resets++;
 		vm->stat.pages_put_back += r->written + r->hot;
 		vm->stat.pages_hot = r->hot;

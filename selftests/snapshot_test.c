@@ -203,6 +203,25 @@ TEST(order, "calls out of order, flags, ranges: an errno, and nothing has change
 	REPORT(v, WROTE);
 }
 
+TEST(new_pit, "a VM that has got a PIT since cannot go back: EINVAL, and its memory has not either")
+{
+	struct kvm_pit_config pit = { };
+	struct lodge_reset r = { };
+	struct vcpu *v;
+	u8 *wrote;
+
+	needs_snapshot();
+	v = ready(vm_new_irqchip());
+	EQ(snapshot(v->vm, 0), 0);
+	REPORT(v, WROTE);
+	OK(ioctl(v->vm->fd, KVM_CREATE_PIT2, &pit));
+	wrote = copy_of(v->vm);
+	ERR(ioctl(v->vm->fd, LODGE_RESET, &r), EINVAL);
+	same_memory(v->vm, wrote, 0);
+	EQ(drop(v->vm), 0);
+	REPORT(v, WROTE);
+}
+
 static void spinning_guest(void)
 {
 	report(READY, 0, 0, 0);
