@@ -52,7 +52,7 @@ static void make_vm(bool read_only)
 	vm.ram_size = RAM_SIZE;
 	vm.ncpus = 2;
 	TRUE(vm.ram);
-	OK(serial_init(&vm.serial));
+	OK(serial_init(&vm.serial, &vm, GSI_COM1, STDOUT_FILENO));
 	disk_fd = OK(memfd_create("disk", 0));
 	for (i = 0; i < DISK_SECTORS; i++) {
 		memset(sector, i, sizeof(sector));
@@ -580,7 +580,7 @@ TEST(uart_input, "the serial port: input waits for the driver, none is lost, a f
 	make_vm(false);
 	for (i = 0; i < RX_SIZE; i++)
 		bytes[i] = i * 7;
-	serial_input(&vm, bytes, RX_SIZE - 1);
+	serial_input(&vm.serial, bytes, RX_SIZE - 1);
 	EQ(serial_room(&vm.serial), 1);
 	EQ(com(UART_LSR) & UART_LSR_DR, 0);
 	EQ(com(UART_RX), 0);
@@ -591,7 +591,7 @@ TEST(uart_input, "the serial port: input waits for the driver, none is lost, a f
 	EQ(com(UART_IIR) & 0xf, UART_IIR_RDI);
 	EQ(com(UART_RX), bytes[0]);
 	ERR(read(vm.serial.room_fd, &count, 8), EAGAIN);
-	serial_input(&vm, bytes, 2);
+	serial_input(&vm.serial, bytes, 2);
 	EQ(serial_room(&vm.serial), 0);
 	EQ(com(UART_RX), bytes[1]);
 	EQ(read(vm.serial.room_fd, &count, 8), 8);
