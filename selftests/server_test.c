@@ -17,6 +17,7 @@
 
 #define NAME "/tmp/server"
 #define DISK NAME ".disk"
+#define RESEEDED "crng reseeded due to virtual machine fork"
 #define WORDS "console=ttyS0 panic=-1 quiet random.trust_cpu=on lodge.template"
 
 enum { SECTOR = 512, TEN = 10, MARK = 40 };
@@ -54,7 +55,7 @@ static void same_disk(void)
 }
 
 /* Boot the guest, and wait until it is ready. */
-static void start(const char *max)
+static void start(const char *max, const char *words)
 {
 	const char *allowed = getenv("LODGE_SERVER");
 	struct stat st;
@@ -67,7 +68,7 @@ static void start(const char *max)
 	server = OK(fork());
 	if (!server) {
 		execl("/guest/lodge-run", "lodge-run", "--device", device_path(), "--kernel", "/guest/bzImage", "--initrd",
-		      "/guest/initrd", "--mem", "192M", "--disk", DISK, "--append", WORDS, "--template", NAME,
+		      "/guest/initrd", "--mem", "192M", "--disk", DISK, "--append", words, "--template", NAME,
 		      "--template-max", max, NULL);
 		_exit(127);
 	}
@@ -177,18 +178,23 @@ static void end_server(void)
 	ERR(stat(NAME, &st), ENOENT);
 }
 
+static void right_time(int fd)
+{
+	u64 said = strtoull(ask(fd, "date +%s"), NULL, 10);
+
+	LE(said, (u64)time(NULL) + 1);
+	GE(said + 2, time(NULL));
+}
+
 /* What it knows is the template's, and the image's; the time is right; it has random numbers of its own. */
 static void like_the_template(int fd)
 {
-	u64 said;
-
 	SAYS(fd, "dd if=/dev/vda bs=512 skip=8 count=1 2>/dev/null | head -n 1", "before");
 	SAYS(fd, "dd if=/dev/vda bs=512 skip=40 count=1 2>/dev/null | head -n 1", "image");
-	said = strtoull(ask(fd, "date +%s"), NULL, 10);
-	LE(said, (u64)time(NULL) + 1);
-	GE(said + 2, time(NULL));
-	SAYS(fd, "n=0; while ! dmesg | grep -q 'crng reseeded due to virtual machine fork' && [ $n -lt 100 ]; do "
-	     "sleep 0.1; n=$((n + 1)); done; dmesg | grep -c 'crng reseeded due'", "1");
+	right_time(fd);
+	for (int i = 0; i < 100 && atoi(ask(fd, "dmesg | grep -c '" RESEEDED "'; true")) < 1; i++)
+		usleep(100000);
+	SAYS(fd, "dmesg | grep -c '" RESEEDED "'", "1");
 }
 
 TEST(ten, "ten connections at once: each is a guest of its own, and the image stays as it was")
@@ -196,7 +202,7 @@ TEST(ten, "ten connections at once: each is a guest of its own, and the image st
 	char line[256], wanted[64], uuids[TEN][64];
 	int fd[TEN], i, j;
 
-	start("20");
+	start("20", WORDS);
 	sleep(4);
 	for (i = 0; i < TEN; i++) {
 		fd[i] = guest();
@@ -233,7 +239,7 @@ TEST(one_by_one, "guests one after the other, each with an answer: what it takes
 	char line[64], wanted[64];
 	int i;
 
-	start("4");
+	start("4", WORDS);
 	begin = now_ms();
 	for (i = 0; i < 1000; i++) {
 		int fd = guest();
@@ -258,10 +264,12 @@ TEST(limit, "more connections than guests may be: they wait; a guest ends with i
 	int a, b, fd;
 	char byte;
 
-	start("2");
+	start("2", WORDS " clocksource=tsc");
+	sleep(4);
 	a = guest();
 	b = guest();
-	SAYS(a, "echo a", "a");
+	SAYS(a, "cat /sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc");
+	right_time(a);
 	SAYS(b, "echo b", "b");
 	p.fd = fd = guest();
 	tell(fd, "echo third");

@@ -46,6 +46,7 @@ static void make_vm(bool read_only)
 
 	vm.fd = -1;
 	vm.save_fd = -1;
+	vm.ram_fd = -1;
 	vm.end = END_NONE;
 	vm.end_fd = OK(eventfd(0, EFD_NONBLOCK));
 	vm.ram = calloc(1, RAM_SIZE);
@@ -255,6 +256,40 @@ TEST(write, "a write reaches the file; a flush; a name")
 	EQ(request(VIRTIO_BLK_T_GET_ID, 0, 20), VIRTIO_BLK_S_OK);
 	SAME(vm.ram + DATA, "lodge-disk-0", 13);
 	EQ(request(VIRTIO_BLK_T_DISCARD, 0, 512), VIRTIO_BLK_S_UNSUPP);
+}
+
+static void write_byte(uint64_t sector, uint8_t value)
+{
+	memset(vm.ram + DATA, value, 512);
+	EQ(request(VIRTIO_BLK_T_OUT, sector, 512), VIRTIO_BLK_S_OK);
+}
+
+TEST(layers, "a disk with layers: what is written is read again, the rest shines through, the file stays as it was")
+{
+	static const uint8_t wanted[] = { 9, 0xa1, 0xb2, 0xb3, 0xa4, 14 };
+	uint8_t sector[512];
+	unsigned int i;
+
+	good_driver(false);
+	OK(disk_layer(vm.disks[0]));
+	for (i = 10; i <= 13; i++)
+		write_byte(i, 0xa0 + i - 9);
+	OK(disk_layer(vm.disks[0]));
+	write_byte(11, 0xb2);
+	write_byte(12, 0xb3);
+	EQ(request(VIRTIO_BLK_T_FLUSH, 0, 0), VIRTIO_BLK_S_OK);
+	memset(vm.ram + DATA, 0, 6 * 512);
+	EQ(request(VIRTIO_BLK_T_IN, 9, 6 * 512), VIRTIO_BLK_S_OK);
+	for (i = 0; i < 6; i++) {
+		EQ(vm.ram[DATA + i * 512], wanted[i]);
+		EQ(vm.ram[DATA + i * 512 + 511], wanted[i]);
+		EQ(pread(disk_fd, sector, 512, (9 + i) * 512), 512);
+		EQ(sector[0], 9 + i);
+	}
+	EQ(request(VIRTIO_BLK_T_IN, DISK_SECTORS - 1, 512), VIRTIO_BLK_S_OK);
+	EQ(vm.ram[DATA], DISK_SECTORS - 1);
+	EQ(disk_layer(vm.disks[0]), -1);
+	disk_close(vm.disks[0]);
 }
 
 TEST(refusals, "requests that a disk refuses: the end, half a sector, read-only")
@@ -603,6 +638,34 @@ TEST(uart_input, "the serial port: input waits for the driver, none is lost, a f
 	EQ(vm.serial.line, false);
 }
 
+TEST(second_port, "the second serial port and the port of readiness are there for a template alone, until it is made")
+{
+	int pipes[2];
+	char byte;
+
+	make_vm(false);
+	OK(pipe(pipes));
+	OK(serial_init(&vm.second, &vm, GSI_COM2, pipes[1]));
+	EQ(in(PORT_COM2 + UART_LSR), 0xff);
+	out(PORT_READY, READY_VALUE);
+	EQ(vm.end, END_NONE);
+	vm.template = true;
+	EQ(in(PORT_COM2 + UART_LSR), UART_LSR_THRE | UART_LSR_TEMT);
+	out(PORT_COM2 + UART_TX, 'y');
+	EQ(read(pipes[0], &byte, 1), 1);
+	EQ(byte, 'y');
+	out(PORT_READY, READY_VALUE);
+	EQ(vm.end, END_NONE);
+	vm.ram_fd = 0;
+	out(PORT_READY, READY_VALUE + 1);
+	EQ(vm.end, END_NONE);
+	out(PORT_READY, READY_VALUE);
+	EQ(vm.end, END_READY);
+	TRUE(!vm_end(&vm, END_SAVE));
+	TRUE(vm_end(&vm, END_OFF));
+	EQ(vm.end, END_OFF);
+}
+
 TEST(escape, "the escape key: leaves, sends itself, waits for its second key")
 {
 	uint8_t a[257] = "ab", b[257] = { 1, 'a', 1, 1, 'c', 1 }, c[257] = "b", d[257] = { 'q', 1, 'x', 'y' };
@@ -828,11 +891,15 @@ static void check_aml(const uint8_t *code, size_t len)
 			i += 5;
 		} else if (code[i] == 0x0d) {
 			i += 1 + strlen((const char *)code + i + 1) + 1;
-		} else if (code[i] == 0x10 || code[i] == 0x11 || code[i] == 0x12 || device) {
+		} else if (code[i] == 0x86) {		/* a notification of a device of four letters */
+			i += 5;
+		} else if (code[i] == 0x10 || code[i] == 0x14 || code[i] == 0x11 || code[i] == 0x12 || device) {
 			EQ(code[at] >> 6, 1);
 			size = (code[at] & 0xf) | code[at + 1] << 4;
 			LE(at + size, len);
 			if (code[i] == 0x10)
+				check_aml(code + at + 2 + 5, size - 2 - 5);
+			else if (code[i] == 0x14)
 				check_aml(code + at + 2 + 5, size - 2 - 5);
 			else if (device)
 				check_aml(code + at + 2 + 4, size - 2 - 4);
@@ -854,6 +921,7 @@ TEST(acpi, "ACPI tables: checksums, processors, the code's structure")
 
 	make_vm(false);
 	for (vm.ncpus = 1; vm.ncpus <= MAX_CPUS; vm.ncpus += 9) {
+		vm.template = !vm.template;
 		for (vm.ndisks = 0; vm.ndisks <= MAX_DISKS; vm.ndisks++) {
 			OK(acpi_build(&vm));
 			rsdp = vm_ram(&vm, GPA_ACPI, 36);
