@@ -4,8 +4,9 @@
  *
  * Stock kernels take virtio-mmio devices from ACPI alone (Debian's have no virtio_mmio.device= on
  * the command line), by the hardware id LNRO0005. The serial port is described too, for its
- * interrupt. \_S5 tells what to write to power off. A template has a second port, and what tells its guests that they are
- * copies: a device with the address of a generation ID, and one whose interrupt notifies the former.
+ * interrupt. \_S5 tells what to write to power off. A template has a second port, and what tells
+ * its guests that they are copies: a device with the address of a generation ID, and one whose
+ * interrupt notifies the former.
  *
  * The encoding is that of the ACPI specification 6.5, chapter 20; resources, section 6.4. A package
  * starts with its length, which is known at its end: open() leaves the two-byte form and close()
@@ -147,7 +148,7 @@ static void interrupt(struct aml *list, uint32_t gsi)
 	put32(list, gsi);
 }
 
-/* Where the generation ID is: two halves of an address. Its compatible ids are the name that it has always had and Linux's. */
+/* Where the generation ID is: two halves of an address. The ids are the name it has always had and Linux's. */
 static void generation_device(struct aml *a)
 {
 	size_t at = open_device(a, "VGEN"), list;

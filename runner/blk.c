@@ -7,9 +7,10 @@
  * read and the status from the end of what can be written. Data goes between the file and guest
  * memory by preadv and pwritev, without a copy here.
  *
- * With --template a disk has layers: what is written goes to the top one, a memfd with a bit for each sector that it has,
- * and what is read comes from the highest that has it, or from the file, which is opened to be read only. The first layer
- * has what the template wrote; each guest of it has a second, and finds the first as it was.
+ * With --template a disk has layers: what is written goes to the top one, a memfd with a bit for
+ * each sector that it has, and what is read comes from the highest that has it, or from the file,
+ * which is opened to be read only. The first layer has what the template wrote; each guest of it
+ * has a second, and finds the first as it was.
  *
  * One thread serves a disk, one request after the other, so a flush finds everything before it
  * written. A driver that does not flush (it did not take the feature) has each write synced.

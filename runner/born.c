@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A template, and the guests that are made of it: each in a process that was forked from the one with the template, where
- * nothing else runs.
+ * A template, and the guests that are made of it: each in a process that was forked from the one
+ * with the template, where nothing else runs.
  *
- * What lodge-run itself keeps of the machine (the queues of disks, the serial ports, what is in their buffers) is in this
- * process's memory, which fork(2) copies. What the hypervisor keeps is in the template. The guest's memory is a memfd that
- * nobody writes to any more, mapped privately at the address where it was, so that pointers into it hold. Eventfds would be
- * shared by all, so each process has new ones.
+ * What lodge-run itself keeps of the machine (the queues of disks, the serial ports, what is in
+ * their buffers) is in this process's memory, which fork(2) copies. What the hypervisor keeps is in
+ * the template. The guest's memory is a memfd that nobody writes to any more, mapped privately at
+ * the address where it was, so that pointers into it hold. Eventfds would be shared by all, so each
+ * process has new ones.
  *
- * For the guest the time since the template was made has passed: its TSC and its kvmclock are set forward, and it is told
- * that it was stopped. It finds a new generation ID (acpi.c), so that its random numbers become its own.
+ * For the guest the time since the template was made has passed: its TSC and its kvmclock are set
+ * forward, and it is told that it was stopped. It finds a new generation ID (acpi.c), so that its
+ * random numbers become its own.
  *
- * The second serial port is the connection, whose end is the guest's. The first one's output goes to standard output, as the
- * template's did; it has no input.
+ * The second serial port is the connection, whose end is the guest's. The first one's output goes
+ * to standard output, as the template's did; it has no input.
  */
 #define _GNU_SOURCE
 #include <errno.h>

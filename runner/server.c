@@ -2,12 +2,13 @@
 /*
  * The fork server of --template: a socket, and for each connection to it a process with a guest of its own (born.c).
  *
- * The server has one thread and no VM: only the template, the memfd that it is made of, and descriptors. So fork(2) copies
- * little, and what the child finds is at rest. No more than the user allows are alive at once; who connects then waits
- * in the socket's queue, as it was made by listen(2).
+ * The server has one thread and no VM: only the template, the memfd that it is made of, and
+ * descriptors. So fork(2) copies little, and what the child finds is at rest. No more than the user
+ * allows are alive at once; who connects then waits in the socket's queue, as it was made by
+ * listen(2).
  *
- * Signals are read from a descriptor: that a child ended, and those by which the user ends the server. It removes the socket
- * then, and its guests end with it.
+ * Signals are read from a descriptor: that a child ended, and those by which the user ends the
+ * server. It removes the socket then, and its guests end with it.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -352,7 +352,8 @@ int vcpu_restore(struct vcpu *vcpu, const struct state *st)
  * @vcpu: the vCPU, not running; it has the state of then.
  * @ns: how much.
  *
- * All vCPUs' TSCs are moved by the same, and stay as far apart as they were. A deadline is set again, for it may have passed.
+ * All vCPUs' TSCs are moved by the same, and stay as far apart as they were. A deadline is set
+ * again, for it may have passed.
  *
  * Return: 0, or -1.
  */

@@ -2,11 +2,12 @@
 /*
  * The virtual machine itself: the device, the VM, its memory, its interrupt controllers, its end.
  *
- * Guest RAM is one private anonymous mapping; with --template a memfd's, shared until the template is made, and private in
- * each guest of it, at the same address: pointers into it stay what they are. It starts on a 2 MiB border in this process as in the
- * guest, so that the hypervisor can map huge pages of the host as huge pages of the guest. Every
- * access of this program to guest memory by a guest's address goes through vm_ram(), which is the
- * only place that turns one into the other.
+ * Guest RAM is one private anonymous mapping; with --template a memfd's, shared until the template
+ * is made, and private in each guest of it, at the same address: pointers into it stay what they
+ * are. It starts on a 2 MiB border in this process as in the guest, so that the hypervisor can map
+ * huge pages of the host as huge pages of the guest. Every access of this program to guest memory
+ * by a guest's address goes through vm_ram(), which is the only place that turns one into the
+ * other.
  *
  * The interrupt controllers and the timer are those in the kernel, with their default routing:
  * GSI 0-15 reach the PIC and the IOAPIC, 16-23 the IOAPIC alone.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * lodge-run --template: a Linux guest says that it is ready, and each connection to a socket is a guest of its own from then
- * on. Only where LODGE_SERVER=1 says that /guest has a guest that is made for it (selftests/lab/guest-init): it does what comes
- * over its second serial port, line by line.
+ * lodge-run --template: a Linux guest says that it is ready, and each connection to a socket is a
+ * guest of its own from then on. Only where LODGE_SERVER=1 says that /guest has a guest that is
+ * made for it (selftests/lab/guest-init): it does what comes over its second serial port, line by
+ * line.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -55,7 +56,7 @@ static void same_disk(void)
 }
 
 /* Boot the guest, and wait until it is ready. */
-static void start(const char *max, const char *words)
+static void start(const char *max, const char *cpus, const char *words)
 {
 	const char *allowed = getenv("LODGE_SERVER");
 	struct stat st;
@@ -67,9 +68,9 @@ static void start(const char *max, const char *words)
 	make_disk();
 	server = OK(fork());
 	if (!server) {
-		execl("/guest/lodge-run", "lodge-run", "--device", device_path(), "--kernel", "/guest/bzImage", "--initrd",
-		      "/guest/initrd", "--mem", "192M", "--disk", DISK, "--append", words, "--template", NAME,
-		      "--template-max", max, NULL);
+		execl("/guest/lodge-run", "lodge-run", "--device", device_path(), "--kernel", "/guest/bzImage",
+		      "--initrd", "/guest/initrd", "--mem", "192M", "--cpus", cpus, "--disk", DISK,
+		      "--append", words, "--template", NAME, "--template-max", max, NULL);
 		_exit(127);
 	}
 	while (stat(NAME, &st) < 0) {
@@ -202,7 +203,7 @@ TEST(ten, "ten connections at once: each is a guest of its own, and the image st
 	char line[256], wanted[64], uuids[TEN][64];
 	int fd[TEN], i, j;
 
-	start("20", WORDS);
+	start("20", "1", WORDS);
 	sleep(4);
 	for (i = 0; i < TEN; i++) {
 		fd[i] = guest();
@@ -239,7 +240,7 @@ TEST(one_by_one, "guests one after the other, each with an answer: what it takes
 	char line[64], wanted[64];
 	int i;
 
-	start("4", WORDS);
+	start("4", "1", WORDS);
 	begin = now_ms();
 	for (i = 0; i < 1000; i++) {
 		int fd = guest();
@@ -264,7 +265,7 @@ TEST(limit, "more connections than guests may be: they wait; a guest ends with i
 	int a, b, fd;
 	char byte;
 
-	start("2", WORDS " clocksource=tsc");
+	start("2", "2", WORDS " clocksource=tsc");
 	sleep(4);
 	a = guest();
 	b = guest();
