@@ -13,6 +13,8 @@
  * then each table on a 64-byte border. ACPI specification 6.5, chapter 5.
  */
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
 
 #include "runner.h"
 
@@ -186,7 +188,7 @@ static uint64_t build_dsdt(struct area *a)
 		.size = a->room - sizeof(struct header),
 	};
 
-	aml_dsdt(&aml, a->vm->ndisks);
+	aml_dsdt(&aml, a->vm->ndisks, a->vm->template);
 	return aml.full ? 0 : finish(a, "DSDT", 2, sizeof(struct header) + aml.len);
 }
 
@@ -276,6 +278,29 @@ static uint64_t build_xsdt(struct area *a, uint64_t fadt, uint64_t madt)
 }
 
 /**
+ * acpi_new_generation() - the guest is another's copy from here on, and is told so.
+ * @vm: the VM, its memory there. Without a VM behind it yet, nobody is told.
+ *
+ * The identifier is Microsoft's "virtual machine generation ID": 16 random bytes in memory that is not the guest's to
+ * use. Linux mixes it into its random numbers, when the interrupt makes it look.
+ *
+ * Return: 0, or -1.
+ */
+int acpi_new_generation(struct vm *vm)
+{
+	struct kvm_irq_level irq = { .irq = GSI_GENERATION, .level = 1 };
+
+	if (getrandom(vm_ram(vm, GPA_GENERATION, 16), 16, 0) != 16)
+		return say_errno("there are no random numbers");
+	if (vm->fd < 0)
+		return 0;
+	if (ioctl(vm->fd, KVM_IRQ_LINE, &irq) < 0)
+		return say_errno("KVM_IRQ_LINE");
+	irq.level = 0;
+	return ioctl(vm->fd, KVM_IRQ_LINE, &irq) < 0 ? say_errno("KVM_IRQ_LINE") : 0;
+}
+
+/**
  * acpi_build() - write the ACPI tables into guest memory.
  * @vm: the VM, its number of vCPUs and disks known.
  *
@@ -300,5 +325,5 @@ int acpi_build(struct vm *vm)
 	rsdp->xsdt = build_xsdt(&area, build_fadt(&area, dsdt, facs), build_madt(&area));
 	rsdp->checksum = checksum(rsdp, 20);
 	rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
-	return 0;
+	return vm->template ? acpi_new_generation(vm) : 0;
 }

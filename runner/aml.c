@@ -4,11 +4,13 @@
  *
  * Stock kernels take virtio-mmio devices from ACPI alone (Debian's have no virtio_mmio.device= on
  * the command line), by the hardware id LNRO0005. The serial port is described too, for its
- * interrupt. \_S5 tells what to write to power off.
+ * interrupt. \_S5 tells what to write to power off. A template has a second port, and what tells
+ * its guests that they are copies: a device with the address of a generation ID, and one whose
+ * interrupt notifies the former.
  *
  * The encoding is that of the ACPI specification 6.5, chapter 20; resources, section 6.4. A package
  * starts with its length, which is known at its end: open() leaves the two-byte form and close()
- * fills it in. That form holds 4095 bytes, and the largest package here, \_SB, stays below 700.
+ * fills it in. That form holds 4095 bytes, and the largest package here, \_SB, stays below 1000.
  */
 #include <string.h>
 
@@ -22,7 +24,9 @@
 #define OP_SCOPE 0x10
 #define OP_BUFFER 0x11
 #define OP_PACKAGE 0x12
+#define OP_METHOD 0x14
 #define OP_EXT 0x5b
+#define OP_NOTIFY 0x86
 #define OP_EXT_DEVICE 0x82
 
 static void put(struct aml *a, const void *data, size_t len)
@@ -106,26 +110,92 @@ static void resources(struct aml *a, const struct aml *list)
 	close_package(a, at);
 }
 
-static void serial_device(struct aml *a)
+static void serial_device(struct aml *a, const char *segment, uint8_t uid, uint16_t port, uint8_t gsi)
 {
 	uint8_t room[32];
 	struct aml list = { .data = room, .size = sizeof(room) };
-	size_t at = open_device(a, "COM1");
+	size_t at = open_device(a, segment);
 
 	name(a, "_HID");
 	put8(a, OP_DWORD);
 	put32(a, 0x0105d041);		/* EISA id PNP0501 */
 	name(a, "_UID");
-	number(a, 0);
+	number(a, uid);
 	put8(&list, 0x47);		/* I/O ports, 16-bit decode */
 	put8(&list, 1);
-	put16(&list, PORT_COM1);
-	put16(&list, PORT_COM1);
+	put16(&list, port);
+	put16(&list, port);
 	put8(&list, 1);
 	put8(&list, 8);
 	put8(&list, 0x22);		/* ISA interrupt, edge */
-	put16(&list, 1 << GSI_COM1);
+	put16(&list, 1 << gsi);
 	resources(a, &list);
+	close_package(a, at);
+}
+
+static void string(struct aml *a, const char *text)
+{
+	put8(a, OP_STRING);
+	put(a, text, strlen(text) + 1);
+}
+
+static void interrupt(struct aml *list, uint32_t gsi)
+{
+	put8(list, 0x89);		/* 6 bytes, consumer, edge, active high */
+	put16(list, 6);
+	put8(list, 3);
+	put8(list, 1);
+	put32(list, gsi);
+}
+
+/* Where the generation ID is: two halves of an address. The ids are the name it has always had and Linux's. */
+static void generation_device(struct aml *a)
+{
+	size_t at = open_device(a, "VGEN"), list;
+
+	name(a, "_HID");
+	string(a, "LODG0001");
+	name(a, "_CID");
+	put8(a, OP_PACKAGE);
+	list = open_package(a);
+	put8(a, 2);
+	string(a, "VM_Gen_Counter");
+	string(a, "VMGENCTR");
+	close_package(a, list);
+	name(a, "_DDN");
+	string(a, "VM_Gen_Counter");
+	name(a, "ADDR");
+	put8(a, OP_PACKAGE);
+	list = open_package(a);
+	put8(a, 2);
+	put8(a, OP_DWORD);
+	put32(a, GPA_GENERATION);
+	put8(a, OP_ZERO);
+	close_package(a, list);
+	close_package(a, at);
+}
+
+/* A generic event device: on its interrupt the kernel calls _EVT. */
+static void event_device(struct aml *a)
+{
+	uint8_t room[32];
+	struct aml list = { .data = room, .size = sizeof(room) };
+	size_t at = open_device(a, "GED_"), method;
+
+	name(a, "_HID");
+	string(a, "ACPI0013");
+	name(a, "_UID");
+	number(a, 0);
+	interrupt(&list, GSI_GENERATION);
+	resources(a, &list);
+	put8(a, OP_METHOD);
+	method = open_package(a);
+	put(a, "_EVT", 4);
+	put8(a, 1);			/* one argument */
+	put8(a, OP_NOTIFY);
+	put(a, "VGEN", 4);
+	number(a, 0x80);
+	close_package(a, method);
 	close_package(a, at);
 }
 
@@ -139,8 +209,7 @@ static void virtio_device(struct aml *a, unsigned int index)
 	segment[3] += index;
 	at = open_device(a, segment);
 	name(a, "_HID");
-	put8(a, OP_STRING);
-	put(a, "LNRO0005", 9);
+	string(a, "LNRO0005");
 	name(a, "_UID");
 	number(a, index);
 	put8(&list, 0x86);		/* 32-bit fixed memory, 9 bytes, read and write */
@@ -148,11 +217,7 @@ static void virtio_device(struct aml *a, unsigned int index)
 	put8(&list, 1);
 	put32(&list, GPA_VIRTIO + index * VIRTIO_STRIDE);
 	put32(&list, VIRTIO_SIZE);
-	put8(&list, 0x89);		/* interrupt, 6 bytes, consumer, edge, active high */
-	put16(&list, 6);
-	put8(&list, 3);
-	put8(&list, 1);
-	put32(&list, VIRTIO_GSI + index);
+	interrupt(&list, VIRTIO_GSI + index);
 	resources(a, &list);
 	close_package(a, at);
 }
@@ -161,8 +226,9 @@ static void virtio_device(struct aml *a, unsigned int index)
  * aml_dsdt() - write the DSDT's code.
  * @aml: where to; @full tells afterwards whether the room sufficed.
  * @nvirtio: how many virtio devices there are, at most 10.
+ * @template: with a template's devices.
  */
-void aml_dsdt(struct aml *aml, unsigned int nvirtio)
+void aml_dsdt(struct aml *aml, unsigned int nvirtio, bool template)
 {
 	unsigned int i;
 	size_t at;
@@ -179,7 +245,12 @@ void aml_dsdt(struct aml *aml, unsigned int nvirtio)
 	put8(aml, OP_SCOPE);
 	at = open_package(aml);
 	put(aml, "\\_SB_", 5);
-	serial_device(aml);
+	serial_device(aml, "COM1", 0, PORT_COM1, GSI_COM1);
+	if (template) {
+		serial_device(aml, "COM2", 1, PORT_COM2, GSI_COM2);
+		generation_device(aml);
+		event_device(aml);
+	}
 	for (i = 0; i < nvirtio; i++)
 		virtio_device(aml, i);
 	close_package(aml, at);

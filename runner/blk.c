@@ -7,13 +7,20 @@
  * read and the status from the end of what can be written. Data goes between the file and guest
  * memory by preadv and pwritev, without a copy here.
  *
+ * With --template a disk has layers: what is written goes to the top one, a memfd with a bit for
+ * each sector that it has, and what is read comes from the highest that has it, or from the file,
+ * which is opened to be read only. The first layer has what the template wrote; each guest of it
+ * has a second, and finds the first as it was.
+ *
  * One thread serves a disk, one request after the other, so a flush finds everything before it
  * written. A driver that does not flush (it did not take the feature) has each write synced.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <linux/virtio_blk.h>
@@ -24,11 +31,20 @@
 #define SECTOR 512
 #define ID "lodge-disk-"
 
+#define LAYERS 2
+
+struct layer {
+	int fd;
+	uint8_t *has;		/* a bit for each sector */
+};
+
 struct disk {
 	struct virtio v;
 	int fd;
 	bool read_only;
 	uint64_t sectors;
+	struct layer layers[LAYERS];
+	unsigned int nlayers;
 	struct virtio_blk_config config;
 };
 
@@ -92,6 +108,59 @@ static uint8_t *take_last(struct buffers *b)
 	return NULL;
 }
 
+static bool in_layer(const struct layer *l, uint64_t sector)
+{
+	return l->has[sector / 8] & 1 << sector % 8;
+}
+
+/* Where a sector is read. */
+static int holder(const struct disk *d, uint64_t sector)
+{
+	unsigned int i = d->nlayers;
+
+	while (i--) {
+		if (in_layer(&d->layers[i], sector))
+			return d->layers[i].fd;
+	}
+	return d->fd;
+}
+
+/* The part from the front of @b that lies in one file, *fd, as @to. */
+static unsigned int one_file(struct disk *d, bool write, off_t offset, const struct buffers *b, struct iovec *to,
+			     int *fd)
+{
+	uint64_t sector = offset / SECTOR;
+	size_t left = total(b), len = SECTOR - offset % SECTOR;
+	unsigned int n;
+
+	if (!d->nlayers || write) {
+		*fd = d->nlayers ? d->layers[d->nlayers - 1].fd : d->fd;
+		len = left;
+	} else {
+		*fd = holder(d, sector);
+		while (len < left && holder(d, ++sector) == *fd)
+			len += SECTOR;
+	}
+	for (n = 0; n < b->count && len; n++) {
+		to[n] = b->iov[n];
+		if (to[n].iov_len > len)
+			to[n].iov_len = len;
+		len -= to[n].iov_len;
+	}
+	return n;
+}
+
+/* What has been written is in the top layer. A sector of which a part failed is neither the old nor the new. */
+static void now_has(struct disk *d, off_t offset, size_t len)
+{
+	uint64_t sector = offset / SECTOR, end = (offset + len + SECTOR - 1) / SECTOR;
+
+	if (!d->nlayers)
+		return;
+	for (; sector < end; sector++)
+		d->layers[d->nlayers - 1].has[sector / 8] |= 1 << sector % 8;
+}
+
 static uint8_t transfer(struct disk *d, bool write, uint64_t sector, struct buffers *b)
 {
 	size_t left = total(b);
@@ -100,13 +169,17 @@ static uint8_t transfer(struct disk *d, bool write, uint64_t sector, struct buff
 	if (left % SECTOR || sector > d->sectors || left / SECTOR > d->sectors - sector)
 		return VIRTIO_BLK_S_IOERR;
 	while (left) {
-		ssize_t n = write ? pwritev(d->fd, b->iov, b->count, offset) :
-				    preadv(d->fd, b->iov, b->count, offset);
+		struct iovec iov[QUEUE_MAX];
+		int fd;
+		unsigned int count = one_file(d, write, offset, b, iov, &fd);
+		ssize_t n = write ? pwritev(fd, iov, count, offset) : preadv(fd, iov, count, offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return VIRTIO_BLK_S_IOERR;
+		if (write)
+			now_has(d, offset, n);
 		advance(b, n);
 		offset += n;
 		left -= n;
@@ -116,6 +189,9 @@ static uint8_t transfer(struct disk *d, bool write, uint64_t sector, struct buff
 
 static uint8_t sync_disk(struct disk *d)
 {
+	/* What is written stays in memory. */
+	if (d->nlayers)
+		return VIRTIO_BLK_S_OK;
 	return fdatasync(d->fd) < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
@@ -205,7 +281,7 @@ static int open_file(struct disk *d, const char *path)
 {
 	off_t size;
 
-	d->fd = open(path, (d->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	d->fd = open(path, (d->read_only || d->v.vm->template ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 	if (d->fd < 0)
 		return say_errno("cannot open the disk %s", path);
 	size = lseek(d->fd, 0, SEEK_END);
@@ -256,6 +332,26 @@ struct disk *disk_open(struct vm *vm, const char *spec, unsigned int index)
 }
 
 /**
+ * disk_layer() - from now on writes go to a layer of memory.
+ * @d: the disk, stopped.
+ *
+ * Return: 0, or -1.
+ */
+int disk_layer(struct disk *d)
+{
+	struct layer *l = &d->layers[d->nlayers];
+
+	if (d->nlayers == LAYERS)
+		return say("disk %u has no room for another layer", d->v.index);
+	l->fd = memfd_create("disk", MFD_CLOEXEC);
+	l->has = calloc(1, d->sectors / 8 + 1);
+	if (l->fd < 0 || !l->has || ftruncate(l->fd, d->sectors * SECTOR) < 0)
+		return say_errno("cannot keep in memory what is written to disk %u", d->v.index);
+	d->nlayers++;
+	return 0;
+}
+
+/**
  * disk_virtio() - the transport of a disk.
  * @d: the disk.
  *
@@ -284,6 +380,10 @@ uint64_t disk_sectors(const struct disk *d)
 void disk_close(struct disk *d)
 {
 	virtio_destroy(&d->v);
+	while (d->nlayers--) {
+		close(d->layers[d->nlayers].fd);
+		free(d->layers[d->nlayers].has);
+	}
 	if (d->fd >= 0)
 		close(d->fd);
 	free(d);

@@ -105,7 +105,23 @@ static void reset(struct vm *vm, bool out, uint16_t reg, uint8_t *data, unsigned
 static void com1(struct vm *vm, bool out, uint16_t reg, uint8_t *data, unsigned int size)
 {
 	(void)size;
-	serial_io(vm, out, reg, data);
+	serial_io(&vm->serial, out, reg, data);
+}
+
+static void com2(struct vm *vm, bool out, uint16_t reg, uint8_t *data, unsigned int size)
+{
+	(void)size;
+	if (vm->template)
+		serial_io(&vm->second, out, reg, data);
+}
+
+/* In a guest that was made of a template this has happened, and means nothing any more. */
+static void ready(struct vm *vm, bool out, uint16_t reg, uint8_t *data, unsigned int size)
+{
+	(void)reg;
+	(void)size;
+	if (out && *data == READY_VALUE && vm->template && vm->ram_fd >= 0)
+		vm_end(vm, END_READY);
 }
 
 /* A register of 16 bits; a wider or narrower access reads or writes its low part. */
@@ -144,6 +160,8 @@ static const struct port_range {
 	void (*access)(struct vm *vm, bool out, uint16_t reg, uint8_t *data, unsigned int size);
 } ports[] = {
 	{ PORT_COM1, 8, com1 },
+	{ PORT_COM2, 8, com2 },
+	{ PORT_READY, 1, ready },
 	{ PORT_RTC, 2, rtc },
 	{ PORT_PM1_EVENT, 4, pm1_event },
 	{ PORT_PM1_CONTROL, 2, pm1_control },

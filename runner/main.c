@@ -15,10 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runner.h"
 
 #define DEFAULT_MEM (512 * MIB)
+#define MAX_GUESTS 65535
 
 static const char help[] =
 	"usage: lodge-run --kernel FILE [option]...\n"
@@ -34,6 +36,9 @@ static const char help[] =
 	"  --disk FILE[,ro]  a virtio disk on FILE, read-only with ,ro; up to 8 of them\n"
 	"  --save FILE       on SIGUSR1 or Ctrl-A s, save the virtual machine and end\n"
 	"  --restore FILE    go on with a saved one, with the same disks\n"
+	"  --template SOCKET when the guest says that it is ready, start a guest like it for each\n"
+	"                    connection to SOCKET, which is its second serial port\n"
+	"  --template-max N  so many of them at once (64); further connections wait\n"
 	"  --device FILE     the device of the hypervisor (/dev/lodge)\n"
 	"  --help            this text\n"
 	"  --version         the version\n"
@@ -81,14 +86,14 @@ static int parse_mem(const char *text, uint64_t *mem)
 	return 0;
 }
 
-static int parse_cpus(const char *text, unsigned int *cpus)
+static int parse_number(const char *option, const char *text, unsigned int max, unsigned int *to)
 {
 	char *end = NULL;
 	unsigned long long value = number(text, &end);
 
-	if (!value || *end || value > MAX_CPUS)
-		return say("--cpus wants a number from 1 to %d, not '%s'", MAX_CPUS, text);
-	*cpus = value;
+	if (!value || *end || value > max)
+		return say("%s wants a number from 1 to %u, not '%s'", option, max, text);
+	*to = value;
 	return 0;
 }
 
@@ -101,7 +106,7 @@ static int add_disk(struct options *opt, const char *spec)
 }
 
 enum { OPT_KERNEL = 1, OPT_INITRD, OPT_APPEND, OPT_MEM, OPT_CPUS, OPT_DISK, OPT_SAVE,
-	OPT_RESTORE, OPT_DEVICE, OPT_HELP, OPT_VERSION };
+	OPT_RESTORE, OPT_TEMPLATE, OPT_TEMPLATE_MAX, OPT_DEVICE, OPT_HELP, OPT_VERSION };
 
 static const struct option long_options[] = {
 	{ "kernel", required_argument, NULL, OPT_KERNEL },
@@ -112,6 +117,8 @@ static const struct option long_options[] = {
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "save", required_argument, NULL, OPT_SAVE },
 	{ "restore", required_argument, NULL, OPT_RESTORE },
+	{ "template", required_argument, NULL, OPT_TEMPLATE },
+	{ "template-max", required_argument, NULL, OPT_TEMPLATE_MAX },
 	{ "device", required_argument, NULL, OPT_DEVICE },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -134,7 +141,7 @@ static int parse_option(struct options *opt, int which)
 	case OPT_MEM:
 		return parse_mem(optarg, &opt->mem);
 	case OPT_CPUS:
-		return parse_cpus(optarg, &opt->cpus);
+		return parse_number("--cpus", optarg, MAX_CPUS, &opt->cpus);
 	case OPT_DISK:
 		return add_disk(opt, optarg);
 	case OPT_SAVE:
@@ -143,6 +150,11 @@ static int parse_option(struct options *opt, int which)
 	case OPT_RESTORE:
 		opt->restore = optarg;
 		return 0;
+	case OPT_TEMPLATE:
+		opt->template = optarg;
+		return 0;
+	case OPT_TEMPLATE_MAX:
+		return parse_number("--template-max", optarg, MAX_GUESTS, &opt->template_max);
 	case OPT_DEVICE:
 		opt->device = optarg;
 		return 0;
@@ -178,59 +190,22 @@ static int parse_options(struct options *opt, int argc, char **argv)
 		return say("unexpected argument '%s'; --help lists the options", argv[optind]);
 	if (opt->restore && (opt->kernel || opt->initrd || opt->append))
 		return say("--kernel, --initrd and --append are not for --restore");
+	if (opt->template && (opt->save || opt->restore))
+		return say("--save and --restore are not for --template");
+	if (opt->template_max && !opt->template)
+		return say("--template-max is only for --template");
 	if (!opt->restore && !opt->kernel)
 		return say("--kernel is missing; --help lists the options");
 	return 0;
 }
 
-static int open_disks(struct vm *vm, const struct options *opt)
-{
-	unsigned int i;
-
-	for (i = 0; i < opt->ndisks; i++) {
-		vm->disks[i] = disk_open(vm, opt->disks[i], i);
-		if (!vm->disks[i])
-			return -1;
-		vm->ndisks++;
-	}
-	return 0;
-}
-
-static int connect_disks(struct vm *vm)
-{
-	unsigned int i;
-
-	for (i = 0; i < vm->ndisks; i++) {
-		if (virtio_connect(disk_virtio(vm->disks[i])) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-static int start_disks(struct vm *vm)
-{
-	unsigned int i;
-
-	for (i = 0; i < vm->ndisks; i++) {
-		if (virtio_start(disk_virtio(vm->disks[i])) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-static void stop_disks(struct vm *vm)
-{
-	unsigned int i;
-
-	vm->stopping = true;
-	for (i = 0; i < vm->ndisks; i++)
-		virtio_stop(disk_virtio(vm->disks[i]));
-}
-
 /* What a booted machine and a restored one have in common before there is a VM. */
 static int prepare(struct vm *vm, const struct options *opt)
 {
-	if (vm_init(vm, opt) < 0 || serial_init(&vm->serial) < 0)
+	if (opt->template && server_probe(opt->template) < 0)
+		return -1;
+	if (vm_init(vm, opt) < 0 || serial_init(&vm->serial, vm, GSI_COM1, STDOUT_FILENO) < 0 ||
+	    serial_init(&vm->second, vm, GSI_COM2, -1) < 0)
 		return -1;
 	if (opt->save) {
 		if (save_probe(opt->save) < 0)
@@ -250,11 +225,11 @@ static int build(struct vm *vm, struct options *opt)
 	opt->cpus = opt->cpus ? opt->cpus : 1;
 	if (prepare(vm, opt) < 0)
 		return -1;
-	if (boot_load(vm, opt) < 0 || open_disks(vm, opt) < 0 || acpi_build(vm) < 0)
+	if (boot_load(vm, opt) < 0 || disks_open(vm, opt) < 0 || acpi_build(vm) < 0)
 		return -1;
 	if (vm_create(vm, opt) < 0 || vcpus_create(vm) < 0)
 		return -1;
-	return vcpus_boot(vm) < 0 ? -1 : connect_disks(vm);
+	return vcpus_boot(vm) < 0 ? -1 : disks_connect(vm);
 }
 
 /* From the file of a saved machine to that machine. */
@@ -267,9 +242,9 @@ static int rebuild(struct vm *vm, struct options *opt)
 		return -1;
 	if (restore_options(st, opt) < 0 || prepare(vm, opt) < 0)
 		goto out;
-	if (state_read(st, vm) < 0 || open_disks(vm, opt) < 0)
+	if (state_read(st, vm) < 0 || disks_open(vm, opt) < 0)
 		goto out;
-	if (vm_create(vm, opt) < 0 || vcpus_create(vm) < 0 || connect_disks(vm) < 0)
+	if (vm_create(vm, opt) < 0 || vcpus_create(vm) < 0 || disks_connect(vm) < 0)
 		goto out;
 	ret = restore_vm(vm, st);
 out:
@@ -287,18 +262,20 @@ static enum end run_once(struct vm *vm)
 {
 	enum end end = END_SETUP;
 
-	serial_go_on(vm);
-	if (start_disks(vm) == 0 && raw_terminal() == 0 && vcpus_start(vm) == 0)
+	serial_go_on(&vm->serial);
+	if (disks_start(vm) == 0 && raw_terminal() == 0 && vcpus_start(vm) == 0)
 		end = term_loop(vm);
 	vcpus_stop(vm);
-	if (end == END_SAVE) {
+	if (end == END_SAVE || end == END_READY) {
+		const char *what = end == END_SAVE ? "be saved" : "become a template";
+
 		if (vcpus_settle(vm) < 0)
 			vm_end(vm, END_CRASH);
+		if (vm->end != (int)end)
+			say("the guest ended before it could %s", what);
 		end = vm->end;
-		if (end != END_SAVE)
-			say("the guest ended before it could be saved");
 	}
-	stop_disks(vm);
+	disks_stop(vm);
 	return end;
 }
 
@@ -313,19 +290,19 @@ static enum end run(struct vm *vm, const struct options *opt)
 			break;
 		vm_go_on(vm);
 	}
+	if (end == END_READY)
+		end = server_run(vm, opt) < 0 ? END_SETUP : END_OFF;
 	tty_restore();
 	return end;
 }
 
 static void destroy(struct vm *vm)
 {
-	unsigned int i;
-
-	stop_disks(vm);
-	for (i = 0; i < vm->ndisks; i++)
-		disk_close(vm->disks[i]);
+	disks_stop(vm);
+	disks_close(vm);
 	vcpus_destroy(vm);
 	serial_destroy(&vm->serial);
+	serial_destroy(&vm->second);
 	vm_destroy(vm);
 }
 
@@ -333,7 +310,7 @@ int main(int argc, char **argv)
 {
 	struct options opt = { .device = "/dev/lodge" };
 	static struct vm vm = { .dev_fd = -1, .fd = -1, .end_fd = -1, .save_fd = -1,
-		.serial.room_fd = -1 };
+		.ram_fd = -1, .serial.room_fd = -1, .second.room_fd = -1 };
 	enum end end = END_SETUP;
 	int ret = parse_options(&opt, argc, argv);
 

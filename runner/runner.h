@@ -41,7 +41,8 @@
 #define GPA_CMDLINE 0x20000ULL
 #define GPA_EBDA 0x9fc00ULL
 #define GPA_ACPI 0xe0000ULL
-#define GPA_ACPI_END 0x100000ULL
+#define GPA_ACPI_END 0xff000ULL
+#define GPA_GENERATION 0xff000ULL	/* 16 bytes by which a guest learns that it is another's copy */
 #define GPA_HOLE 0xc0000000ULL
 #define GPA_VIRTIO 0xd0000000ULL
 #define GPA_IOAPIC 0xfec00000ULL
@@ -60,11 +61,17 @@
 #define PORT_KBD 0x64
 #define PORT_COM1 0x3f8
 #define GSI_COM1 4
+#define PORT_COM2 0x2f8
+#define GSI_COM2 3
+#define GSI_GENERATION 5
 #define PORT_PM1_EVENT 0x600
 #define PORT_PM1_CONTROL 0x604
 #define GSI_SCI 9
 #define PORT_RESET 0xcf9
 #define RESET_VALUE 6
+/* With --template: the guest writes READY_VALUE when guests may be made of it. lodge-run.1 has both. */
+#define PORT_READY 0x620
+#define READY_VALUE 'R'
 #define SLEEP_TYPE_S5 5
 
 /* How a run ended; the value is lodge-run's exit status. */
@@ -75,6 +82,7 @@ enum end {
 	END_CRASH = 3,		/* the guest or the hypervisor gave up; registers were printed */
 	END_ESCAPE = 4,		/* the user left by the escape key */
 	END_SAVE = 5,		/* its state is in a file, to go on from */
+	END_READY = -2,		/* it is a template now */
 	END_NONE = -1,
 };
 
@@ -146,6 +154,12 @@ struct virtio_state {
 	uint8_t ready, broken, reserved[2];
 };
 
+/* What guests are made of: the fd of LODGE_TEMPLATE, and when it was made. */
+struct template {
+	int fd;
+	struct kvm_clock_data clock;
+};
+
 struct state;
 
 struct options {
@@ -155,6 +169,8 @@ struct options {
 	const char *append;
 	const char *save;
 	const char *restore;
+	const char *template;	/* the socket's name */
+	unsigned int template_max;	/* guests at once; 0: not given */
 	uint64_t mem;		/* bytes; 0: not given */
 	unsigned int cpus;	/* 0: not given */
 	const char *disks[MAX_DISKS];
@@ -163,8 +179,13 @@ struct options {
 
 #define RX_SIZE 4096		/* also in struct serial_state */
 
+struct vm;
+
 /* A 16550A. @lock guards all of it; the guest's accesses and the main thread's input take it. */
 struct serial {
+	struct vm *vm;
+	uint32_t gsi;
+	int out_fd;		/* where its output goes; -1: nowhere */
 	pthread_mutex_t lock;
 	uint8_t ier, fcr, lcr, mcr, scr, dll, dlm;
 	bool thre_pending;
@@ -194,8 +215,6 @@ struct chain {
 	unsigned int nread, nwrite;
 	struct iovec iov[QUEUE_MAX];
 };
-
-struct vm;
 
 /*
  * A virtio device on the MMIO transport, version 2, with one queue, and the thread that serves it.
@@ -242,17 +261,19 @@ struct vm {
 	uint64_t ram_size;
 	void *ram_map;		/* what was mapped: a little more, so that @ram is aligned */
 	size_t ram_map_size;
+	int ram_fd;		/* the memfd that @ram is mapped from, shared; -1: anonymous memory */
+	bool template;		/* --template: the devices of one */
 	struct kvm_cpuid2 *cpuid;
 	uint64_t entry;		/* where the kernel starts, 64-bit */
 	unsigned int ncpus;
 	struct vcpu vcpus[MAX_CPUS];
 	unsigned int ndisks;
 	struct disk *disks[MAX_DISKS];
-	struct serial serial;
+	struct serial serial, second;	/* the second only with @template */
 	uint8_t rtc_index;
 	uint16_t pm1_enable, pm1_control;
 	int save_fd;		/* signalfd: the VM is to be saved; -1 without --save */
-	atomic_int end;		/* enum end; set once, but END_SAVE gives way to another */
+	atomic_int end;		/* enum end; set once, but END_SAVE and END_READY give way to others */
 	atomic_bool stopping;	/* threads leave what they wait for */
 	int end_fd;		/* eventfd: @end was set */
 };
@@ -268,7 +289,11 @@ int say_errno(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* vm.c */
 int vm_init(struct vm *vm, const struct options *opt);
 int vm_create(struct vm *vm, const struct options *opt);
+void vm_close(struct vm *vm);
 void vm_destroy(struct vm *vm);
+int vm_renew_event(int *fd);
+int vm_freeze_ram(struct vm *vm);
+int vm_private_ram(struct vm *vm);
 void *vm_ram(const struct vm *vm, uint64_t gpa, uint64_t len);
 uint64_t vm_low_ram(const struct vm *vm);
 bool vm_end(struct vm *vm, enum end end);
@@ -282,6 +307,7 @@ void boot_sregs(struct kvm_sregs *sregs);
 
 /* acpi.c */
 int acpi_build(struct vm *vm);
+int acpi_new_generation(struct vm *vm);
 
 /* aml.c: the DSDT's code */
 struct aml {
@@ -289,7 +315,7 @@ struct aml {
 	size_t len, size;
 	bool full;		/* something did not fit */
 };
-void aml_dsdt(struct aml *aml, unsigned int nvirtio);
+void aml_dsdt(struct aml *aml, unsigned int nvirtio, bool template);
 
 /* cpuid.c */
 int cpuid_init(struct vm *vm);
@@ -298,6 +324,7 @@ int cpuid_restore(struct vcpu *vcpu, const struct kvm_cpuid2 *saved);
 
 /* vcpu.c */
 int vcpus_create(struct vm *vm);
+int vcpus_adopt(struct vm *vm, const int *fds);
 int vcpus_boot(struct vm *vm);
 int vcpus_settle(struct vm *vm);
 int vcpus_start(struct vm *vm);
@@ -327,6 +354,7 @@ int restore_vm(struct vm *vm, struct state *st);
 /* vcpu_state.c */
 int vcpu_save(struct vcpu *vcpu, struct state *st);
 int vcpu_restore(struct vcpu *vcpu, const struct state *st);
+int vcpu_go_on(struct vcpu *vcpu, uint64_t ns);
 uint64_t state_realtime(void);
 uint64_t state_elapsed(uint64_t since);
 
@@ -335,14 +363,15 @@ void io_port(struct vm *vm, bool out, uint16_t port, uint8_t *data, unsigned int
 void io_mmio(struct vm *vm, bool write, uint64_t addr, uint8_t *data, unsigned int len);
 
 /* serial.c */
-int serial_init(struct serial *s);
+int serial_init(struct serial *s, struct vm *vm, uint32_t gsi, int out_fd);
 void serial_destroy(struct serial *s);
-void serial_io(struct vm *vm, bool out, uint16_t reg, uint8_t *value);
+void serial_io(struct serial *s, bool out, uint16_t reg, uint8_t *value);
 unsigned int serial_room(struct serial *s);
-void serial_input(struct vm *vm, const uint8_t *data, size_t len);
+void serial_input(struct serial *s, const uint8_t *data, size_t len);
 void serial_save(struct serial *s, struct serial_state *out);
 int serial_restore(struct serial *s, const struct serial_state *in);
-void serial_go_on(struct vm *vm);
+void serial_go_on(struct serial *s);
+int serial_renew(struct serial *s, int out_fd);
 
 /* term.c */
 int term_save_signal(void);
@@ -353,6 +382,7 @@ size_t term_escape(struct vm *vm, uint8_t *data, size_t len);
 int virtio_init(struct virtio *v, struct vm *vm, unsigned int index);
 void virtio_destroy(struct virtio *v);
 int virtio_connect(struct virtio *v);
+int virtio_renew(struct virtio *v);
 int virtio_start(struct virtio *v);
 void virtio_stop(struct virtio *v);
 void virtio_mmio(struct virtio *v, bool write, uint32_t offset, uint8_t *data, unsigned int len);
@@ -363,7 +393,24 @@ int virtio_restore(struct virtio *v, const struct virtio_state *in);
 /* blk.c */
 uint64_t disk_sectors(const struct disk *d);
 struct disk *disk_open(struct vm *vm, const char *spec, unsigned int index);
+int disk_layer(struct disk *d);
 struct virtio *disk_virtio(struct disk *d);
 void disk_close(struct disk *d);
+
+/* disks.c: all of them at once */
+int disks_open(struct vm *vm, const struct options *opt);
+int disks_renew(struct vm *vm);
+int disks_connect(struct vm *vm);
+int disks_start(struct vm *vm);
+void disks_stop(struct vm *vm);
+void disks_close(struct vm *vm);
+
+/* born.c: a guest of a template, in a process of its own */
+int template_make(struct vm *vm, struct template *t);
+enum end template_guest(struct vm *vm, const struct template *t, int connection);
+
+/* server.c */
+int server_probe(const char *path);
+int server_run(struct vm *vm, const struct options *opt);
 
 #endif

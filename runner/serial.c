@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The first serial port: a 16550A whose line is lodge-run's standard input and output.
+ * The serial ports, 16550As. The first one's line is lodge-run's standard input and output; the second, which only a
+ * template has (server.c), is a connection.
  *
  * Sending takes no time, so the transmitter is always empty; that it became empty is what THRE
  * interrupts report. The receiver is deeper than the real one's 16 bytes, and offers its input only
  * while the guest has receive interrupts enabled: a driver empties the receiver when it opens the
  * port, and what was typed or piped in before that would be lost.
  *
- * One lock guards the state. It is not held while output is written, because standard output may
+ * One lock guards the state. It is not held while output is written, because what it goes to may
  * not take any more, and the main thread must still get in then, to see the escape key. Output goes
  * out in the order of the guest's accesses as far as the guest orders them itself.
  */
@@ -39,24 +40,23 @@ static uint8_t pending(const struct serial *s)
 }
 
 /* Drive the interrupt line; OUT2 connects it on a PC. Called with the lock held. */
-static void update_line(struct vm *vm)
+static void update_line(struct serial *s)
 {
-	struct serial *s = &vm->serial;
 	bool level = pending(s) != UART_IIR_NO_INT && (s->mcr & UART_MCR_OUT2);
-	struct kvm_irq_level irq = { .irq = GSI_COM1, .level = level };
+	struct kvm_irq_level irq = { .irq = s->gsi, .level = level };
 
 	if (level == s->line)
 		return;
 	s->line = level;
 	/* Without the interrupt a driver would poll; there is nobody to tell. */
-	ioctl(vm->fd, KVM_IRQ_LINE, &irq);
+	ioctl(s->vm->fd, KVM_IRQ_LINE, &irq);
 }
 
 /* All of it, unless the output is closed or the VM is stopping. */
-static void send(struct vm *vm, uint8_t byte)
+static void send(struct serial *s, uint8_t byte)
 {
-	while (write(STDOUT_FILENO, &byte, 1) < 0) {
-		if ((errno != EINTR && errno != EAGAIN) || vm->stopping)
+	while (s->out_fd >= 0 && write(s->out_fd, &byte, 1) < 0) {
+		if ((errno != EINTR && errno != EAGAIN) || s->vm->stopping)
 			return;
 	}
 }
@@ -175,14 +175,13 @@ static bool write_register(struct serial *s, uint16_t reg, uint8_t value)
 
 /**
  * serial_io() - one access to the port.
- * @vm: the VM.
+ * @s: the port.
  * @out: the guest writes.
  * @reg: 0 to 7.
  * @value: the byte.
  */
-void serial_io(struct vm *vm, bool out, uint16_t reg, uint8_t *value)
+void serial_io(struct serial *s, bool out, uint16_t reg, uint8_t *value)
 {
-	struct serial *s = &vm->serial;
 	bool sent = false;
 
 	pthread_mutex_lock(&s->lock);
@@ -190,10 +189,10 @@ void serial_io(struct vm *vm, bool out, uint16_t reg, uint8_t *value)
 		sent = write_register(s, reg, *value);
 	else
 		*value = read_register(s, reg);
-	update_line(vm);
+	update_line(s);
 	pthread_mutex_unlock(&s->lock);
 	if (sent)
-		send(vm, *value);
+		send(s, *value);
 }
 
 /**
@@ -216,18 +215,16 @@ unsigned int serial_room(struct serial *s)
 
 /**
  * serial_input() - input for the guest; what does not fit is lost.
- * @vm: the VM.
+ * @s: the port.
  * @data: the bytes.
  * @len: how many.
  */
-void serial_input(struct vm *vm, const uint8_t *data, size_t len)
+void serial_input(struct serial *s, const uint8_t *data, size_t len)
 {
-	struct serial *s = &vm->serial;
-
 	pthread_mutex_lock(&s->lock);
 	while (len--)
 		push(s, *data++);
-	update_line(vm);
+	update_line(s);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -276,25 +273,45 @@ int serial_restore(struct serial *s, const struct serial_state *in)
 
 /**
  * serial_go_on() - drive the interrupt line after a restore.
- * @vm: the VM, with its interrupt controllers.
+ * @s: the port; its VM has its interrupt controllers.
  *
  * An interrupt that the guest has seen already is one more to find nothing for.
  */
-void serial_go_on(struct vm *vm)
+void serial_go_on(struct serial *s)
 {
-	pthread_mutex_lock(&vm->serial.lock);
-	update_line(vm);
-	pthread_mutex_unlock(&vm->serial.lock);
+	pthread_mutex_lock(&s->lock);
+	update_line(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/**
+ * serial_renew() - the port in another process, of another VM, in the state that it has.
+ * @s: the port; nothing uses it.
+ * @out_fd: where its output goes now.
+ *
+ * Return: 0, or -1.
+ */
+int serial_renew(struct serial *s, int out_fd)
+{
+	s->out_fd = out_fd;
+	s->line = false;
+	return vm_renew_event(&s->room_fd);
 }
 
 /**
  * serial_init() - the port after power-on.
  * @s: what to fill; all zero.
+ * @vm: the VM.
+ * @gsi: its interrupt.
+ * @out_fd: where its output goes; -1: nowhere.
  *
  * Return: 0, or -1; serial_destroy() is to be called in both cases.
  */
-int serial_init(struct serial *s)
+int serial_init(struct serial *s, struct vm *vm, uint32_t gsi, int out_fd)
 {
+	s->vm = vm;
+	s->gsi = gsi;
+	s->out_fd = out_fd;
 	pthread_mutex_init(&s->lock, NULL);
 	s->room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return s->room_fd < 0 ? say_errno("cannot create an eventfd") : 0;

@@ -98,7 +98,7 @@ static bool forward(struct vm *vm, bool terminal, unsigned int room)
 		return false;
 	if (terminal)
 		len = term_escape(vm, data, len);
-	serial_input(vm, data, len);
+	serial_input(&vm->serial, data, len);
 	return true;
 }
 

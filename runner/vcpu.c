@@ -86,19 +86,24 @@ static int set_entry(struct vcpu *vcpu)
 	return 0;
 }
 
-static int create(struct vcpu *vcpu, size_t run_size)
+static int map_run(struct vcpu *vcpu, size_t run_size)
 {
 	void *run;
 
-	vcpu->fd = ioctl(vcpu->vm->fd, KVM_CREATE_VCPU, vcpu->id);
-	if (vcpu->fd < 0)
-		return say_errno("cannot create processor %u", vcpu->id);
 	run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	if (run == MAP_FAILED)
 		return say_errno("cannot map processor %u", vcpu->id);
 	vcpu->run = run;
 	vcpu->run_size = run_size;
-	return cpuid_set(vcpu);
+	return 0;
+}
+
+static int create(struct vcpu *vcpu, size_t run_size)
+{
+	vcpu->fd = ioctl(vcpu->vm->fd, KVM_CREATE_VCPU, vcpu->id);
+	if (vcpu->fd < 0)
+		return say_errno("cannot create processor %u", vcpu->id);
+	return map_run(vcpu, run_size) < 0 ? -1 : cpuid_set(vcpu);
 }
 
 /**
@@ -118,6 +123,36 @@ int vcpus_boot(struct vm *vm)
 	return set_entry(&vm->vcpus[0]);
 }
 
+static int run_size(const struct vm *vm)
+{
+	int size = ioctl(vm->dev_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+	if (size < (int)sizeof(struct kvm_run))
+		return say("the hypervisor's run structure is too small");
+	return size;
+}
+
+/**
+ * vcpus_adopt() - take the vCPUs of a VM that was made with all of them.
+ * @vm: the VM, with the number of them, which had vCPUs before.
+ * @fds: their descriptors, which are this function's now.
+ *
+ * Return: 0, or -1; vcpus_destroy() is to be called in both cases.
+ */
+int vcpus_adopt(struct vm *vm, const int *fds)
+{
+	int size = run_size(vm);
+	unsigned int i;
+
+	for (i = 0; i < vm->ncpus; i++)
+		vm->vcpus[i].fd = fds[i];
+	for (i = 0; i < vm->ncpus && size >= 0; i++) {
+		if (map_run(&vm->vcpus[i], size) < 0)
+			return -1;
+	}
+	return size < 0 ? -1 : 0;
+}
+
 /**
  * vcpus_create() - create all vCPUs, in the state of power-on.
  * @vm: the VM.
@@ -126,11 +161,11 @@ int vcpus_boot(struct vm *vm)
  */
 int vcpus_create(struct vm *vm)
 {
-	int size = ioctl(vm->dev_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	int size = run_size(vm);
 	unsigned int i;
 
-	if (size < (int)sizeof(struct kvm_run))
-		return say("the hypervisor's run structure is too small");
+	if (size < 0)
+		return -1;
 	if (cpuid_init(vm) < 0)
 		return -1;
 	for (i = 0; i < vm->ncpus; i++) {
@@ -156,6 +191,9 @@ void vcpus_destroy(struct vm *vm)
 		if (vm->vcpus[i].vm && vm->vcpus[i].fd >= 0)
 			close(vm->vcpus[i].fd);
 		free(vm->vcpus[i].cpuid);
+		vm->vcpus[i].run = NULL;
+		vm->vcpus[i].fd = -1;
+		vm->vcpus[i].cpuid = NULL;
 	}
 }
 
@@ -249,15 +287,16 @@ static void *vcpu_thread(void *arg)
  */
 int vcpus_settle(struct vm *vm)
 {
+	enum end end = vm->end;
 	unsigned int i;
 
 	for (i = 0; i < vm->ncpus; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
 
 		vcpu->run->immediate_exit = 1;
-		while (ioctl(vcpu->fd, KVM_RUN, 0) == 0 && vm->end == END_SAVE)
+		while (ioctl(vcpu->fd, KVM_RUN, 0) == 0 && vm->end == end)
 			handle_exit(vcpu);
-		if (vm->end == END_SAVE && errno != EINTR)
+		if (vm->end == end && errno != EINTR)
 			return say_errno("processor %u cannot be stopped", i);
 	}
 	return 0;

@@ -196,6 +196,11 @@ static int restore_msrs(struct vcpu *vcpu, const struct state *st)
 
 /* -- the TSC -- */
 
+static uint64_t ticks(uint64_t ns, uint64_t khz)
+{
+	return ns / 1000000 * khz + ns % 1000000 * khz / 1000000;
+}
+
 static int save_tsc(struct vcpu *vcpu, struct state *st)
 {
 	struct tsc_state tsc = { .realtime = state_realtime() };
@@ -225,13 +230,10 @@ static int set_khz(struct vcpu *vcpu, uint64_t khz)
 static int restore_tsc(struct vcpu *vcpu, const struct state *st)
 {
 	const struct tsc_state *tsc = state_get(st, STATE_TSC, vcpu->id, NULL);
-	uint64_t ns;
 
 	if (!tsc || set_khz(vcpu, tsc->khz) < 0)
 		return -1;
-	ns = state_elapsed(tsc->realtime);
-	return set_msr(vcpu, MSR_TSC, tsc->tsc + ns / 1000000 * tsc->khz +
-		       ns % 1000000 * tsc->khz / 1000000);
+	return set_msr(vcpu, MSR_TSC, tsc->tsc + ticks(state_elapsed(tsc->realtime), tsc->khz));
 }
 
 static int restore_deadline(struct vcpu *vcpu, const struct state *st)
@@ -341,6 +343,37 @@ int vcpu_restore(struct vcpu *vcpu, const struct state *st)
 	if (restore_deadline(vcpu, st) < 0 || restore_pair(vcpu, st, STATE_DEBUGREGS) < 0)
 		return -1;
 	/* Only a guest that uses kvmclock can be told that it was stopped. */
+	ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
+	return 0;
+}
+
+/**
+ * vcpu_go_on() - time has passed for a vCPU that was not there.
+ * @vcpu: the vCPU, not running; it has the state of then.
+ * @ns: how much.
+ *
+ * All vCPUs' TSCs are moved by the same, and stay as far apart as they were. A deadline is set
+ * again, for it may have passed.
+ *
+ * Return: 0, or -1.
+ */
+int vcpu_go_on(struct vcpu *vcpu, uint64_t ns)
+{
+	uint64_t offset, deadline = 0;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset,
+	};
+	int khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+
+	if (khz <= 0 || ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr) < 0)
+		return say("the TSC of processor %u cannot be read", vcpu->id);
+	offset += ticks(ns, khz);
+	if (ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr) < 0)
+		return say_errno("the TSC of processor %u cannot be set", vcpu->id);
+	get_msr(vcpu, MSR_TSC_DEADLINE, &deadline);
+	if (deadline && set_msr(vcpu, MSR_TSC_DEADLINE, deadline) < 0)
+		return -1;
+	/* The guest is told that it was stopped; without kvmclock there is nobody to tell. */
 	ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
 	return 0;
 }

@@ -14,6 +14,7 @@
  * DEVICE_NEEDS_RESET.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -427,6 +428,20 @@ int virtio_connect(struct virtio *v)
 	if (ioctl(v->vm->fd, KVM_IRQFD, &interrupt) < 0)
 		return say_errno("KVM_IRQFD");
 	return 0;
+}
+
+/**
+ * virtio_renew() - a device in another process, of another VM, in the state that it has.
+ * @v: the device, stopped.
+ *
+ * Return: 0, or -1.
+ */
+int virtio_renew(struct virtio *v)
+{
+	if (vm_renew_event(&v->notify_fd) < 0 || vm_renew_event(&v->irq_fd) < 0)
+		return -1;
+	/* Its thread waits there. */
+	return fcntl(v->notify_fd, F_SETFL, 0) < 0 ? say_errno("cannot create an eventfd") : 0;
 }
 
 /**

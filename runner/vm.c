@@ -2,10 +2,12 @@
 /*
  * The virtual machine itself: the device, the VM, its memory, its interrupt controllers, its end.
  *
- * Guest RAM is one private anonymous mapping. It starts on a 2 MiB border in this process as in the
- * guest, so that the hypervisor can map huge pages of the host as huge pages of the guest. Every
- * access of this program to guest memory by a guest's address goes through vm_ram(), which is the
- * only place that turns one into the other.
+ * Guest RAM is one private anonymous mapping; with --template a memfd's, shared until the template
+ * is made, and private in each guest of it, at the same address: pointers into it stay what they
+ * are. It starts on a 2 MiB border in this process as in the guest, so that the hypervisor can map
+ * huge pages of the host as huge pages of the guest. Every access of this program to guest memory
+ * by a guest's address goes through vm_ram(), which is the only place that turns one into the
+ * other.
  *
  * The interrupt controllers and the timer are those in the kernel, with their default routing:
  * GSI 0-15 reach the PIC and the IOAPIC, 16-23 the IOAPIC alone.
@@ -13,6 +15,7 @@
  * Any thread may end the VM: vm_end() records the first reason and wakes the main thread, which
  * waits in term_loop() and then stops the others.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/lodge.h>
@@ -119,6 +122,27 @@ static void ask_batches(struct vm *vm)
 		ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
 }
 
+static int no_ram(uint64_t size)
+{
+	return say_errno("cannot allocate %llu MiB for the guest", (unsigned long long)(size / MIB));
+}
+
+/* Map the memfd where the RAM is to be. */
+static int map_ram(struct vm *vm, int flags)
+{
+	if (mmap(vm->ram, vm->ram_size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, vm->ram_fd, 0) == MAP_FAILED)
+		return no_ram(vm->ram_size);
+	return 0;
+}
+
+static int share_ram(struct vm *vm)
+{
+	vm->ram_fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, vm->ram_size) < 0)
+		return no_ram(vm->ram_size);
+	return map_ram(vm, MAP_SHARED);
+}
+
 static int alloc_ram(struct vm *vm, uint64_t size)
 {
 	uintptr_t start;
@@ -130,12 +154,13 @@ static int alloc_ram(struct vm *vm, uint64_t size)
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (vm->ram_map == MAP_FAILED) {
 		vm->ram_map = NULL;
-		return say_errno("cannot allocate %llu MiB for the guest",
-				 (unsigned long long)(size / MIB));
+		return no_ram(size);
 	}
 	start = ((uintptr_t)vm->ram_map + HUGE - 1) & ~(HUGE - 1);
 	vm->ram = (uint8_t *)start;
 	vm->ram_size = size;
+	if (vm->template && share_ram(vm) < 0)
+		return -1;
 	/* Only a hint: a kernel without huge pages refuses it. */
 	madvise(vm->ram, size, MADV_HUGEPAGE);
 	return 0;
@@ -153,7 +178,10 @@ int vm_init(struct vm *vm, const struct options *opt)
 	vm->dev_fd = -1;
 	vm->fd = -1;
 	vm->serial.room_fd = -1;
+	vm->second.room_fd = -1;
 	vm->save_fd = -1;
+	vm->ram_fd = -1;
+	vm->template = opt->template != NULL;
 	vm->end = END_NONE;
 	vm->ncpus = opt->cpus;
 	vm->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -176,6 +204,8 @@ int vm_create(struct vm *vm, const struct options *opt)
 
 	if (open_device(vm, opt->device) < 0 || create_vm(vm, opt->device) < 0)
 		return -1;
+	if (vm->template && vm_extension(vm, LODGE_CAP_TEMPLATE) <= 0)
+		return say("%s lacks LODGE_CAP_TEMPLATE, which --template is made with", opt->device);
 	max = vm_extension(vm, KVM_CAP_MAX_VCPUS);
 	if (max > 0 && vm->ncpus > (unsigned int)max)
 		return say("%s has at most %d processors for a guest", opt->device, max);
@@ -188,13 +218,72 @@ int vm_create(struct vm *vm, const struct options *opt)
 }
 
 /**
+ * vm_freeze_ram() - give the memory up that guests are to be made of; nobody can write to it from now on.
+ * @vm: the VM, which the hypervisor has no more.
+ *
+ * Its addresses stay reserved.
+ *
+ * Return: 0, or -1.
+ */
+int vm_freeze_ram(struct vm *vm)
+{
+	if (mmap(vm->ram, vm->ram_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+	    MAP_FAILED)
+		return no_ram(vm->ram_size);
+	if (fcntl(vm->ram_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return say_errno("cannot seal the guest's memory");
+	return 0;
+}
+
+/**
+ * vm_private_ram() - the same memory in another process: what is written there is its own.
+ * @vm: the VM.
+ *
+ * Return: 0, or -1.
+ */
+int vm_private_ram(struct vm *vm)
+{
+	if (map_ram(vm, MAP_PRIVATE | MAP_NORESERVE) < 0)
+		return -1;
+	close(vm->ram_fd);
+	vm->ram_fd = -1;
+	return 0;
+}
+
+/**
+ * vm_renew_event() - an eventfd in place of one that another process has as well.
+ * @fd: the eventfd.
+ *
+ * Return: 0, or -1.
+ */
+int vm_renew_event(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return *fd < 0 ? say_errno("cannot create an eventfd") : 0;
+}
+
+/**
+ * vm_close() - the VM itself, without what this program has of it.
+ * @vm: the VM; its vCPUs are gone.
+ */
+void vm_close(struct vm *vm)
+{
+	if (vm->fd >= 0)
+		close(vm->fd);
+	vm->fd = -1;
+}
+
+/**
  * vm_destroy() - give everything back that vm_init() took, however far it got.
  * @vm: the VM; its vCPUs and devices are gone.
  */
 void vm_destroy(struct vm *vm)
 {
-	if (vm->fd >= 0)
-		close(vm->fd);
+	vm_close(vm);
+	if (vm->ram_fd >= 0)
+		close(vm->ram_fd);
 	if (vm->dev_fd >= 0)
 		close(vm->dev_fd);
 	if (vm->end_fd >= 0)
@@ -253,10 +342,16 @@ void *vm_ram(const struct vm *vm, uint64_t gpa, uint64_t len)
 	return NULL;
 }
 
+/* A VM that is about to be saved, or to become a template, can still end. */
+static bool passing(int end)
+{
+	return end == END_SAVE || end == END_READY;
+}
+
 /**
  * vm_end() - end the run; the first reason given counts.
  * @vm: the VM.
- * @end: why. A guest that ends while it is about to be saved has ended.
+ * @end: why. A guest that ends while it is about to be saved or copied has ended.
  *
  * Called from any thread.
  *
@@ -264,11 +359,12 @@ void *vm_ram(const struct vm *vm, uint64_t gpa, uint64_t len)
  */
 bool vm_end(struct vm *vm, enum end end)
 {
-	int none = END_NONE, save = END_SAVE;
+	int now = END_NONE;
 
-	if (!atomic_compare_exchange_strong(&vm->end, &none, end) &&
-	    (end == END_SAVE || !atomic_compare_exchange_strong(&vm->end, &save, end)))
-		return false;
+	while (!atomic_compare_exchange_weak(&vm->end, &now, end)) {
+		if (now != END_NONE && (!passing(now) || passing(end)))
+			return false;
+	}
 	vm->stopping = true;
 	event_signal(vm->end_fd);
 	return true;

@@ -80,7 +80,7 @@ cp "$good" "$dir/noline"
 bytes "$dir/noline" $((0x238)) 10000000
 none=$dir/none
 
-echo 1..57
+echo 1..69
 says "help" 'Ctrl-A x' --help
 says "version" '^lodge-run [0-9]' --version
 refuses "no kernel named" 2 'kernel' --mem 64M
@@ -137,6 +137,19 @@ head -c 40 /dev/zero >>"$dir/state"
 refuses "--restore of a header and zeros" 1 'cannot be|unknown class|version' --restore "$dir/state"
 refuses "--save where no file can be" 1 'cannot write' --kernel "$good" --save "$none/state"
 refuses "--save without its value" 2 'wants a value' --kernel "$good" --save
+
+refuses "--template with --save" 2 'not for --template' --kernel "$good" --template "$none" --save "$dir/s"
+refuses "--template with --restore" 2 'not for --template' --restore "$dir/state" --template "$none"
+refuses "--template without its value" 2 'wants a value' --kernel "$good" --template
+refuses "--template-max without --template" 2 'only for --template' --kernel "$good" --template-max 3
+for max in 0 65536 x ''; do
+	refuses "--template-max of '$max'" 2 'wants a number' --kernel "$good" --template "$none" --template-max "$max"
+done
+refuses "a socket of a name that is there" 1 'something of the name' --kernel "$good" --template "$dir/text"
+refuses "a socket in a folder that is not there" 1 'cannot make the socket' --kernel "$good" --template "$none/s"
+refuses "a socket of a name too long" 1 '1 to 107 characters, not 200' --kernel "$good" \
+	--template "$(head -c 200 /dev/zero | tr '\0' x)"
+refuses "a socket, but no device" 1 'not a KVM device' --kernel "$good" --template "$none" --device /dev/null
 
 refuses "no device" 1 'is the module loaded' --kernel "$good" --device "$none" \
 	--initrd "$dir/initrd" --disk "$dir/disk"

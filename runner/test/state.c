@@ -274,7 +274,7 @@ static void make_device_vm(struct vm *vm)
 	vm->save_fd = -1;
 	vm->end = END_NONE;
 	vm->end_fd = OK(eventfd(0, EFD_NONBLOCK));
-	OK(serial_init(&vm->serial));
+	OK(serial_init(&vm->serial, vm, GSI_COM1, STDOUT_FILENO));
 }
 
 TEST(uart_state, "the serial port's state: registers and input; what cannot be is refused")
@@ -284,18 +284,18 @@ TEST(uart_state, "the serial port's state: registers and input; what cannot be i
 	uint8_t value = 0x5a;
 
 	make_device_vm(&vm);
-	serial_io(&vm, true, UART_SCR, &value);
-	serial_input(&vm, (const uint8_t *)"abc", 3);
+	serial_io(&vm.serial, true, UART_SCR, &value);
+	serial_input(&vm.serial, (const uint8_t *)"abc", 3);
 	serial_save(&vm.serial, &state);
-	serial_input(&vm, (const uint8_t *)"lost", 4);
+	serial_input(&vm.serial, (const uint8_t *)"lost", 4);
 	OK(serial_restore(&vm.serial, &state));
 	value = UART_IER_RDI;
-	serial_io(&vm, true, UART_IER, &value);
+	serial_io(&vm.serial, true, UART_IER, &value);
 	for (unsigned int i = 0; i < 3; i++) {
-		serial_io(&vm, false, UART_RX, &value);
+		serial_io(&vm.serial, false, UART_RX, &value);
 		EQ(value, 'a' + i);
 	}
-	serial_io(&vm, false, UART_SCR, &value);
+	serial_io(&vm.serial, false, UART_SCR, &value);
 	EQ(value, 0x5a);
 	EQ(serial_room(&vm.serial), RX_SIZE);
 	be_quiet();

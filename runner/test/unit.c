@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Unit tests of lodge-run's devices, without a hypervisor (state.c has those of saved VMs): a queue of a virtio disk in the hands of
- * a good driver, of each kind of bad one and of a random one; the serial port; the ACPI tables; the
- * escape key. Built with the address and undefined-behaviour sanitizers; guest RAM is a block of
- * malloc's, so that an access outside it is found.
+ * Unit tests of lodge-run's devices, without a hypervisor (state.c has those of saved VMs, acpi.c
+ * that of the tables): a queue of a virtio disk in the hands of a good driver, of each kind of bad
+ * one and of a random one; the serial ports; the escape key. Built with the address and
+ * undefined-behaviour sanitizers; guest RAM is a block of malloc's, so that an access outside it is
+ * found.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -46,13 +47,14 @@ static void make_vm(bool read_only)
 
 	vm.fd = -1;
 	vm.save_fd = -1;
+	vm.ram_fd = -1;
 	vm.end = END_NONE;
 	vm.end_fd = OK(eventfd(0, EFD_NONBLOCK));
 	vm.ram = calloc(1, RAM_SIZE);
 	vm.ram_size = RAM_SIZE;
 	vm.ncpus = 2;
 	TRUE(vm.ram);
-	OK(serial_init(&vm.serial));
+	OK(serial_init(&vm.serial, &vm, GSI_COM1, STDOUT_FILENO));
 	disk_fd = OK(memfd_create("disk", 0));
 	for (i = 0; i < DISK_SECTORS; i++) {
 		memset(sector, i, sizeof(sector));
@@ -255,6 +257,40 @@ TEST(write, "a write reaches the file; a flush; a name")
 	EQ(request(VIRTIO_BLK_T_GET_ID, 0, 20), VIRTIO_BLK_S_OK);
 	SAME(vm.ram + DATA, "lodge-disk-0", 13);
 	EQ(request(VIRTIO_BLK_T_DISCARD, 0, 512), VIRTIO_BLK_S_UNSUPP);
+}
+
+static void write_byte(uint64_t sector, uint8_t value)
+{
+	memset(vm.ram + DATA, value, 512);
+	EQ(request(VIRTIO_BLK_T_OUT, sector, 512), VIRTIO_BLK_S_OK);
+}
+
+TEST(layers, "a disk with layers: what is written is read again, the rest shines through, the file stays as it was")
+{
+	static const uint8_t wanted[] = { 9, 0xa1, 0xb2, 0xb3, 0xa4, 14 };
+	uint8_t sector[512];
+	unsigned int i;
+
+	good_driver(false);
+	OK(disk_layer(vm.disks[0]));
+	for (i = 10; i <= 13; i++)
+		write_byte(i, 0xa0 + i - 9);
+	OK(disk_layer(vm.disks[0]));
+	write_byte(11, 0xb2);
+	write_byte(12, 0xb3);
+	EQ(request(VIRTIO_BLK_T_FLUSH, 0, 0), VIRTIO_BLK_S_OK);
+	memset(vm.ram + DATA, 0, 6 * 512);
+	EQ(request(VIRTIO_BLK_T_IN, 9, 6 * 512), VIRTIO_BLK_S_OK);
+	for (i = 0; i < 6; i++) {
+		EQ(vm.ram[DATA + i * 512], wanted[i]);
+		EQ(vm.ram[DATA + i * 512 + 511], wanted[i]);
+		EQ(pread(disk_fd, sector, 512, (9 + i) * 512), 512);
+		EQ(sector[0], 9 + i);
+	}
+	EQ(request(VIRTIO_BLK_T_IN, DISK_SECTORS - 1, 512), VIRTIO_BLK_S_OK);
+	EQ(vm.ram[DATA], DISK_SECTORS - 1);
+	EQ(disk_layer(vm.disks[0]), -1);
+	disk_close(vm.disks[0]);
 }
 
 TEST(refusals, "requests that a disk refuses: the end, half a sector, read-only")
@@ -580,7 +616,7 @@ TEST(uart_input, "the serial port: input waits for the driver, none is lost, a f
 	make_vm(false);
 	for (i = 0; i < RX_SIZE; i++)
 		bytes[i] = i * 7;
-	serial_input(&vm, bytes, RX_SIZE - 1);
+	serial_input(&vm.serial, bytes, RX_SIZE - 1);
 	EQ(serial_room(&vm.serial), 1);
 	EQ(com(UART_LSR) & UART_LSR_DR, 0);
 	EQ(com(UART_RX), 0);
@@ -591,7 +627,7 @@ TEST(uart_input, "the serial port: input waits for the driver, none is lost, a f
 	EQ(com(UART_IIR) & 0xf, UART_IIR_RDI);
 	EQ(com(UART_RX), bytes[0]);
 	ERR(read(vm.serial.room_fd, &count, 8), EAGAIN);
-	serial_input(&vm, bytes, 2);
+	serial_input(&vm.serial, bytes, 2);
 	EQ(serial_room(&vm.serial), 0);
 	EQ(com(UART_RX), bytes[1]);
 	EQ(read(vm.serial.room_fd, &count, 8), 8);
@@ -601,6 +637,34 @@ TEST(uart_input, "the serial port: input waits for the driver, none is lost, a f
 	EQ(com(UART_RX), bytes[1]);
 	EQ(com(UART_LSR) & UART_LSR_DR, 0);
 	EQ(vm.serial.line, false);
+}
+
+TEST(second_port, "the second serial port and the port of readiness are there for a template alone, until it is made")
+{
+	int pipes[2];
+	char byte;
+
+	make_vm(false);
+	OK(pipe(pipes));
+	OK(serial_init(&vm.second, &vm, GSI_COM2, pipes[1]));
+	EQ(in(PORT_COM2 + UART_LSR), 0xff);
+	out(PORT_READY, READY_VALUE);
+	EQ(vm.end, END_NONE);
+	vm.template = true;
+	EQ(in(PORT_COM2 + UART_LSR), UART_LSR_THRE | UART_LSR_TEMT);
+	out(PORT_COM2 + UART_TX, 'y');
+	EQ(read(pipes[0], &byte, 1), 1);
+	EQ(byte, 'y');
+	out(PORT_READY, READY_VALUE);
+	EQ(vm.end, END_NONE);
+	vm.ram_fd = 0;
+	out(PORT_READY, READY_VALUE + 1);
+	EQ(vm.end, END_NONE);
+	out(PORT_READY, READY_VALUE);
+	EQ(vm.end, END_READY);
+	TRUE(!vm_end(&vm, END_SAVE));
+	TRUE(vm_end(&vm, END_OFF));
+	EQ(vm.end, END_OFF);
 }
 
 TEST(escape, "the escape key: leaves, sends itself, waits for its second key")
@@ -789,90 +853,3 @@ TEST(random_ports, "a million random port accesses")
 	EQ(in(0xfff0), 0xff);
 }
 
-static uint8_t sum(const uint8_t *p, size_t len)
-{
-	uint8_t total = 0;
-
-	while (len--)
-		total += *p++;
-	return total;
-}
-
-static const uint8_t *table(uint64_t gpa, const char *signature)
-{
-	const uint8_t *p = vm_ram(&vm, gpa, 36);
-	uint32_t len;
-
-	TRUE(p);
-	memcpy(&len, p + 4, 4);
-	SAME(p, signature, 4);
-	TRUE(vm_ram(&vm, gpa, len));
-	EQ(sum(p, len), 0);
-	return p;
-}
-
-/* Lengths of the packages that a decoder would meet in @code: what they hold, they hold exactly. */
-static void check_aml(const uint8_t *code, size_t len)
-{
-	size_t i = 0;
-
-	while (i < len) {
-		bool device = code[i] == 0x5b && code[i + 1] == 0x82;
-		size_t at = i + 1 + device, size;
-
-		if (code[i] == 0x08) {			/* a name; the root's prefix, or not */
-			i += code[i + 1] == '\\' ? 6 : 5;
-		} else if (code[i] == 0x0a) {
-			i += 2;
-		} else if (code[i] == 0x0c) {
-			i += 5;
-		} else if (code[i] == 0x0d) {
-			i += 1 + strlen((const char *)code + i + 1) + 1;
-		} else if (code[i] == 0x10 || code[i] == 0x11 || code[i] == 0x12 || device) {
-			EQ(code[at] >> 6, 1);
-			size = (code[at] & 0xf) | code[at + 1] << 4;
-			LE(at + size, len);
-			if (code[i] == 0x10)
-				check_aml(code + at + 2 + 5, size - 2 - 5);
-			else if (device)
-				check_aml(code + at + 2 + 4, size - 2 - 4);
-			else if (code[i] == 0x11)
-				EQ(code[at + 3] + 4, size);
-			i = at + size;
-		} else {
-			FAIL("unknown operator 0x%02x at %zu", code[i], i);
-		}
-	}
-	EQ(i, len);
-}
-
-TEST(acpi, "ACPI tables: checksums, processors, the code's structure")
-{
-	const uint8_t *rsdp, *xsdt, *fadt, *madt, *dsdt;
-	uint64_t address;
-	uint32_t len;
-
-	make_vm(false);
-	for (vm.ncpus = 1; vm.ncpus <= MAX_CPUS; vm.ncpus += 9) {
-		for (vm.ndisks = 0; vm.ndisks <= MAX_DISKS; vm.ndisks++) {
-			OK(acpi_build(&vm));
-			rsdp = vm_ram(&vm, GPA_ACPI, 36);
-			SAME(rsdp, "RSD PTR ", 8);
-			EQ(sum(rsdp, 20), 0);
-			EQ(sum(rsdp, 36), 0);
-			memcpy(&address, rsdp + 24, 8);
-			xsdt = table(address, "XSDT");
-			memcpy(&address, xsdt + 36, 8);
-			fadt = table(address, "FACP");
-			memcpy(&address, xsdt + 44, 8);
-			madt = table(address, "APIC");
-			memcpy(&len, madt + 4, 4);
-			EQ(len, 44 + 8 * vm.ncpus + 12 + 10 + 6);
-			memcpy(&address, fadt + 140, 8);
-			dsdt = table(address, "DSDT");
-			memcpy(&len, dsdt + 4, 4);
-			check_aml(dsdt + 36, len - 36);
-		}
-	}
-	vm.ndisks = 1;
-}
