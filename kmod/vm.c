@@ -35,9 +35,10 @@ static void vm_free(struct kref *kref)
 	lodge_notifier_exit(vm);
 	lodge_pit_stop(vm);
 	lodge_ioapic_stop(vm);
+	lodge_snapshots_free(vm);	/* it asks the vCPUs where they are */
 	for (i = 0; i < vm->nvcpus; i++)
 		lodge_vcpu_destroy(vm->vcpus[i]);
-	lodge_snapshots_free(vm);
+	vm->nvcpus = 0;				/* nobody asks one that is gone */
 	lodge_bus_free(vm);
 	lodge_irqchip_destroy(vm);
 	lodge_npt_free(vm);

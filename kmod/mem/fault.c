@@ -112,7 +112,7 @@ static bool large_fits(const struct fault *f, int level)
 /* The page's old content is safe; npt->lock held. A device's memory has none that could be brought back. */
 static bool keep(struct lodge_vm *vm, struct fault *f)
 {
-	return likely(!f->slot->kept || !f->write) || f->uncached ||
+	return likely(!f->slot->kept || !f->write) || !f->page ||
 	       lodge_kept_write(vm, f->slot, f->gfn, &f->spare, pfn_to_kaddr(f->pfn));
 }
 
