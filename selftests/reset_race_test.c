@@ -342,7 +342,8 @@ TEST(killed, "a VMM killed 200 times at any step of it: nothing is left behind i
 	     (unsigned long long)kernel_memory(), (unsigned long long)available,
 	     (unsigned long long)meminfo("MemAvailable"));
 	LE(kernel_memory(), memory + KILLS * 16);	/* KiB: less than what one page table and one record's page would be */
-	GE(meminfo("MemAvailable") + KILLS * 32, available);
+	/* Pages that are kept are in none of these. Each VMM had 200 at least, 800 KiB; the host's own use moves by tens of MiB. */
+	GE(meminfo("MemAvailable") + KILLS * 200, available);
 	REPORT(ready(vm_new(), 0), WROTE);
 }
 

@@ -47,6 +47,7 @@ struct source {
 	struct vm *vm;
 	struct vcpu *v, *w;
 	int memfd, other;
+	u64 offset;		/* of the second slot in its memfd */
 	u8 *memory, *second;
 };
 
@@ -58,15 +59,16 @@ static u8 *map(int fd, size_t size, u64 offset, int flags)
 	return p;
 }
 
-static struct source source(void)
+static struct source source_on(u32 kind, u64 page)
 {
-	struct source s = { .memfd = OK(memfd_create("memory", 0)), .other = OK(memfd_create("other", 0)) };
+	struct source s = { .memfd = OK(memfd_create("memory", kind)), .other = OK(memfd_create("other", kind)) };
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
+	s.offset = page;
 	OK(ftruncate(s.memfd, MEM_SIZE));
-	OK(ftruncate(s.other, OTHER_SIZE + 0x1000));
+	OK(ftruncate(s.other, OTHER_SIZE + page));
 	s.memory = map(s.memfd, MEM_SIZE, 0, MAP_SHARED);
-	s.second = map(s.other, OTHER_SIZE, 0x1000, MAP_SHARED);
+	s.second = map(s.other, OTHER_SIZE, page, MAP_SHARED);
 	s.vm = vm_bare();
 	OK(ioctl(s.vm->fd, KVM_CREATE_IRQCHIP, 0));
 	OK(ioctl(s.vm->fd, KVM_CREATE_PIT2, &pit));
@@ -79,6 +81,11 @@ static struct source source(void)
 	for (u64 i = 1; i < 5; i++)
 		EQ(REPORT(s.v, TURN).a, i);
 	return s;
+}
+
+static struct source source(void)
+{
+	return source_on(0, 0x1000);
 }
 
 static int template(struct vm *vm)
@@ -98,20 +105,25 @@ static int try_from(int fd, u8 *first, u8 *second, int *vcpus)
 	return vm < 0 ? -errno : vm;
 }
 
-static struct vcpu *child(const struct source *s, int fd)
+static struct vcpu *child_on(const struct source *s, int fd, int flags)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 	struct vcpu *v = calloc(1, sizeof(*v));
 	int vcpus[2] = { -1, -1 };
 
-	*vm = (struct vm) { .mem = map(s->memfd, MEM_SIZE, 0, MAP_PRIVATE), .size = MEM_SIZE, .irqchip = true };
-	vm->fd = try_from(fd, vm->mem, map(s->other, OTHER_SIZE, 0x1000, MAP_PRIVATE), vcpus);
+	*vm = (struct vm) { .mem = map(s->memfd, MEM_SIZE, 0, flags), .size = MEM_SIZE, .irqchip = true };
+	vm->fd = try_from(fd, vm->mem, map(s->other, OTHER_SIZE, s->offset, flags), vcpus);
 	TRUE(vm->fd >= 0);
 	TRUE(vcpus[0] >= 0 && vcpus[1] >= 0);
 	*v = (struct vcpu) { .fd = vcpus[0], .id = 0, .vm = vm };
 	v->run = mmap(NULL, run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 	TRUE(v->run != MAP_FAILED);
 	return v;
+}
+
+static struct vcpu *child(const struct source *s, int fd)
+{
+	return child_on(s, fd, MAP_PRIVATE);
 }
 
 /* Five turns more, from the template's point. */
@@ -256,7 +268,7 @@ TEST(other_process, "in other processes: the fd over a socket, inherited, and af
 	receive_fds(pair[1], fds, 3);
 	OK(waitpid(maker, &status, 0));
 	EQ(status, 0);
-	s = (struct source) { .memfd = fds[1], .other = fds[2] };
+	s = (struct source) { .memfd = fds[1], .other = fds[2], .offset = 0x1000 };
 	for (int i = 0; i < 2; i++) {
 		pid[i] = OK(fork());
 		if (!pid[i]) {
@@ -363,8 +375,6 @@ TEST(settings, "what was chosen for the source holds for its children: seals, ca
 	EQ(get_regs(v).rdi, 13);
 }
 
-/* ---- very many ---- */
-
 static bool put(const char *dir, const char *name, const char *text)
 {
 	char path[128];
@@ -378,6 +388,30 @@ static bool put(const char *dir, const char *name, const char *text)
 		close(fd);
 	return done;
 }
+
+TEST(huge_pages, "memory on hugetlb: children of it; one that finds the pool empty ends with EFAULT, and no other")
+{
+	enum { HUGE = 0x200000 };
+	struct vcpu *v, *w;
+	struct source s;
+	int fd;
+
+	needs_template();
+	if (!put("/proc/sys/vm", "nr_hugepages", "40") || meminfo("HugePages_Free") < 32)
+		test_skip("no huge pages");
+	s = source_on(MFD_HUGETLB, HUGE);
+	fd = template(s.vm);
+	v = child(&s, fd);
+	same_state(s.v, v);
+	w = child_on(&s, fd, MAP_PRIVATE | MAP_NORESERVE);
+	put("/proc/sys/vm", "nr_hugepages", "1");	/* those in use, or promised, stay */
+	EQ(vcpu_run(w), -EFAULT);
+	goes_on(v);
+	EQ(*(u64 *)(s.memory + COUNTER_GPA), 4);
+	put("/proc/sys/vm", "nr_hugepages", "0");
+}
+
+/* ---- very many ---- */
 
 /* Every page of the child's memory becomes its own. */
 static void write_all(struct vcpu *v)
