@@ -171,7 +171,7 @@ static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case KVM_X86_GET_MCE_CAP_SUPPORTED:
 		return get_mce_cap((void __user *)arg);
 	}
-	if (!((cmd ^ LODGE_VM_FROM_TEMPLATE) & ~IOCSIZE_MASK))
+	if (lodge_cmd_is(cmd, LODGE_VM_FROM_TEMPLATE))
 		return lodge_vm_from_template((void __user *)arg, _IOC_SIZE(cmd));
 	return -ENOTTY;
 }

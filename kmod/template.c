@@ -182,7 +182,7 @@ static long template_info(struct lodge_template *t, void __user *u, size_t given
 
 static long template_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	if ((cmd ^ LODGE_TEMPLATE_INFO) & ~IOCSIZE_MASK)
+	if (!lodge_cmd_is(cmd, LODGE_TEMPLATE_INFO))
 		return -ENOTTY;
 	return template_info(file->private_data, (void __user *)arg, _IOC_SIZE(cmd));
 }

@@ -85,12 +85,18 @@ static inline bool lodge_sealed(const struct lodge_vm *vm, const struct lodge_io
 	return row->flags >> IOC_SEALS & READ_ONCE(vm->seals);
 }
 
-/* Whether a row is the command's: of Lodge's own structures, which may grow, whatever size the number has. */
+/* Lodge's own structures may grow: a command with one is it whatever size its number has. */
+static inline bool lodge_cmd_is(u32 cmd, u32 own)
+{
+	return !((cmd ^ own) & ~IOCSIZE_MASK);
+}
+
+/* Whether a row is the command's. */
 static inline bool lodge_ioctl_is(const struct lodge_ioctl *row, u32 cmd)
 {
-	u32 any = _IOC_TYPE(row->cmd) == LODGE_IOC && !(row->flags & IOC_VAL) ? IOCSIZE_MASK : 0;
-
-	return !((row->cmd ^ cmd) & ~any);
+	if (_IOC_TYPE(row->cmd) == LODGE_IOC && !(row->flags & IOC_VAL))
+		return lodge_cmd_is(cmd, row->cmd);
+	return cmd == row->cmd;
 }
 
 long lodge_ioctl_sized(const struct lodge_ioctl *row, u32 cmd, struct lodge_vm *vm, unsigned long arg);

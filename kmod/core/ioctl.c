@@ -20,6 +20,12 @@
 
 #define ON_STACK 528		/* struct kvm_irqchip and all that is smaller */
 
+/* Whether the argument goes back, with what the row's function has made of it. */
+static bool goes_out(const struct lodge_ioctl *row, long ret, u32 dir)
+{
+	return (ret >= 0 || (ret == -E2BIG && row->flags & IOC_E2BIG)) && dir & _IOC_READ && !(row->flags & IOC_TAIL);
+}
+
 /**
  * lodge_ioctl_table - run one row: copy in, call, copy out
  * @row: the row
@@ -50,8 +56,7 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long a
 		memset(buf, 0, size);
 	}
 	ret = page ? row->fn.vcpu(obj, buf, arg) : row->fn.vm(obj, buf, arg);
-	if ((ret >= 0 || (ret == -E2BIG && row->flags & IOC_E2BIG)) && size && dir & _IOC_READ && !(row->flags & IOC_TAIL) &&
-	    copy_to_user((void __user *)arg, buf, size))
+	if (size && goes_out(row, ret, dir) && copy_to_user((void __user *)arg, buf, size))
 		ret = -EFAULT;
 out:
 	if (buf != small && buf != page)
@@ -80,8 +85,7 @@ long lodge_ioctl_sized(const struct lodge_ioctl *row, u32 cmd, struct lodge_vm *
 	if (ret)
 		return ret;
 	ret = row->fn.vm(vm, buf, arg);
-	if ((ret >= 0 || (ret == -E2BIG && row->flags & IOC_E2BIG)) && _IOC_DIR(cmd) & _IOC_READ &&
-	    copy_to_user((void __user *)arg, buf, min(size, given)))
+	if (goes_out(row, ret, _IOC_DIR(cmd)) && copy_to_user((void __user *)arg, buf, min(size, given)))
 		ret = -EFAULT;
 	return ret;
 }

@@ -419,7 +419,7 @@ void lodge_take_nmis(struct lodge_vcpu *v)
  * lodge_get_events - KVM_GET_VCPU_EVENTS
  * @v: the vCPU
  * @buf: struct kvm_vcpu_events
- * @arg: 1: also what userspace sees by a capability only; of KVM's ioctls not looked at
+ * @arg: LODGE_ALL_EVENTS: also what userspace sees by a capability only; else not looked at
  */
 int lodge_get_events(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {

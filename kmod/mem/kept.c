@@ -124,6 +124,12 @@ void lodge_kept_free(struct lodge_vm *vm, struct lodge_kept *k)
 	free_record(k);
 }
 
+static void push(struct lodge_kept **list, struct lodge_kept *k)
+{
+	k->next = *list;
+	*list = k;
+}
+
 /**
  * lodge_kept_write - a page of a tracked slot is about to be written; npt->lock held
  * @vm: the VM
@@ -156,8 +162,7 @@ bool lodge_kept_write(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn, s
 		return true;
 	k->heat = k->round + 1 == snap->round ? min(k->heat + 1, HOT_AFTER) : 1;
 	k->round = snap->round;
-	k->next = snap->written;
-	snap->written = k;
+	push(&snap->written, k);
 	WRITE_ONCE(k->listed, true);
 	return true;
 }
@@ -327,21 +332,22 @@ static bool copy_back(struct lodge_npt *npt, struct lodge_kept *k)
 	return true;
 }
 
-/* One batch of a list that nobody adds to: what comes back is put on *done, what does not on *left. */
+/* One batch of a list that nobody adds to: what comes back is put on *done, and counted; what does not on *left. */
 static struct lodge_kept *copy_batch(struct lodge_vm *vm, struct lodge_kept *list, struct lodge_kept **done,
-				     struct lodge_kept **left)
+				     struct lodge_kept **left, u64 *copied)
 {
-	struct lodge_kept *k, **to;
+	struct lodge_kept *k;
 	unsigned long flags;
+	bool good;
 	int n;
 
 	raw_spin_lock_irqsave(&vm->npt.lock, flags);
 	for (n = 0; list && n < BATCH; n++) {
 		k = list;
 		list = k->next;
-		to = copy_back(&vm->npt, k) ? done : left;
-		k->next = *to;
-		*to = k;
+		good = copy_back(&vm->npt, k);
+		*copied += good;
+		push(good ? done : left, k);
 		if (unlikely(k->slot->dirty))
 			lodge_mark_dirty(k->slot, k->gfn);
 	}
@@ -350,26 +356,25 @@ static struct lodge_kept *copy_batch(struct lodge_vm *vm, struct lodge_kept *lis
 }
 
 /* All pages of a list get their old content; those that the VMM does not let have it go to *failed. How many did. */
-static unsigned long put_back(struct lodge_vm *vm, struct lodge_kept **list, struct lodge_kept **failed)
+static u64 put_back(struct lodge_vm *vm, struct lodge_kept **list, struct lodge_kept **failed)
 {
-	struct lodge_kept *k, *next, *done = NULL, *left = NULL, **to;
-	unsigned long n = 0;
+	struct lodge_kept *k, *next, *done = NULL, *left = NULL;
+	u64 copied = 0;
+	bool good;
 
 	for (k = *list; k; k = next) {
-		next = copy_batch(vm, k, &done, &left);
+		next = copy_batch(vm, k, &done, &left, &copied);
 		cond_resched();
 	}
 	for (k = left; k; k = next) {
 		next = k->next;
-		to = copy_to_user((void __user *)lodge_slot_hva(k->slot, k->gfn), k->copy, PAGE_SIZE) ? failed : &done;
-		k->next = *to;
-		*to = k;
+		good = !copy_to_user((void __user *)lodge_slot_hva(k->slot, k->gfn), k->copy, PAGE_SIZE);
+		copied += good;
+		push(good ? &done : failed, k);
 		cond_resched();
 	}
 	*list = done;
-	for (k = done; k; k = k->next)
-		n++;
-	return n;
+	return copied;
 }
 
 /* Every page that was hot has to show again that it is: one round will do. */
@@ -381,8 +386,7 @@ static void cool(struct lodge_snap *snap)
 		snap->hot = k->next;
 		k->heat = HOT_AFTER - 1;
 		k->round = snap->round;
-		k->next = snap->written;
-		snap->written = k;
+		push(&snap->written, k);
 	}
 }
 
@@ -400,8 +404,7 @@ static bool settle(struct lodge_vm *vm, struct lodge_snap *snap)
 			k = list;
 			list = k->next;
 			if (k->heat >= HOT_AFTER) {
-				k->next = snap->hot;
-				snap->hot = k;
+				push(&snap->hot, k);
 				continue;
 			}
 			k->listed = false;
@@ -457,8 +460,7 @@ static void hand_down(struct lodge_snap *below, struct lodge_kept **heir, struct
 	k->listed = true;
 	k->heat = 0;
 	k->round = below->round;
-	k->next = below->written;
-	below->written = k;
+	push(&below->written, k);
 }
 
 /* Both have the same slots in the same order: they do not change while there is a snapshot. */

@@ -20,7 +20,7 @@ sub slurp {
 my %have = ('The system fd' => {}, 'The VM fd' => {}, 'The vCPU fd' => { KVM_RUN => 1 },
 	    Capabilities => {});
 my $dev = slurp('kmod/dev.c');
-$have{'The system fd'}{$_} = 1 for $dev =~ /\bcase (KVM_(?!CAP_)\w+):/g, $dev =~ /\(cmd \^ (LODGE_\w+)\)/g;
+$have{'The system fd'}{$_} = 1 for $dev =~ /\bcase (KVM_(?!CAP_)\w+):/g, $dev =~ /\blodge_cmd_is\(cmd, (LODGE_\w+)\)/g;
 for ($dev =~ /\{ ((?:KVM|LODGE)_CAP_\w+, [^}]+) \}/g, map { "$_, 1" } $dev =~ /\bcase (KVM_CAP_\w+):/g) {
 	my ($cap, $value) = /(?:KVM|LODGE)_CAP_(\w+), (.*)/;
 	$have{Capabilities}{$cap} = 1 if $value ne '0';
