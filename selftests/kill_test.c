@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "group.h"
 #include "vm.h"
 
 enum { DATA = 0x10000000 };
@@ -314,31 +315,12 @@ static void fill_guest(void)
 	done();
 }
 
-static bool put(const char *dir, const char *file, const char *text)
-{
-	char path[256];
-	int fd, ret;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	fd = open(path, O_WRONLY);
-	ret = fd < 0 ? -1 : (int)write(fd, text, strlen(text));
-	close(fd);
-	return ret == (int)strlen(text);
-}
-
 TEST(oom, "a guest that fills more memory than its cgroup has: the OOM killer ends that process and no other")
 {
-	char root[] = "/tmp/cgroupXXXXXX", group[64], text[32];
+	struct memory_group g = group_new("lodge-oom", ALLOWED);
 	int status;
 	pid_t pid;
 
-	TRUE(mkdtemp(root) != NULL);
-	snprintf(group, sizeof(group), "%s/lodge-oom", root);
-	snprintf(text, sizeof(text), "%d", ALLOWED);
-	if (mount("none", root, "cgroup2", 0, NULL) || !put(root, "cgroup.subtree_control", "+memory") ||
-	    mkdir(group, 0755) || !put(group, "memory.max", text))
-		test_skip("no memory cgroup: %s", strerror(errno));
-	put(group, "memory.swap.max", "0");
 	pid = fork();
 	if (!pid) {
 		struct vm *vm = vm_new();
@@ -346,14 +328,12 @@ TEST(oom, "a guest that fills more memory than its cgroup has: the OOM killer en
 		struct vcpu *v = vcpu_long(vm, 0, fill_guest);
 
 		OK(vm_slot(vm, 1, DATA, BIG, mem, 0));
-		if (!put(group, "cgroup.procs", "0"))
+		if (!group_join(&g))
 			_exit(3);
 		_exit(vcpu_run(v) ? 4 : 5);
 	}
 	OK(waitpid(pid, &status, 0));
-	rmdir(group);
-	umount(root);
-	rmdir(root);
+	group_end(&g);
 	TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	REPORT(vcpu_long(vm_new(), 0, simple_guest), 1);
 }

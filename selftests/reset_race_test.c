@@ -3,39 +3,19 @@
  * Snapshot and reset while something else happens: the host's memory manager at work on the same and on other memory,
  * vCPUs that are just about to run, SIGKILL at any moment, no memory. What has come back is always what it was.
  */
-#include <linux/lodge.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "vm.h"
+#include "group.h"
+#include "reset.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
-#define KSM "/sys/kernel/mm/ksm/"
+#define KSM "/sys/kernel/mm/ksm"
 
 enum { READY = 1, WROTE = 2, PAGES = (MEM_SIZE - HIGH_SCRATCH) / 4096, KILLS = 200, ALLOWED = 15 << 20 };
-
-static int snapshot(struct vm *vm, u64 limit)
-{
-	struct lodge_snapshot a = { .limit = limit };
-
-	return ioctl(vm->fd, LODGE_SNAPSHOT, &a) < 0 ? -errno : 0;
-}
-
-static int reset(struct vm *vm, struct lodge_reset *r)
-{
-	*r = (struct lodge_reset) { };
-	return ioctl(vm->fd, LODGE_RESET, r) < 0 ? -errno : 0;
-}
-
-static int drop(struct vm *vm)
-{
-	return ioctl(vm->fd, LODGE_SNAPSHOT_DROP, 0) < 0 ? -errno : 0;
-}
 
 /* ---- the guest: writes pages of HIGH_SCRATCH, others in each round of its own ---- */
 
@@ -63,8 +43,7 @@ static struct vcpu *ready(struct vm *vm, u32 id)
 	struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_RUNNABLE };
 	struct vcpu *v = vcpu_long(vm, id, writing_guest);
 
-	if (!check_cap(LODGE_CAP_SNAPSHOT))
-		test_skip("no LODGE_CAP_SNAPSHOT");
+	needs_snapshot();
 	if (vm->irqchip)
 		OK(ioctl(v->fd, KVM_SET_MP_STATE, &mp));
 	GUEST(vm, how_many) = 40;
@@ -75,35 +54,7 @@ static struct vcpu *ready(struct vm *vm, u32 id)
 	return v;
 }
 
-static void same(struct vm *vm, const u8 *want, int round)
-{
-	count_check();
-	if (!memcmp(vm->mem, want, vm->size))
-		return;
-	for (size_t i = 0; i < vm->size; i++)
-		if (vm->mem[i] != want[i])
-			FAIL("round %d: byte 0x%zx is 0x%x, was 0x%x", round, i, vm->mem[i], want[i]);
-}
-
-static u8 *copy_of(struct vm *vm)
-{
-	u8 *copy = host_pages(vm->size);
-
-	memcpy(copy, vm->mem, vm->size);
-	return copy;
-}
-
 /* ---- the memory manager ---- */
-
-static bool set_file(const char *path, const char *text)
-{
-	FILE *f = fopen(path, "w");
-	bool good = f && fputs(text, f) >= 0 && !fflush(f);
-
-	if (f)
-		fclose(f);
-	return good;
-}
 
 struct storm {
 	u8 *mem, *other;
@@ -150,15 +101,15 @@ TEST(storm, "page-out, collapse, KSM, forks, DONTNEED beside it, by another thre
 	v = ready(vm_new(), 0);
 	s.mem = v->vm->mem;
 	s.other = host_pages(MEM_SIZE);
-	if (set_file(KSM "run", "1")) {
-		set_file(KSM "sleep_millisecs", "1");
-		set_file(KSM "pages_to_scan", "1000");
-		set_file(KSM "smart_scan", "0");
+	if (put(KSM, "run", "1")) {
+		put(KSM, "sleep_millisecs", "1");
+		put(KSM, "pages_to_scan", "1000");
+		put(KSM, "smart_scan", "0");
 		madvise(v->vm->mem + HIGH_SCRATCH, PAGES * 4096, MADV_MERGEABLE);
 	} else {
 		note("no KSM here");
 	}
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	want = copy_of(v->vm);
 	EQ(pthread_create(&s.thread, NULL, storm, &s), 0);
 	end = now_us() + 12000000;
@@ -166,17 +117,17 @@ TEST(storm, "page-out, collapse, KSM, forks, DONTNEED beside it, by another thre
 		REPORT(v, WROTE);
 		if (i % 7 == 3)
 			REPORT(v, WROTE);
-		EQ(reset(v->vm, &r), 0);
-		same(v->vm, want, i);
+		EQ(vm_reset(v->vm, &r), 0);
+		same_memory(v->vm, want, i);
 		if (i % 50 == 49) {	/* whole pages again, and a snapshot anew */
-			EQ(drop(v->vm), 0);
-			EQ(snapshot(v->vm, 0), 0);
+			EQ(vm_drop(v->vm), 0);
+			EQ(vm_snapshot(v->vm, 0), 0);
 		}
 	}
 	s.stop = true;
 	pthread_join(s.thread, NULL);
-	set_file(KSM "run", "2");
-	set_file(KSM "run", "0");
+	put(KSM, "run", "2");
+	put(KSM, "run", "0");
 	note("%d rounds, %llu turns of the storm", i, (unsigned long long)s.turns);
 }
 
@@ -221,12 +172,12 @@ TEST(kicked, "two vCPUs that run and are kicked while snapshots are taken, reset
 
 		for (int i = 0; i < 2; i++)
 			pthread_kill(t[i], SIGUSR1);
-		ret[0] = snapshot(vm, 100);
-		ret[1] = reset(vm, &r);
+		ret[0] = vm_snapshot(vm, 100);
+		ret[1] = vm_reset(vm, &r);
 		pthread_kill(t[0], SIGUSR1);
-		ret[2] = reset(vm, &r);
+		ret[2] = vm_reset(vm, &r);
 		pthread_kill(t[1], SIGUSR1);
-		ret[3] = drop(vm);
+		ret[3] = vm_drop(vm);
 		for (int i = 0; i < 4; i++) {
 			TRUE(!ret[i] || ret[i] == -EBUSY || (i && ret[i] == -ENOENT));
 			done[i] += !ret[i];
@@ -242,7 +193,7 @@ TEST(kicked, "two vCPUs that run and are kicked while snapshots are taken, reset
 	stop = false;
 	note("%llu snapshots, %llu resets, %llu drops", (unsigned long long)done[0], (unsigned long long)done[1] + done[2],
 	     (unsigned long long)done[3]);
-	while (!drop(vm))
+	while (!vm_drop(vm))
 		;
 	REPORT(v[0], WROTE);
 	REPORT(v[1], WROTE);
@@ -271,19 +222,19 @@ TEST(limit, "two vCPUs come to the limit at once: both hear of it, no page more 
 	for (int i = 0; i < 2; i++)
 		v[i] = ready(vm, i);
 	for (u32 limit = 30; limit < 50; limit++) {
-		EQ(snapshot(vm, limit), 0);
+		EQ(vm_snapshot(vm, limit), 0);
 		want = copy_of(vm);
 		for (int n = 0; n < 3; n++) {
 			for (int i = 0; i < 2; i++)
 				EQ(pthread_create(&t[i], NULL, run_to_full, v[i]), 0);
 			for (int i = 0; i < 2; i++)
 				pthread_join(t[i], NULL);
-			EQ(reset(vm, &r), 0);
+			EQ(vm_reset(vm, &r), 0);
 			EQ(r.kept, limit);
-			same(vm, want, limit);
+			same_memory(vm, want, limit);
 		}
 		munmap(want, vm->size);
-		EQ(drop(vm), 0);
+		EQ(vm_drop(vm), 0);
 	}
 }
 
@@ -295,16 +246,16 @@ static void loop_for_ever(struct vcpu *v)
 	struct lodge_reset r;
 
 	for (u32 i = 0;; i++) {
-		snapshot(v->vm, 0);
+		vm_snapshot(v->vm, 0);
 		for (u32 n = 0; n < 1 + i % 5; n++) {
 			vcpu_run(v);
 			if (i % 3 == 1)
 				ioctl(v->vm->fd, LODGE_SNAPSHOT_TOUCH, &touch);
 			if (n & 1)
-				reset(v->vm, &r);
+				vm_reset(v->vm, &r);
 		}
 		if (i % 4 != 3)
-			drop(v->vm);	/* they stack now and then */
+			vm_drop(v->vm);	/* they stack now and then */
 	}
 }
 
@@ -347,47 +298,30 @@ TEST(killed, "a VMM killed 200 times at any step of it: nothing is left behind i
 	REPORT(ready(vm_new(), 0), WROTE);
 }
 
-static bool put(const char *dir, const char *file, const char *text)
-{
-	char path[256];
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	return set_file(path, text);
-}
-
 TEST(group, "a memory cgroup's limit while pages are kept: ENOMEM, or that process is killed, and no other")
 {
-	char root[] = "/tmp/cgroupXXXXXX", group[64], text[32];
+	struct memory_group g = group_new("lodge-reset", ALLOWED);
 	u64 available;
 	int status;
 	pid_t pid;
 
-	TRUE(mkdtemp(root) != NULL);
-	snprintf(group, sizeof(group), "%s/lodge-reset", root);
-	snprintf(text, sizeof(text), "%d", ALLOWED);
-	if (mount("none", root, "cgroup2", 0, NULL) || !put(root, "cgroup.subtree_control", "+memory") ||
-	    mkdir(group, 0755) || !put(group, "memory.max", text))
-		test_skip("no memory cgroup: %s", strerror(errno));
-	put(group, "memory.swap.max", "0");
 	available = meminfo("MemAvailable");
 	pid = OK(fork());
 	if (!pid) {
 		struct vcpu *v;
 		int ret;
 
-		if (!put(group, "cgroup.procs", "0"))
+		if (!group_join(&g))
 			_exit(3);
 		v = ready(vm_new(), 0);		/* 8 MiB written, and as much would be kept */
 		GUEST(v->vm, how_many) = 20000;
-		ret = snapshot(v->vm, 0);
+		ret = vm_snapshot(v->vm, 0);
 		while (!ret)
 			ret = vcpu_run(v);
 		_exit(ret == -ENOMEM ? 0 : 4);
 	}
 	OK(waitpid(pid, &status, 0));
-	rmdir(group);
-	umount(root);
-	rmdir(root);
+	group_end(&g);
 	note("status 0x%x", status);
 	TRUE(!status || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
 	sleep(1);

@@ -3,10 +3,9 @@
  * Time across LODGE_RESET: it stands still between snapshot and reset. What was left of a timer's time is left again,
  * by the guest's own TSC and kvmclock; nothing comes early, nothing jumps, however long the host waited.
  */
-#include <linux/lodge.h>
 #include <sched.h>
 
-#include "vm.h"
+#include "reset.h"
 
 enum { READY = 1, SAID = 2, TIMER = 0x71, MSR_KVMCLOCK = 0x4b564d01, MSR_STEAL = 0x4b564d03 };
 
@@ -16,25 +15,17 @@ static struct vcpu *one(void (*fn)(void))
 {
 	struct kvm_pit_config config = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
-	if (!check_cap(LODGE_CAP_SNAPSHOT))
-		test_skip("no LODGE_CAP_SNAPSHOT");
+	needs_snapshot();
 	vm = vm_new_irqchip();
 	OK(ioctl(vm->fd, KVM_CREATE_PIT2, &config));
 	return vcpu_long(vm, 0, fn);
 }
 
-static void snapshot(void)
-{
-	struct lodge_snapshot a = { };
-
-	OK(ioctl(vm->fd, LODGE_SNAPSHOT, &a));
-}
-
 static void reset(void)
 {
-	struct lodge_reset r = { };
+	struct lodge_reset r;
 
-	OK(ioctl(vm->fd, LODGE_RESET, &r));
+	EQ(vm_reset(vm, &r), 0);
 }
 
 static void mark(u8 n)
@@ -128,7 +119,7 @@ static void timer_rounds(u64 how)
 	GUEST(vm, period) = PERIOD * khz / 1000000;
 	RUN_TO_OUT(v, 0x80, 1);
 	RUN_TO_OUT(v, 0x80, 1);
-	snapshot();
+	EQ(vm_snapshot(vm, 0), 0);
 	for (int i = 0; i < 12; i++) {
 		struct words s = REPORT(v, SAID);
 		u64 tsc_ns = s.a * 1000000 / khz;
@@ -208,7 +199,7 @@ TEST(ticks, "a periodic timer counts on from the snapshot's count, round after r
 	for (int i = 0; i < 10; i++) {
 		s = REPORT(v, READY);
 		EQ(s.a, at);
-		snapshot();
+		EQ(vm_snapshot(vm, 0), 0);
 		for (int n = 0; n < 3; n++) {
 			s = REPORT(v, SAID);
 			EQ(s.a, at + 4);
@@ -217,7 +208,7 @@ TEST(ticks, "a periodic timer counts on from the snapshot's count, round after r
 			usleep(7000);
 			reset();
 		}
-		OK(ioctl(vm->fd, LODGE_SNAPSHOT_DROP, 0));
+		EQ(vm_drop(vm), 0);
 		EQ(REPORT(v, SAID).a, at + 4);
 		at += 4;
 	}
@@ -263,7 +254,7 @@ TEST(steal, "stolen time: that of the snapshot, and what was stolen since the re
 	for (int i = 0; i < 5; i++)
 		first = REPORT(v, SAID).a;
 	start = now_us();
-	snapshot();
+	EQ(vm_snapshot(vm, 0), 0);
 	for (int i = 0; i < 20; i++) {
 		now = REPORT(v, SAID).a;
 		GE(now, first);

@@ -5,70 +5,27 @@
  * A guest that writes is run, reset and run again; each time all of its memory is compared, byte by byte, with what it
  * was at the snapshot, and its registers too. The guest's writes come from a seed, so that sets of pages repeat, or do not.
  */
-#include <linux/lodge.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "msr.h"
+#include "reset.h"
 
 enum { READY = 1, WROTE = 2, DEVICE = 0xd0000000, DATA_PORT = 0x580 };
 
-static void needs_snapshot(void)
-{
-	if (!check_cap(LODGE_CAP_SNAPSHOT))
-		test_skip("no LODGE_CAP_SNAPSHOT");
-}
-
-static int snapshot(struct vm *vm, u64 limit)
-{
-	struct lodge_snapshot a = { .limit = limit };
-
-	return ioctl(vm->fd, LODGE_SNAPSHOT, &a) < 0 ? -errno : 0;
-}
-
 static struct lodge_reset reset(struct vm *vm)
 {
-	struct lodge_reset r = { };
+	struct lodge_reset r;
 
-	OK(ioctl(vm->fd, LODGE_RESET, &r));
+	EQ(vm_reset(vm, &r), 0);
 	return r;
-}
-
-static int touch(struct vm *vm, u64 gpa, u64 len)
-{
-	struct lodge_touch t = { .gpa = gpa, .len = len };
-
-	return ioctl(vm->fd, LODGE_SNAPSHOT_TOUCH, &t) < 0 ? -errno : 0;
-}
-
-static int drop(struct vm *vm)
-{
-	return ioctl(vm->fd, LODGE_SNAPSHOT_DROP, 0) < 0 ? -errno : 0;
 }
 
 /* A page that the VMM writes, and says so. */
 static void tell(struct vm *vm, u64 *at, u64 val)
 {
-	EQ(touch(vm, (u8 *)at - vm->mem, 8), 0);
+	EQ(vm_touch(vm, (u8 *)at - vm->mem, 8), 0);
 	*at = val;
-}
-
-static u8 *copy_of(struct vm *vm)
-{
-	u8 *copy = host_pages(vm->size);
-
-	memcpy(copy, vm->mem, vm->size);
-	return copy;
-}
-
-static void same_memory(struct vm *vm, const u8 *want, int round)
-{
-	count_check();
-	if (!memcmp(vm->mem, want, vm->size))
-		return;
-	for (size_t i = 0; i < vm->size; i++)
-		if (vm->mem[i] != want[i])
-			FAIL("round %d: byte 0x%zx is 0x%x, was 0x%x", round, i, vm->mem[i], want[i]);
 }
 
 /* ---- the guest: pages of SCRATCH and HIGH_SCRATCH, by a seed ---- */
@@ -117,7 +74,7 @@ TEST(rounds, "memory and registers are as they were, round after round, whatever
 
 	needs_snapshot();
 	v = ready(vm_new());
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	before = get_regs(v);
 	want = copy_of(v->vm);
 	for (int i = 0; i < 300; i++) {
@@ -145,7 +102,7 @@ TEST(hot, "pages that are written in each round become hot; when they no longer 
 
 	needs_snapshot();
 	v = ready(vm_new());
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	want = copy_of(v->vm);
 	for (int i = 0; i < 8; i++) {
 		REPORT(v, WROTE);
@@ -178,15 +135,15 @@ TEST(order, "calls out of order, flags, ranges: an errno, and nothing has change
 	r.flags = 0;
 	ERR(ioctl(v->vm->fd, LODGE_RESET, &r), ENOENT);
 	ERR(ioctl(v->vm->fd, LODGE_SNAPSHOT_DROP, 0), ENOENT);
-	EQ(touch(v->vm, 0, 1), -ENOENT);
+	EQ(vm_touch(v->vm, 0, 1), -ENOENT);
 	ERR(ioctl(v->vm->fd, LODGE_SNAPSHOT, &a), EINVAL);
 	ERR(ioctl(v->vm->fd, LODGE_SNAPSHOT, NULL), EFAULT);
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	want = copy_of(v->vm);
-	EQ(touch(v->vm, 0, 0), -EINVAL);
-	EQ(touch(v->vm, ~0ull, 2), -EINVAL);
-	EQ(touch(v->vm, v->vm->size - 1, 2), -EINVAL);
-	EQ(touch(v->vm, 1ull << 50, 1), -EINVAL);
+	EQ(vm_touch(v->vm, 0, 0), -EINVAL);
+	EQ(vm_touch(v->vm, ~0ull, 2), -EINVAL);
+	EQ(vm_touch(v->vm, v->vm->size - 1, 2), -EINVAL);
+	EQ(vm_touch(v->vm, 1ull << 50, 1), -EINVAL);
 	ERR(ioctl(v->vm->fd, LODGE_SNAPSHOT_TOUCH, &t), EINVAL);
 	ERR(ioctl(v->vm->fd, LODGE_RESET, NULL), EFAULT);
 	ERR(ioctl(v->fd, LODGE_RESET, &r), ENOTTY);
@@ -196,8 +153,8 @@ TEST(order, "calls out of order, flags, ranges: an errno, and nothing has change
 	REPORT(v, WROTE);
 	reset(v->vm);
 	same_memory(v->vm, want, 0);
-	EQ(drop(v->vm), 0);
-	EQ(drop(v->vm), -ENOENT);
+	EQ(vm_drop(v->vm), 0);
+	EQ(vm_drop(v->vm), -ENOENT);
 	EQ(vm_slot(v->vm, 5, 0x10000000, 0x1000, host_pages(0x1000), 0), 0);
 	OK(ioctl(v->vm->fd, KVM_CREATE_VCPU, 1));
 	REPORT(v, WROTE);
@@ -212,13 +169,13 @@ TEST(new_pit, "a VM that has got a PIT since cannot go back: EINVAL, and its mem
 
 	needs_snapshot();
 	v = ready(vm_new_irqchip());
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	REPORT(v, WROTE);
 	OK(ioctl(v->vm->fd, KVM_CREATE_PIT2, &pit));
 	wrote = copy_of(v->vm);
 	ERR(ioctl(v->vm->fd, LODGE_RESET, &r), EINVAL);
 	same_memory(v->vm, wrote, 0);
-	EQ(drop(v->vm), 0);
+	EQ(vm_drop(v->vm), 0);
 	REPORT(v, WROTE);
 }
 
@@ -247,14 +204,14 @@ TEST(busy, "EBUSY while a vCPU is in KVM_RUN")
 	REPORT(v, READY);
 	REPORT(w, READY);
 	EQ(pthread_create(&thread, NULL, run_thread, w), 0);
-	while (snapshot(v->vm, 0) != -EBUSY)
-		if (!drop(v->vm))
+	while (vm_snapshot(v->vm, 0) != -EBUSY)
+		if (!vm_drop(v->vm))
 			usleep(1000);
 	w->run->immediate_exit = 1;
 	pthread_kill(thread, SIGUSR1);
 	pthread_join(thread, NULL);
-	EQ(snapshot(v->vm, 0), 0);
-	EQ(drop(v->vm), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
+	EQ(vm_drop(v->vm), 0);
 }
 
 TEST(limit, "where the limit is reached an exit says so before the write happens; a reset goes on from there")
@@ -267,7 +224,7 @@ TEST(limit, "where the limit is reached an exit says so before the write happens
 	needs_snapshot();
 	v = ready(vm_new());
 	GUEST(v->vm, how_many) = 500;
-	EQ(snapshot(v->vm, 40), 0);
+	EQ(vm_snapshot(v->vm, 40), 0);
 	want = copy_of(v->vm);
 	EQ(vcpu_run(v), 0);
 	EQ(v->run->exit_reason, LODGE_EXIT_SNAPSHOT_FULL);
@@ -279,7 +236,7 @@ TEST(limit, "where the limit is reached an exit says so before the write happens
 	r = reset(v->vm);
 	EQ(r.kept, 40);
 	same_memory(v->vm, want, 0);
-	EQ(drop(v->vm), 0);
+	EQ(vm_drop(v->vm), 0);
 	REPORT(v, WROTE);
 }
 
@@ -291,7 +248,7 @@ TEST(stack, "snapshots stack: back to the second, it is dropped, back to the fir
 	needs_snapshot();
 	v = ready(vm_new());
 	for (int again = 0; again < 3; again++) {
-		EQ(snapshot(v->vm, 0), 0);
+		EQ(vm_snapshot(v->vm, 0), 0);
 		first = copy_of(v->vm);
 		for (int i = 0; i < 5 * again; i++) {
 			tell(v->vm, &GUEST(v->vm, seed), i & 1);
@@ -300,7 +257,7 @@ TEST(stack, "snapshots stack: back to the second, it is dropped, back to the fir
 		}
 		tell(v->vm, &GUEST(v->vm, seed), 2);
 		REPORT(v, WROTE);
-		EQ(snapshot(v->vm, 0), 0);
+		EQ(vm_snapshot(v->vm, 0), 0);
 		second = copy_of(v->vm);
 		for (int i = 0; i < 10; i++) {
 			tell(v->vm, &GUEST(v->vm, seed), i & 3);
@@ -310,7 +267,7 @@ TEST(stack, "snapshots stack: back to the second, it is dropped, back to the fir
 		}
 		tell(v->vm, &GUEST(v->vm, seed), 5);
 		REPORT(v, WROTE);
-		EQ(drop(v->vm), 0);
+		EQ(vm_drop(v->vm), 0);
 		tell(v->vm, &GUEST(v->vm, seed), 6);
 		REPORT(v, WROTE);
 		for (int i = 0; i < 6; i++) {
@@ -318,7 +275,7 @@ TEST(stack, "snapshots stack: back to the second, it is dropped, back to the fir
 			same_memory(v->vm, first, 100 + i);
 			REPORT(v, WROTE);
 		}
-		EQ(drop(v->vm), 0);
+		EQ(vm_drop(v->vm), 0);
 	}
 }
 
@@ -370,7 +327,7 @@ TEST(kernel_writes, "what the kernel writes for the guest is undone too: kvmcloc
 	v = vcpu_long(vm, 0, helped_guest);
 	EQ(set_msr(v, 0x4b564d01, 0x200001), 1);	/* kvmclock at SCRATCH */
 	REPORT(v, READY);
-	EQ(snapshot(vm, 0), 0);
+	EQ(vm_snapshot(vm, 0), 0);
 	want = copy_of(vm);
 	for (int i = 0; i < 20; i++) {
 		run_helped(v);
@@ -389,7 +346,7 @@ TEST(clock_page, "kvmclock's page, written at the entry alone, is on the list")
 	needs_snapshot();
 	v = ready(vm_new_irqchip());
 	GUEST(v->vm, how_many) = 0;
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	want = copy_of(v->vm);
 	for (int i = 0; i < 5; i++) {
 		EQ(set_msr(v, 0x4b564d01, 0x200001), 1);
@@ -420,7 +377,7 @@ TEST(host_takes, "the host pages out, splits, merges, forks: memory comes back a
 
 	needs_snapshot();
 	v = ready(vm_new());
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	want = copy_of(v->vm);
 	for (int i = 0; i < 60; i++) {
 		tell(v->vm, &GUEST(v->vm, seed), i % 4);
@@ -450,7 +407,7 @@ TEST(taken_away, "memory that the VMM made read-only: EFAULT, and a reset after 
 
 	needs_snapshot();
 	v = ready(vm_new());
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	want = copy_of(v->vm);
 	REPORT(v, WROTE);
 	OK(mprotect(v->vm->mem + HIGH_SCRATCH, v->vm->size - HIGH_SCRATCH, PROT_READ));
@@ -483,7 +440,7 @@ TEST(large, "memory in large pages, anonymous and of a memfd: the same, and afte
 		madvise(p, MEM_SIZE, MADV_HUGEPAGE);
 		vm_fill(vm, p);
 		v = ready(vm);
-		EQ(snapshot(vm, 0), 0);
+		EQ(vm_snapshot(vm, 0), 0);
 		want = copy_of(vm);
 		for (int i = 0; i < 12; i++) {
 			tell(vm, &GUEST(vm, seed), i % 3);
@@ -491,9 +448,9 @@ TEST(large, "memory in large pages, anonymous and of a memfd: the same, and afte
 			reset(vm);
 			same_memory(vm, want, i);
 		}
-		EQ(drop(vm), 0);
+		EQ(vm_drop(vm), 0);
 		REPORT(v, WROTE);
-		EQ(snapshot(vm, 0), 0);
+		EQ(vm_snapshot(vm, 0), 0);
 		want = copy_of(vm);
 		REPORT(v, WROTE);
 		reset(vm);
@@ -512,7 +469,7 @@ TEST(dirty_log, "a dirty log at the same time: what the guest wrote, and what th
 	v = ready(vm_new());
 	EQ(vm_slot(v->vm, 0, 0, v->vm->size, v->vm->mem, KVM_MEM_LOG_DIRTY_PAGES), 0);
 	OK(ioctl(v->vm->fd, KVM_GET_DIRTY_LOG, &log));
-	EQ(snapshot(v->vm, 0), 0);
+	EQ(vm_snapshot(v->vm, 0), 0);
 	want = copy_of(v->vm);
 	for (int i = 0; i < 12; i++) {
 		u8 *before = copy_of(v->vm);

@@ -3,14 +3,12 @@
  * LODGE_TEMPLATE: many VMs from one. A guest that has done something is frozen with its memory on a memfd; VMs are made of
  * it in this process and in others, and each goes on from there as the source would have, with memory of its own.
  */
-#include <fcntl.h>
 #include <linux/lodge.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "group.h"
 #include "msr.h"
 
 enum { READY = 1, TURN = 2, COUNTER_GPA = HIGH_SCRATCH, OTHER_GPA = 0x40000000, OTHER_SIZE = 0x200000 };
@@ -375,20 +373,6 @@ TEST(settings, "what was chosen for the source holds for its children: seals, ca
 	EQ(get_regs(v).rdi, 13);
 }
 
-static bool put(const char *dir, const char *name, const char *text)
-{
-	char path[128];
-	int fd;
-	bool done;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
 TEST(huge_pages, "memory on hugetlb: children of it; one that finds the pool empty ends with EFAULT, and no other")
 {
 	enum { HUGE = 0x200000 };
@@ -426,26 +410,21 @@ static void write_all(struct vcpu *v)
 TEST(crowd, "200 children in a memory cgroup that has room for a few: those that write too much die, and no one else")
 {
 	enum { CHILDREN = 200 };
-	char root[] = "/tmp/cgroupXXXXXX", group[64];
+	struct memory_group g;
 	int status, fd, killed = 0;
 	pid_t pid[CHILDREN];
 	struct source s;
 
 	needs_template();
 	time_limit(120);
-	TRUE(mkdtemp(root) != NULL);
-	snprintf(group, sizeof(group), "%s/lodge-crowd", root);
-	if (mount("none", root, "cgroup2", 0, NULL) || !put(root, "cgroup.subtree_control", "+memory") ||
-	    mkdir(group, 0755) || !put(group, "memory.max", "100000000"))
-		test_skip("no memory cgroup: %s", strerror(errno));
-	put(group, "memory.swap.max", "0");
+	g = group_new("lodge-crowd", 100000000);
 	s = source();
 	fd = template(s.vm);
 	for (int i = 0; i < CHILDREN; i++) {
 		pid[i] = OK(fork());
 		if (pid[i])
 			continue;
-		if (!put(group, "cgroup.procs", "0"))
+		if (!group_join(&g))
 			_exit(3);
 		write_all(child(&s, fd));
 	}
@@ -464,8 +443,6 @@ TEST(crowd, "200 children in a memory cgroup that has room for a few: those that
 			kill(pid[i], SIGKILL);
 			waitpid(pid[i], &status, 0);
 		}
-	rmdir(group);
-	umount(root);
-	rmdir(root);
+	group_end(&g);
 	goes_on(child(&s, fd));
 }

@@ -2,10 +2,9 @@
 /*
  * Two runs from one snapshot, compared: see again.h.
  */
-#include <linux/lodge.h>
-
 #include "again.h"
 #include "msr.h"
+#include "reset.h"
 
 enum { MSR_TSC = 0x10, AHEAD = 6 };
 
@@ -35,8 +34,7 @@ void no_areas(void)
 
 void needs_reset(void)
 {
-	if (!check_cap(LODGE_CAP_SNAPSHOT))
-		test_skip("no LODGE_CAP_SNAPSHOT");
+	needs_snapshot();
 	nareas = 0;
 	w = (struct world) { };
 	msr_list.head.nmsrs = MAX_MSRS;
@@ -73,7 +71,7 @@ void take(struct shot *s)
 		memcpy(areas[i].was[s->memory], areas[i].at, areas[i].size);
 }
 
-static void same_memory(const struct shot *s, const char *when)
+static void same_areas(const struct shot *s, const char *when)
 {
 	for (int a = 0; a < nareas; a++)
 		for (size_t i = 0; memcmp(areas[a].at, areas[a].was[s->memory], areas[a].size); i++)
@@ -98,7 +96,7 @@ void same(const struct shot *was, const char *when)
 	static struct shot *now;
 
 	count_check();
-	same_memory(was, when);
+	same_areas(was, when);
 	if (!now)
 		now = shot_new(1 - was->memory);
 	for (int i = 0; i < w.n; i++) {
@@ -124,25 +122,23 @@ static u64 tsc_before, tsc_after, reset_at;
 
 void snapshot(void)
 {
-	struct lodge_snapshot a = { };
-
 	tsc_before = get_msr(w.v[0], MSR_TSC);
-	OK(ioctl(w.vm->fd, LODGE_SNAPSHOT, &a));
+	EQ(vm_snapshot(w.vm, 0), 0);
 	tsc_after = get_msr(w.v[0], MSR_TSC);
 }
 
 void reset(void)
 {
-	struct lodge_reset r = { };
+	struct lodge_reset r;
 
 	reset_at = rdtsc();
-	OK(ioctl(w.vm->fd, LODGE_RESET, &r));
+	EQ(vm_reset(w.vm, &r), 0);
 	resets++;
 }
 
 void drop(void)
 {
-	OK(ioctl(w.vm->fd, LODGE_SNAPSHOT_DROP, 0));
+	EQ(vm_drop(w.vm), 0);
 }
 
 /* The TSC goes on from the snapshot's: not back, and no further than the time since the reset. */
