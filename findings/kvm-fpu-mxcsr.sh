@@ -17,23 +17,10 @@ get_packages bookworm qemu "${QEMU[@]}"
 get_packages trixie kernel linux-image-6.12.118+deb13-cloud-amd64=6.12.118-1
 make_init <<'C'
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/kvm.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-static void load(const char *file)
-{
-	int fd = open(file, O_RDONLY);
-
-	if (fd >= 0)
-		syscall(SYS_finit_module, fd, "", 0);
-	close(fd);
-}
+#include "init.h"
 
 int main(void)
 {
@@ -42,13 +29,7 @@ int main(void)
 	int kvm, vm, cpu, set, get;
 	FILE *out;
 
-	mount("", "/dev", "devtmpfs", 0, NULL);
-	out = fopen("/dev/ttyS0", "w");
-	setvbuf(out, NULL, _IOFBF, 4096);
-	load("/irqbypass.ko");
-	load("/ccp.ko");
-	load("/kvm.ko");
-	load("/kvm-amd.ko");
+	out = begin();
 	kvm = open("/dev/kvm", O_RDWR);
 	vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	cpu = ioctl(vm, KVM_CREATE_VCPU, 0);
@@ -57,9 +38,7 @@ int main(void)
 	ioctl(cpu, KVM_GET_XSAVE, &xsave);
 	fprintf(out, "set %d get %d control word %x MXCSR %x, in XSAVE %x\n", set, get, back.fcw, back.mxcsr,
 		xsave.region[6]);
-	fclose(out);
-	sleep(1);
-	reboot(RB_AUTOBOOT);
+	end(out);
 }
 C
 finding_says "what was set as 27f and 7f80" "$(run_linux -cpu max -m 512)" \

@@ -19,31 +19,18 @@ get_packages trixie kernel linux-image-6.12.118+deb13-cloud-amd64=6.12.118-1
 make_init <<'C'
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/kvm.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
+
+#include "init.h"
 
 static FILE *out;
-
-static void load(const char *file)
-{
-	int fd = open(file, O_RDONLY);
-
-	if (fd >= 0)
-		syscall(SYS_finit_module, fd, "", 0);
-	close(fd);
-}
 
 static void say(const char *what)
 {
@@ -88,14 +75,8 @@ int main(void)
 {
 	int run;
 
-	mount("", "/dev", "devtmpfs", 0, NULL);
+	out = begin();
 	mount("", "/proc", "proc", 0, NULL);
-	out = fopen("/dev/ttyS0", "w");
-	setvbuf(out, NULL, _IOFBF, 4096);
-	load("/irqbypass.ko");
-	load("/ccp.ko");
-	load("/kvm.ko");
-	load("/kvm-amd.ko");
 	for (run = 0; run < 2 && !access("/dev/kvm", F_OK); run++) {
 		if (!fork()) {
 			work(run);
@@ -105,9 +86,7 @@ int main(void)
 		wait(NULL);
 	}
 	fprintf(out, "\n");
-	fclose(out);
-	sleep(1);
-	reboot(RB_AUTOBOOT);
+	end(out);
 }
 C
 finding_says "a program of one thread" "$(run_linux -cpu max -m 512)" \

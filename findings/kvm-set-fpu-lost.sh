@@ -16,25 +16,12 @@ get_packages bookworm qemu "${QEMU[@]}"
 get_packages trixie kernel linux-image-6.12.118+deb13-cloud-amd64=6.12.118-1
 make_init <<'C'
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/kvm.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-static void module(const char *file)
-{
-	int fd = open(file, O_RDONLY);
-
-	if (fd >= 0)
-		syscall(SYS_finit_module, fd, "", 0);
-	close(fd);
-}
+#include "init.h"
 
 int main(void)
 {
@@ -47,13 +34,7 @@ int main(void)
 	char *guest;
 	FILE *out;
 
-	mount("", "/dev", "devtmpfs", 0, NULL);
-	out = fopen("/dev/ttyS0", "w");
-	setvbuf(out, NULL, _IOFBF, 4096);
-	module("/irqbypass.ko");
-	module("/ccp.ko");
-	module("/kvm.ko");
-	module("/kvm-amd.ko");
+	out = begin();
 	kvm = open("/dev/kvm", O_RDWR);
 	vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	guest = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -73,9 +54,7 @@ int main(void)
 	ioctl(cpu, KVM_GET_FPU, &after);
 	fprintf(out, "exit %d, control word %x, then %x, XMM0 %x.., then %x..\n", run->exit_reason, before.fcw, after.fcw,
 		before.xmm[0][0], after.xmm[0][0]);
-	fclose(out);
-	sleep(1);
-	reboot(RB_AUTOBOOT);
+	end(out);
 }
 C
 finding_says "what KVM_SET_FPU set, around a HLT" "$(run_linux -cpu max -m 512)" \

@@ -183,7 +183,7 @@ run_bochs() {
 }
 
 # make_init: the C program of standard input, linked statically, as the only program of an initramfs, with the KVM
-# modules of the folder kernel where that program loads them. Its tools come with
+# modules of the folder kernel where that program loads them, by begin() of init.h. Its tools come with
 # get_packages bookworm tools "${COMPILER[@]}".
 make_init() {
 	local t=$finding_tmp r=$finding_tmp/tools gcc module
@@ -192,6 +192,7 @@ make_init() {
 	rm -rf "$t/initramfs"
 	mkdir -p "$t/initramfs/dev" "$t/initramfs/proc" "$t/initramfs/sys"
 	cat >"$t/init.c"
+	cp "$finding_dir/init.h" "$t/"
 	# By hand, for gcc would start its parts with the machine's libraries.
 	run_in tools ../lib/gcc/x86_64-linux-gnu/12/cc1 -quiet -O1 -Wall -nostdinc -isystem "$gcc/include" \
 		-isystem "$r/usr/include/x86_64-linux-gnu" -isystem "$r/usr/include" "$t/init.c" -o "$t/init.s"

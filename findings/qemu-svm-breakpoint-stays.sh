@@ -18,25 +18,12 @@ get_packages bookworm qemu "${QEMU[@]}"
 get_packages trixie kernel linux-image-6.12.118+deb13-cloud-amd64=6.12.118-1
 make_init <<'C'
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/kvm.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-static void module(const char *file)
-{
-	int fd = open(file, O_RDONLY);
-
-	if (fd >= 0)
-		syscall(SYS_finit_module, fd, "", 0);
-	close(fd);
-}
+#include "init.h"
 
 /* Runs a guest in a VM of its own from an address to its HLT. Where that is. */
 static long run(int kvm, const unsigned char *memory, long from)
@@ -66,13 +53,7 @@ int main(void)
 	long before, first, after;
 	FILE *out;
 
-	mount("", "/dev", "devtmpfs", 0, NULL);
-	out = fopen("/dev/ttyS0", "w");
-	setvbuf(out, NULL, _IOFBF, 4096);
-	module("/irqbypass.ko");
-	module("/ccp.ko");
-	module("/kvm.ko");
-	module("/kvm-amd.ko");
+	out = begin();
 	kvm = open("/dev/kvm", O_RDWR);
 	memory = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	memory[5] = 6;			/* vector 1: 0:600H */
@@ -83,9 +64,7 @@ int main(void)
 	first = run(kvm, memory, 0x100);
 	after = run(kvm, memory, 0x4ff);
 	fprintf(out, "at %lx before, %lx, %lx after\n", before, first, after);
-	fclose(out);
-	sleep(1);
-	reboot(RB_AUTOBOOT);
+	end(out);
 }
 C
 finding_says "where the guests halt" "$(run_linux -cpu max -m 512)" "at 501 before, 116, 601 after"
