@@ -332,7 +332,7 @@ int lodge_npt_fault(struct lodge_vcpu *v, gpa_t gpa, u32 access)
 	if (ret != MAP_DONE)
 		return ret;
 	if (keeps) {
-		f.spare = lodge_kept_alloc(v->vm, true);
+		f.spare = lodge_kept_alloc(v->vm, f.slot, f.gfn, true);
 		if (IS_ERR(f.spare))
 			return PTR_ERR(f.spare);
 	}

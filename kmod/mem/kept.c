@@ -7,6 +7,9 @@
  * npt->lock. What the kernel writes for the guest through the VMM's mapping comes by lodge_kept_touch() first; what it
  * writes in the window goes through a writable leaf. So each page that differs from the snapshot is on a list.
  *
+ * Records are found by their frame: a slot has a table of chunks, a chunk is there where a page of its range was written.
+ * So a snapshot costs what is written, not what the slots could hold.
+ *
  * A copy stays for as long as the snapshot does: putting memory back goes through the lists, and takes writability away
  * again, but the next first write to the same page finds its copy made. Pages that are written round after round are
  * worth no fault: they become hot, stay writable, and are copied back whether they were written or not. Every
@@ -44,6 +47,12 @@ struct lodge_kept {
 	bool listed;			/* among the written ones or the hot */
 };
 
+#define CHUNK		(PAGE_SIZE / sizeof(void *))
+
+struct lodge_kept_chunk {
+	struct lodge_kept *record[CHUNK];
+};
+
 struct lodge_snap {
 	struct lodge_snap *below;
 	struct lodge_frozen *state;	/* the top floor's */
@@ -54,7 +63,7 @@ struct lodge_snap {
 	int nslots;
 	struct {
 		struct lodge_memslot *slot;
-		struct lodge_kept **kept;
+		struct lodge_kept_chunk **kept;
 	} slots[];
 };
 
@@ -63,9 +72,22 @@ static struct lodge_snap *top(struct lodge_vm *vm)
 	return READ_ONCE(vm->snap);
 }
 
+static struct lodge_kept_chunk **chunk_of(struct lodge_memslot *s, gfn_t gfn)
+{
+	return &s->kept[lodge_slot_page(s, gfn) / CHUNK];
+}
+
+static unsigned long nchunks(const struct lodge_memslot *s)
+{
+	return DIV_ROUND_UP(s->npages, CHUNK);
+}
+
+/* NULL: no page near it was written. Chunks stay for as long as the snapshot does. */
 static struct lodge_kept **record_of(struct lodge_memslot *s, gfn_t gfn)
 {
-	return &s->kept[lodge_slot_page(s, gfn)];
+	struct lodge_kept_chunk *c = READ_ONCE(*chunk_of(s, gfn));
+
+	return c ? &c->record[lodge_slot_page(s, gfn) % CHUNK] : NULL;
 }
 
 /**
@@ -75,11 +97,12 @@ static struct lodge_kept **record_of(struct lodge_memslot *s, gfn_t gfn)
  */
 enum lodge_kept_state lodge_kept_state(struct lodge_memslot *s, gfn_t gfn)
 {
-	struct lodge_kept *k;
+	struct lodge_kept **record, *k;
 
 	if (likely(!s->kept))
 		return KEPT_WRITTEN;
-	k = READ_ONCE(*record_of(s, gfn));
+	record = record_of(s, gfn);
+	k = record ? READ_ONCE(*record) : NULL;
 	return !k ? KEPT_NOT : READ_ONCE(k->listed) ? KEPT_WRITTEN : KEPT_CLEAN;
 }
 
@@ -90,14 +113,29 @@ static void free_record(struct lodge_kept *k)
 	kfree(k);
 }
 
+static bool make_chunk(struct lodge_memslot *s, gfn_t gfn)
+{
+	struct lodge_kept_chunk *c;
+
+	BUILD_BUG_ON(sizeof(*c) != PAGE_SIZE);
+	if (likely(READ_ONCE(*chunk_of(s, gfn))))
+		return true;
+	c = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (c && cmpxchg(chunk_of(s, gfn), NULL, c))
+		free_page((unsigned long)c);
+	return c;
+}
+
 /**
  * lodge_kept_alloc - room for the old content of one page
  * @vm: the VM, with a snapshot; may sleep
+ * @s: the page's slot
+ * @gfn: its frame
  * @bounded: heed the limit
  *
  * Return: the record, for lodge_kept_write() or lodge_kept_free(); -ENOSPC: the limit is reached; -ENOMEM.
  */
-struct lodge_kept *lodge_kept_alloc(struct lodge_vm *vm, bool bounded)
+struct lodge_kept *lodge_kept_alloc(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn, bool bounded)
 {
 	struct lodge_snap *snap = top(vm);
 	struct lodge_kept *k;
@@ -106,7 +144,7 @@ struct lodge_kept *lodge_kept_alloc(struct lodge_vm *vm, bool bounded)
 		atomic_long_dec(&snap->kept);
 		return ERR_PTR(-ENOSPC);
 	}
-	k = kzalloc(sizeof(*k), GFP_KERNEL_ACCOUNT);
+	k = make_chunk(s, gfn) ? kzalloc(sizeof(*k), GFP_KERNEL_ACCOUNT) : NULL;
 	if (k)
 		k->copy = (void *)__get_free_page(GFP_KERNEL_ACCOUNT);
 	if (k && k->copy)
@@ -144,7 +182,7 @@ bool lodge_kept_write(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn, s
 		      const void *content)
 {
 	struct lodge_snap *snap = top(vm);
-	struct lodge_kept *k = *record_of(s, gfn);
+	struct lodge_kept **record = record_of(s, gfn), *k = record ? *record : NULL;
 
 	lockdep_assert_held(&vm->npt.lock);
 	if (!k) {
@@ -156,7 +194,7 @@ bool lodge_kept_write(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn, s
 			copy_page(k->copy, (void *)content);
 		k->slot = s;
 		k->gfn = gfn;
-		WRITE_ONCE(*record_of(s, gfn), k);
+		WRITE_ONCE(*record, k);	/* the spare came with its chunk */
 	}
 	if (k->listed)
 		return true;
@@ -184,7 +222,7 @@ int lodge_kept_touch(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn)
 	int ret = 0;
 
 	if (lodge_kept_state(s, gfn) == KEPT_NOT) {
-		spare = lodge_kept_alloc(vm, false);
+		spare = lodge_kept_alloc(vm, s, gfn, false);
 		if (IS_ERR(spare))
 			return PTR_ERR(spare);
 		if (copy_from_user(spare->copy, (void __user *)lodge_slot_hva(s, gfn), PAGE_SIZE))
@@ -241,17 +279,6 @@ static void free_snap(struct lodge_snap *snap)
 	kvfree(snap);
 }
 
-static void free_records(struct lodge_snap *snap)
-{
-	unsigned long page;
-	int i;
-
-	for (i = 0; i < snap->nslots; i++) {
-		for (page = 0; page < snap->slots[i].slot->npages; page++)
-			free_record(snap->slots[i].kept[page]);
-		cond_resched();
-	}
-}
 
 static struct lodge_snap *make_snap(struct lodge_vm *vm, unsigned long limit)
 {
@@ -272,7 +299,7 @@ static struct lodge_snap *make_snap(struct lodge_vm *vm, unsigned long limit)
 		if (s->flags & KVM_MEM_READONLY)
 			continue;
 		snap->slots[snap->nslots].slot = s;
-		snap->slots[snap->nslots].kept = kvcalloc(s->npages, sizeof(void *), GFP_KERNEL_ACCOUNT);
+		snap->slots[snap->nslots].kept = kvcalloc(nchunks(s), sizeof(void *), GFP_KERNEL_ACCOUNT);
 		if (!snap->slots[snap->nslots].kept) {
 			free_snap(snap);
 			return NULL;
@@ -463,17 +490,40 @@ static void hand_down(struct lodge_snap *below, struct lodge_kept **heir, struct
 	push(&below->written, k);
 }
 
-/* Both have the same slots in the same order: they do not change while there is a snapshot. */
-static void merge(struct lodge_snap *snap, struct lodge_snap *below)
+/* What a snapshot that ends has in a chunk. @heir: the chunk of the one below, which may be this one from here on. */
+static void end_chunk(struct lodge_snap *below, struct lodge_kept_chunk *c, struct lodge_kept_chunk **heir)
 {
-	unsigned long page;
+	struct lodge_kept *k;
+	int i;
+
+	if (below && !*heir)
+		*heir = c;
+	for (i = 0; i < CHUNK; i++) {
+		k = c->record[i];
+		c->record[i] = NULL;
+		if (k && below)
+			hand_down(below, &(*heir)->record[i], k);
+		else
+			free_record(k);
+	}
+	if (!below || *heir != c)
+		free_page((unsigned long)c);
+}
+
+/* Both have the same slots in the same order: they do not change while there is a snapshot. */
+static void end_records(struct lodge_snap *snap, struct lodge_snap *below)
+{
+	struct lodge_kept_chunk *c;
+	unsigned long n;
 	int i;
 
 	for (i = 0; i < snap->nslots; i++) {
-		for (page = 0; page < snap->slots[i].slot->npages; page++)
-			if (snap->slots[i].kept[page])
-				hand_down(below, &below->slots[i].kept[page], snap->slots[i].kept[page]);
-		cond_resched();
+		for (n = 0; n < nchunks(snap->slots[i].slot); n++) {
+			c = snap->slots[i].kept[n];
+			if (c)
+				end_chunk(below, c, below ? &below->slots[i].kept[n] : NULL);
+			cond_resched();
+		}
 	}
 }
 
@@ -487,10 +537,7 @@ void lodge_kept_end(struct lodge_vm *vm)
 	struct lodge_memslot *s;
 	int i;
 
-	if (below)
-		merge(snap, below);
-	else
-		free_records(snap);
+	end_records(snap, below);
 	for (i = 0; i < snap->nslots; i++) {
 		s = snap->slots[i].slot;
 		s->kept = below ? below->slots[i].kept : NULL;

@@ -36,7 +36,7 @@ struct lodge_memslot {
 	u16 id;
 	bool invalid;				/* going or moving: not to be mapped any more */
 	unsigned long *dirty;			/* KVM_MEM_LOG_DIRTY_PAGES: one bit a page, set atomically */
-	struct lodge_kept **kept;		/* of the top snapshot, one a page: kept.c; or NULL */
+	struct lodge_kept_chunk **kept;	/* of the top snapshot: kept.c; or NULL */
 };
 
 /*
@@ -96,7 +96,7 @@ enum lodge_kept_state {
 	KEPT_NOT,		/* the same, and its content is copied */
 };
 enum lodge_kept_state lodge_kept_state(struct lodge_memslot *s, gfn_t gfn);
-struct lodge_kept *lodge_kept_alloc(struct lodge_vm *vm, bool bounded);
+struct lodge_kept *lodge_kept_alloc(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn, bool bounded);
 void lodge_kept_free(struct lodge_vm *vm, struct lodge_kept *k);
 bool lodge_kept_write(struct lodge_vm *vm, struct lodge_memslot *s, gfn_t gfn, struct lodge_kept **spare,
 		      const void *content);
