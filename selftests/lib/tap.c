@@ -110,19 +110,18 @@ static long now(void)
 	return ts.tv_sec;
 }
 
-/* Waits for the child; false if it is still there long after its limit and a SIGKILL. */
-static bool reap(pid_t pid, int *status)
+/* Waits for the child, @killed: to its limit and a SIGKILL; false if it is still there long after that. */
+static bool reap(pid_t pid, int *status, bool *killed)
 {
 	long start = now();
-	bool killed = false;
 	int pause = 500;
 
 	for (;; pause += pause < 50000 ? pause / 4 : 0) {	/* a long one is not to be disturbed */
 		if (waitpid(pid, status, WNOHANG) == pid)
 			return true;
-		if (!killed && now() - start > report->limit + 5) {
+		if (!*killed && now() - start > report->limit + 5) {
 			kill(-pid, SIGKILL);
-			killed = true;
+			*killed = true;
 		}
 		if (now() - start > report->limit + 15)
 			return false;
@@ -143,6 +142,7 @@ static void child(struct test *t)
 static int run_one(struct test *t, int number)
 {
 	char why[64] = "";
+	bool late = false;
 	int status = 0;
 	pid_t pid;
 
@@ -157,8 +157,10 @@ static int run_one(struct test *t, int number)
 	if (!pid)
 		child(t);
 
-	if (!reap(pid, &status))
+	if (!reap(pid, &status, &late))
 		snprintf(why, sizeof(why), "stuck in the kernel: SIGKILL does not end it");
+	else if (late)
+		snprintf(why, sizeof(why), "killed after %d s: SIGALRM did not end it", report->limit + 5);
 	else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
 		snprintf(why, sizeof(why), "timed out after %d s", report->limit);
 	else if (WIFSIGNALED(status))
