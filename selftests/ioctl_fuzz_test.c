@@ -115,6 +115,7 @@ static void vcpu_run_page(struct vcpu *v)
 		v->run->request_interrupt_window = below(2);
 	else
 		run[below(run_size())] = rnd();
+	spare_qemu(&v->run->s.regs.sregs);
 }
 
 static void run(struct vcpu *v)
@@ -222,6 +223,22 @@ static void vm_routing(void)
 	ioctl(vm->fd, KVM_SET_GSI_ROUTING, &r);
 }
 
+/* What spare_qemu() is for may also come as a record of a stream. */
+static void spare_qemu_stream(u8 *stream, u64 len)
+{
+	struct lodge_state_record *r;
+
+	for (u64 at = sizeof(struct lodge_state_head); at + sizeof(*r) <= len; at += sizeof(*r) + ((r->len + 7ull) & ~7ull)) {
+		r = (void *)(stream + at);
+		if (at + sizeof(*r) + sizeof(struct kvm_sregs2) > len)
+			break;
+		if (r->class == LODGE_STATE_SREGS)
+			spare_qemu_state(KVM_SET_SREGS2, r + 1);
+		if (r->class == LODGE_STATE_DEBUGREGS)
+			spare_qemu_state(KVM_SET_DEBUGREGS, r + 1);
+	}
+}
+
 /* The state as a stream, spoiled or not, and frozen, perhaps in another VM's time. */
 static void vm_state(void)
 {
@@ -249,6 +266,7 @@ static void vm_state(void)
 			spoil(stream, below(2) ? a.len : 200);
 		for (u32 n = below(3); n--;)
 			*(u64 *)(stream + below(a.len / 8) * 8) = awkward();
+		spare_qemu_stream(stream, a.len);
 		ioctl(vm->fd, LODGE_SET_STATE, &a);
 	}
 }
