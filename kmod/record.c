@@ -26,7 +26,7 @@
 #include "record.h"
 #include "run.h"
 
-#define CPUID_ENTRY	offsetof(struct kvm_cpuid_entry2, padding)
+#define CPUID_ENTRY	(LODGE_CPUID_WORDS * sizeof(u32))
 #define STREAM_MAX	SZ_16M
 #define SMALL		3900
 
@@ -121,7 +121,7 @@ SET(lapic)
 
 SET(cpuid)
 {
-	return lodge_cpuid_give(v, buf, len / CPUID_ENTRY, CPUID_ENTRY);
+	return lodge_cpuid_give(v, buf, len / CPUID_ENTRY);
 }
 
 GET(xsave)
@@ -389,14 +389,17 @@ int lodge_ioc_get_state(struct lodge_vm *vm, void *buf, unsigned long arg)
 
 /* -- setting -- */
 
+/* A vCPU's classes are numbered from 1 on, the VM's from LODGE_STATE_ROUTING on. */
 static const struct record_class *find_class(u16 class)
 {
-	const struct record_class *c;
+	u32 i = class - 1;
 
-	for (c = classes; c < classes + ARRAY_SIZE(classes); c++)
-		if (c->class == class)
-			return c;
-	return NULL;
+	BUILD_BUG_ON(ARRAY_SIZE(classes) != LODGE_STATE_EVENTS + LODGE_STATE_IOAPIC + 1 - LODGE_STATE_ROUTING);
+	if (class >= LODGE_STATE_ROUTING)
+		i = class - LODGE_STATE_ROUTING + LODGE_STATE_EVENTS;
+	else if (class > LODGE_STATE_EVENTS)
+		return NULL;
+	return i < ARRAY_SIZE(classes) ? &classes[array_index_nospec(i, ARRAY_SIZE(classes))] : NULL;
 }
 
 static int set_record(struct lodge_vm *vm, struct lodge_vcpu *v, const struct record_class *c,

@@ -96,7 +96,8 @@ void lodge_features_of(struct lodge_vcpu *v, lodge_find_leaf *find);
 bool lodge_guest_has_mwait(const struct lodge_vcpu *v);
 lodge_vcpu_ioctl lodge_set_cpuid2, lodge_get_cpuid2;	/* IOC_TAIL */
 int lodge_supported_cpuid(struct kvm_cpuid2 __user *u);
-int lodge_cpuid_give(struct lodge_vcpu *v, const void *entries, u32 n, u32 size);	/* each so large; as KVM_SET_CPUID2 */
+#define LODGE_CPUID_WORDS (offsetof(struct kvm_cpuid_entry2, padding) / sizeof(u32))
+int lodge_cpuid_give(struct lodge_vcpu *v, const u32 (*entries)[LODGE_CPUID_WORDS], u32 n);	/* as KVM_SET_CPUID2 */
 void lodge_cpuid(struct lodge_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);	/* may be in the window */
 u32 lodge_cpuid_signature(struct lodge_vcpu *v);	/* of the processor, as RDX has it after a reset */
 void lodge_cpuid_init(struct lodge_vcpu *v);		/* v->cpuid for "no CPUID set yet" */

@@ -472,14 +472,14 @@ int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 }
 
 /** lodge_cpuid_give - the same with entries in the kernel, without their padding */
-int lodge_cpuid_give(struct lodge_vcpu *v, const void *entries, u32 n, u32 size)
+int lodge_cpuid_give(struct lodge_vcpu *v, const u32 (*entries)[LODGE_CPUID_WORDS], u32 n)
 {
-	struct table *t;
 	u32 i, k, differ = n ^ v->cpuid_nent;
+	struct table *t;
 
 	for (i = 0; !differ && i < n; i++)
-		for (k = 0; k < size / 4; k++)
-			differ |= ((u32 *)&v->cpuid_ent[i])[k] ^ ((u32 *)entries)[i * size / 4 + k];
+		for (k = 0; k < LODGE_CPUID_WORDS; k++)
+			differ |= ((u32 *)&v->cpuid_ent[i])[k] ^ entries[i][k];
 	if (!differ)
 		return 0;
 	if (n > LODGE_MAX_CPUID)
@@ -488,7 +488,7 @@ int lodge_cpuid_give(struct lodge_vcpu *v, const void *entries, u32 n, u32 size)
 	if (!t)
 		return -ENOMEM;
 	for (i = 0; i < n; i++)
-		memcpy(&t->e[i], entries + i * size, size);
+		memcpy(&t->e[i], entries[i], sizeof(entries[i]));
 	return take(v, t, n);
 }
 

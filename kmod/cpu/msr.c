@@ -778,18 +778,34 @@ u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e)
 	return n;
 }
 
+/* The row of one that is state, NULL for others. @i: where the last was found: they come in the order of the rows. */
+static const struct msr_row *kept(u32 index, u32 *i)
+{
+	const struct msr_row *r;
+	u32 tried;
+
+	for (tried = 0; tried < kept_rows; tried++) {
+		r = &rows[kept_row[*i]];
+		if (index - r->first <= r->last - r->first)
+			return r;
+		*i = *i + 1 < kept_rows ? *i + 1 : 0;
+	}
+	return NULL;
+}
+
 /** lodge_set_kept_msrs - what lodge_get_kept_msrs() gave; -EINVAL for others, and values that are not taken */
 int lodge_set_kept_msrs(struct lodge_vcpu *v, const struct kvm_msr_entry *e, u32 n)
 {
 	const struct msr_row *r;
+	u32 i = 0;
 	u64 val;
 
 	v->mtrr = (struct lodge_mtrr) {};
 	v->mce = (struct lodge_mce) { .cap = v->mce.cap };
 	for (; n--; e++) {
 		val = e->data;
-		r = find(e->index);
-		if (!r || !(r->flags & (KEPT | QUIET)) || e->reserved)
+		r = kept(e->index, &i);
+		if (!r || e->reserved)
 			return -EINVAL;
 		if (e->index == MSR_IA32_MCG_CAP) {
 			if (val != v->mce.cap && lodge_setup_mce(v, &val, 0))

@@ -322,7 +322,7 @@ out:
 }
 
 /* An entry that makes this route: decode_msi() undone. */
-static void unparse(struct lodge_state_route *to, u32 gsi, const struct route *e)
+static __always_inline void unparse(struct lodge_state_route *to, u32 gsi, const struct route *e)
 {
 	const struct lodge_msg *m = &e->msg;
 
