@@ -235,8 +235,11 @@ static int run_loop(struct lodge_vcpu *v)
 			return 0;
 		if (next == NEXT_WORK && lodge_xfer_work())
 			next = -EINTR;
-		if (next == NEXT_PREPARE && lodge_ops->prepare)
-			lodge_ops->prepare(v);
+		if (next == NEXT_PREPARE) {
+			lodge_share_watch(v);
+			if (lodge_ops->prepare)
+				lodge_ops->prepare(v);
+		}
 		if (next == -EINTR) {
 			v->run->exit_reason = KVM_EXIT_INTR;
 			v->stat.signal_exits++;
@@ -320,7 +323,11 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 		goto published;
 	}
 	v->run->exit_reason = KVM_EXIT_UNKNOWN;
+	if (unlikely(lodge_host_shared()))
+		lodge_share_watch(v);
 	ret = run_loop(v);
+	if (unlikely(v->watched))
+		lodge_share_unwatch(v);
 published:
 	if (unlikely(v->debug.control))
 		lodge_debug_end(v);

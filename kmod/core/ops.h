@@ -49,6 +49,11 @@ struct lodge_ops {
 	void (*cpu_disable)(void);		/* this CPU, IRQs off */
 	void (*cpu_emergency)(void);		/* the same in a crash: any context, NMI too */
 
+	/* Beside KVM; IRQs off. NULL where hold() and release() do it all. */
+	void (*ride)(struct lodge_vcpu *v);	/* a window begins: take what KVM holds, or has not switched on */
+	void (*unride)(void);			/* it ends: as it was */
+	void (*clean)(void);			/* KVM may run here next: nothing of our guests is left in the TLB */
+
 	int (*vcpu_init)(struct lodge_vcpu *v);
 	void (*vcpu_free)(struct lodge_vcpu *v);
 	void (*vcpu_reset)(struct lodge_vcpu *v);	/* control fields to their reset state */

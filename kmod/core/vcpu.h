@@ -22,6 +22,7 @@
 #include <linux/bitops.h>
 #include <linux/kvm.h>
 #include <linux/mutex.h>
+#include <linux/preempt.h>
 #include <linux/signal_types.h>
 #include <linux/swait.h>
 
@@ -110,6 +111,9 @@ struct lodge_vcpu {
 	sigset_t sigset;		/* [v] KVM_SET_SIGNAL_MASK */
 	bool sigset_active;		/* [v] */
 	u64 uid;			/* [c] never used again: who ran last on a CPU */
+	struct preempt_notifier notifier; /* [v] registered while watched: host/share.c */
+	bool watched;			/* [v] KVM may run on this CPU when this thread does not */
+	bool away;			/* [v] it may have, since the last window */
 	u32 sleeps;			/* [v] of the host, that it knows of: lodge_slept.times */
 	bool moved;			/* [v] no window has begun yet on this CPU since it came here */
 	bool entry_timer;		/* [c] the vendor's entry heeds timer_tsc */

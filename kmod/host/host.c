@@ -5,7 +5,8 @@
  *
  * While a VM exists Lodge owns VMX or SVM on every online CPU ("own" of docs/host-window.md): switched
  * on by the first lodge_host_get(), off by the last lodge_host_put(), followed through CPU
- * hotplug, suspend and reboot. If somebody else holds it on any CPU, lodge_host_get() undoes what it did
+ * hotplug, suspend and reboot. While KVM's module is loaded nobody owns it: each window takes what it finds
+ * (share.c). If it is yet another hypervisor that holds it on any CPU, lodge_host_get() undoes what it did
  * and answers -EBUSY. A user task can run on a CPU after its hotplug callback, so every
  * window asks again (lodge_host_enter).
  *
@@ -17,8 +18,8 @@
  * Debug registers: DR7 goes through the VMCS or VMCB, so the guest's DR0-3 need to be in the CPU
  * only while its DR7 arms them or it looks at them. The host's are put back when it has any armed.
  *
- * Locks: cpus_read_lock(), then host_mutex. The hotplug callbacks hold the hotplug lock for
- * writing and take host_mutex below it: the same order. emergency_mutex: alone. struct
+ * Locks: emergency_mutex, cpus_read_lock(), then host_mutex. The hotplug callbacks hold the hotplug lock for
+ * writing and take host_mutex below it: the same order. struct
  * lodge_host_cpu: its own CPU, IRQs off.
  */
 #include <linux/cpu.h>
@@ -44,30 +45,81 @@ const u16 lodge_verw_sel __used = __KERNEL_DS;
 
 static DEFINE_MUTEX(host_mutex);
 static int host_users;			/* [host_mutex] VMs */
+static bool host_shared;		/* [host_mutex] KVM is there */
+static bool host_watching;		/* [host_mutex] preempt notifiers work */
 static bool host_down;			/* reboot has begun: nobody enters any more */
 static int host_hp_state;
+
+/** lodge_host_shared - KVM's module is there; may change at any time */
+bool lodge_host_shared(void)
+{
+	return READ_ONCE(host_shared);
+}
+
+/** lodge_host_watching - preempt notifiers may be registered: KVM's module is there, or has been */
+bool lodge_host_watching(void)
+{
+	return READ_ONCE(host_watching);
+}
 
 static void enable_this_cpu(void *failed)
 {
 	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
 
-	if (h->enabled)
+	if (h->holder != HOST_OFF)
 		return;
-	if (READ_ONCE(host_down) || lodge_ops->cpu_busy() || lodge_ops->cpu_enable()) {
+	if (READ_ONCE(host_down) || (!host_shared && (lodge_ops->cpu_busy() || lodge_ops->cpu_enable()))) {
 		atomic_inc(failed);
 		return;
 	}
 	h->last_uid = 0;
-	h->enabled = true;
+	h->used = false;
+	h->holder = host_shared ? HOST_SHARED : HOST_OWN;
 }
 
 static void disable_this_cpu(void *unused)
 {
 	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
 
-	if (h->enabled)
+	if (h->holder == HOST_OWN)
 		lodge_ops->cpu_disable();
-	h->enabled = false;
+	h->holder = HOST_OFF;
+}
+
+/* KVM comes, or has gone. In one step: a vCPU finds the CPU one way or the other, and never off. */
+static void share_this_cpu(void *unused)
+{
+	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
+
+	if (h->holder == HOST_OWN && host_shared) {
+		lodge_ops->cpu_disable();
+		h->used = false;	/* whoever switches it on flushes all */
+		h->holder = HOST_SHARED;
+	} else if (h->holder == HOST_SHARED && !host_shared) {
+		/* Where somebody else is quicker it stays as it is, which is never wrong. */
+		if (!lodge_ops->cpu_busy() && !lodge_ops->cpu_enable())
+			h->holder = HOST_OWN;
+	}
+}
+
+static void share(bool on)
+{
+	cpus_read_lock();
+	mutex_lock(&host_mutex);
+	if (on && !host_watching) {
+		preempt_notifier_inc();
+		WRITE_ONCE(host_watching, true);
+	}
+	if (host_shared != on) {
+		WRITE_ONCE(host_shared, on);
+		on_each_cpu(share_this_cpu, NULL, 1);
+		if (on)
+			pr_info("lodge: sharing %s with %s\n", lodge_ops->extension, lodge_ops->rival);
+		else
+			pr_info("lodge: %s has gone: no longer sharing\n", lodge_ops->rival);
+	}
+	mutex_unlock(&host_mutex);
+	cpus_read_unlock();
 }
 
 /* -- the slot for emergencies -- */
@@ -96,6 +148,8 @@ static void emergency_claim(void)
 		emergency_slot = rival_loaded() ? SLOT_RIVALS : SLOT_OURS;
 		if (emergency_slot == SLOT_OURS)
 			lodge_emergency_register(emergency);
+		else
+			share(true);
 	}
 	mutex_unlock(&emergency_mutex);
 }
@@ -110,9 +164,11 @@ static int module_event(struct notifier_block *nb, unsigned long state, void *da
 		if (emergency_slot == SLOT_OURS)
 			lodge_emergency_unregister(emergency);
 		emergency_slot = SLOT_RIVALS;
+		share(true);
 	} else if (state == MODULE_STATE_GOING) {
 		lodge_emergency_register(emergency);
 		emergency_slot = SLOT_OURS;
+		share(false);
 	}
 	mutex_unlock(&emergency_mutex);
 	return NOTIFY_OK;
@@ -309,6 +365,8 @@ void lodge_host_exit(void)
 	unregister_reboot_notifier(&host_reboot_nb);
 	lodge_syscore_unregister(&host_syscore);
 	cpuhp_remove_state(host_hp_state);
+	if (host_watching)
+		preempt_notifier_dec();
 }
 
 /**
@@ -325,8 +383,7 @@ int lodge_host_switch(struct lodge_vcpu *v)
 
 	if (unlikely(v->sleeps != lodge_slept.times)) {
 		lodge_sleep_noticed(v);
-		if (lodge_ops->release)
-			lodge_ops->release(v);
+		lodge_host_let_go(v);
 		return -EAGAIN;
 	}
 	if (boot_cpu_has(LODGE_FEATURE_IBPB) && h->last_uid)

@@ -25,9 +25,12 @@ static inline struct lodge_cpuid_regs lodge_host_cpuid(u32 leaf, u32 subleaf)
 	return r;
 }
 
+enum lodge_holder { HOST_OFF, HOST_OWN, HOST_SHARED };
+
 /* One per CPU, touched on it with IRQs off. */
 struct lodge_host_cpu {
-	bool enabled;		/* virtualization is on, and on by us */
+	u8 holder;		/* HOST_OWN: virtualization is on, by us; HOST_SHARED: each window takes what it finds */
+	bool used;		/* shared: a guest has run here, and what it left is still there */
 	bool dr_saved;		/* the host had breakpoints: dr[] has to go back */
 	u64 last_uid;		/* the vCPU that ran here last */
 	unsigned long dr[4], dr6, dr7;
@@ -41,6 +44,18 @@ void lodge_host_exit(void);
 int lodge_host_get(void);		/* first VM: switch virtualization on everywhere; -EBUSY */
 void lodge_host_put(void);
 int lodge_host_switch(struct lodge_vcpu *v);
+bool lodge_host_shared(void);		/* KVM's module is there */
+bool lodge_host_watching(void);		/* it is, or was: preempt notifiers work */
+
+/* share.c: beside a live KVM */
+void lodge_share_watch(struct lodge_vcpu *v);
+void lodge_share_unwatch(struct lodge_vcpu *v);
+int lodge_share_enter(struct lodge_vcpu *v);
+
+static inline bool lodge_cpu_shared(void)
+{
+	return this_cpu_read(lodge_host_cpu.holder) == HOST_SHARED;
+}
 
 /*
  * Begin using this CPU's virtualization; IRQs off until lodge_host_leave(). 0; -EAGAIN when requests have
@@ -51,8 +66,11 @@ static inline int lodge_host_enter(struct lodge_vcpu *v)
 {
 	int ret = 0;
 
-	if (unlikely(!this_cpu_read(lodge_host_cpu.enabled)))
-		return -EBUSY;
+	if (unlikely(this_cpu_read(lodge_host_cpu.holder) != HOST_OWN)) {
+		ret = lodge_share_enter(v);
+		if (ret)
+			return ret;
+	}
 	if (lodge_ops->hold)
 		ret = lodge_ops->hold(v);
 	if (unlikely(this_cpu_read(lodge_host_cpu.last_uid) != v->uid) && !ret)
@@ -60,10 +78,18 @@ static inline int lodge_host_enter(struct lodge_vcpu *v)
 	return ret;
 }
 
-static inline void lodge_host_leave(struct lodge_vcpu *v)
+/* What lodge_host_enter() took is as it was found. */
+static inline void lodge_host_let_go(struct lodge_vcpu *v)
 {
 	if (lodge_ops->release)
 		lodge_ops->release(v);
+	if (unlikely(lodge_cpu_shared()) && lodge_ops->unride)
+		lodge_ops->unride();
+}
+
+static inline void lodge_host_leave(struct lodge_vcpu *v)
+{
+	lodge_host_let_go(v);
 	lodge_vmscape_exit();
 }
 
@@ -94,6 +120,12 @@ static inline void lodge_dr7_host(void)
 
 	if (dr7)
 		asm volatile("mov %0, %%db7" : : "r" (dr7));
+}
+
+/* An exit outside of a window: DR7 as the kernel has it, armed or not. */
+static inline void lodge_dr7_restore(void)
+{
+	asm volatile("mov %0, %%db7" : : "r" (this_cpu_read(cpu_dr7)));
 }
 
 /* It ends: the guest's out, with what the hardware left in DR6, and the host's back. */

@@ -103,7 +103,7 @@ static int svm_probe(void)
 		if (!sc->hsave || !sc->host)
 			return -ENOMEM;		/* the caller runs svm_remove() */
 	}
-	return svm_maps_create();
+	return svm_share_create() ?: svm_maps_create();
 }
 
 static void svm_remove(void)
@@ -119,6 +119,7 @@ static void svm_remove(void)
 			__free_page(sc->host);
 		sc->hsave = sc->host = NULL;
 	}
+	svm_share_destroy();
 	svm_maps_destroy();
 }
 
@@ -127,14 +128,20 @@ static bool svm_cpu_busy(void)
 	return lodge_rdmsr(MSR_EFER) & EFER_SVME;
 }
 
-/* While VMs live, where the kernel chose that against SRSO (SRSO_BP_SPEC_REDUCE): BP_CFG[4]. */
-static void reduce_speculation(bool on)
+/**
+ * svm_reduce_speculation - BP_CFG[4], while VMs live, where the kernel chose that against SRSO (SRSO_BP_SPEC_REDUCE)
+ * @on: set or clear; IRQs off
+ *
+ * Return: it was not so.
+ */
+bool svm_reduce_speculation(bool on)
 {
 	u64 val;
 
-	if (!lodge_kernel_has(LODGE_FEATURE_BP_SPEC_REDUCE) || !lodge_rdmsr_safe(MSR_BP_CFG, &val))
-		return;
-	lodge_wrmsr_safe(MSR_BP_CFG, on ? val | BP_CFG_SPEC_REDUCE : val & ~BP_CFG_SPEC_REDUCE);
+	if (!lodge_kernel_has(LODGE_FEATURE_BP_SPEC_REDUCE) || !lodge_rdmsr_safe(MSR_BP_CFG, &val) ||
+	    !(val & BP_CFG_SPEC_REDUCE) == !on)
+		return false;
+	return lodge_wrmsr_safe(MSR_BP_CFG, val ^ BP_CFG_SPEC_REDUCE);
 }
 
 /*
@@ -179,7 +186,7 @@ static int svm_cpu_enable(void)
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
 
 	check_tlb_matches();
-	reduce_speculation(true);
+	svm_reduce_speculation(true);
 	lodge_wrmsr(MSR_EFER, lodge_rdmsr(MSR_EFER) | EFER_SVME);
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, page_to_phys(sc->hsave));
 	sc->asid_gen++;
@@ -192,7 +199,7 @@ static void svm_cpu_disable(void)
 {
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, 0);
 	lodge_wrmsr(MSR_EFER, lodge_rdmsr(MSR_EFER) & ~(u64)EFER_SVME);
-	reduce_speculation(false);
+	svm_reduce_speculation(false);
 }
 
 /* A crash may come between CLGI and STGI, and without SVM there is no STGI: NMIs would stay off (APM 2, 15.17). */
@@ -206,11 +213,18 @@ static void svm_emergency(void)
 	lodge_wrmsr(MSR_EFER, efer & ~(u64)EFER_SVME);
 }
 
-/* A fresh ASID; when there is none left, the whole TLB goes. */
+/* A fresh ASID; when there is none left, the whole TLB goes. Beside KVM there is but one: share.c. */
 static noinline void new_asid(struct svm_vcpu *sv, struct svm_cpu *sc)
 {
 	struct svm_vmcb *b = sv->vmcb;
 
+	if (lodge_cpu_shared()) {
+		b->tlb_ctl = svm_caps.flush_asid ? SVM_TLB_FLUSH_ASID : SVM_TLB_FLUSH_ALL;
+		b->asid = svm_caps.nasids - 1;
+		b->clean &= ~CLEAN_ASID;
+		sv->asid_gen = sc->asid_gen;
+		return;
+	}
 	if (sc->asid_next >= svm_caps.nasids) {
 		sc->asid_gen++;
 		sc->asid_next = svm_caps.min_asid;
@@ -384,6 +398,9 @@ const struct lodge_ops lodge_svm_ops = {
 	.cpu_enable = svm_cpu_enable,
 	.cpu_disable = svm_cpu_disable,
 	.cpu_emergency = svm_emergency,
+	.ride = svm_ride,
+	.unride = svm_unride,
+	.clean = svm_clean,
 	.vcpu_init = svm_vcpu_init,
 	.vcpu_free = svm_vcpu_free,
 	.vcpu_reset = svm_vcpu_reset,

@@ -23,6 +23,11 @@ struct svm_cpu {
 	u64 asid_gen;			/* bumped when the ASIDs ran out; 0: never enabled */
 	u32 asid_next;
 	u64 debugctl;			/* the host's, where it is not 0 and the guest runs */
+	struct page *flusher;		/* the VMCB of a guest that only flushes: share.c */
+	struct {
+		u64 efer, hsave, ratio;
+		bool reduce;		/* BP_CFG was not as a guest needs it */
+	} theirs;			/* beside KVM: what it gets back when the window ends */
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
@@ -50,7 +55,17 @@ static inline struct svm_vcpu *to_svm(struct lodge_vcpu *v)
 
 void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct lodge_spec *spec);
 
+void svm_enter_empty(u64 vmcb_pa);
+
 bool svm_tlb_mmatch(void);
+bool svm_reduce_speculation(bool on);	/* true: it was not so */
+
+/* share.c */
+int svm_share_create(void);
+void svm_share_destroy(void);
+void svm_ride(struct lodge_vcpu *v);
+void svm_unride(void);
+void svm_clean(void);
 
 /* vmcb.c */
 struct page *svm_page(gfp_t gfp);

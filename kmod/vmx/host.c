@@ -55,6 +55,15 @@ VMX_OP(vmxon)
 VMX_OP(vmclear)
 VMX_OP(vmptrld)
 
+/* The address of the current VMCS; true where the processor is not in VMX operation. */
+static bool op_vmptrst(u64 *pa)
+{
+	bool failed = true;
+
+	asm volatile("1: vmptrst %1\n\tsetna %0\n2:\n" _ASM_EXTABLE(1b, 2b) : "+q" (failed), "=m" (*pa) : : "cc");
+	return failed;
+}
+
 static void invalidate_all(void)
 {
 	struct {
@@ -156,30 +165,40 @@ void vmx_emergency(void)
 	write_cr4(cr4 & ~(u64)X86_CR4_VMXE);
 }
 
-/* 0; -EBUSY when somebody else has it. */
+/*
+ * 0; -EBUSY when somebody else has it. Beside KVM a CR4 with VMXE says nothing: KVM may be about to execute VMXON, or
+ * have executed VMXOFF. So ours is the question, and where it fails and a VMCS pointer can be read KVM is in.
+ */
 static noinline int borrow(struct vmx_vcpu *vx)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	u64 cr4 = __read_cr4();
 
-	if (cr4 & X86_CR4_VMXE)
+	if (cr4 & X86_CR4_VMXE && !lodge_host_shared())
 		return -EBUSY;
 	vx->host.cr4 = cr4;
 	write_cr4(cr4 | X86_CR4_VMXE);
-	if (op_vmxon(page_to_phys(c->vmxon))) {
-		write_cr4(cr4);
-		return -EBUSY;
-	}
-	vx->borrowed = true;
-	return 0;
+	vx->borrowed = !op_vmxon(page_to_phys(c->vmxon));
+	if (vx->borrowed)
+		return 0;
+	vx->riding = cr4 & X86_CR4_VMXE && !op_vmptrst(&vx->theirs);
+	if (vx->riding)
+		return 0;
+	write_cr4(cr4);
+	return -EBUSY;
 }
 
 static void give_back(struct vmx_vcpu *vx)
 {
 	clear_here(vx);
-	asm volatile("vmxoff" : : : "cc", "memory");
-	write_cr4(vx->host.cr4);
-	vx->borrowed = false;
+	if (vx->riding) {
+		if (vx->theirs != ~0ull)
+			op_vmptrld(vx->theirs);
+	} else {
+		asm volatile("vmxoff" : : : "cc", "memory");
+		write_cr4(vx->host.cr4);
+	}
+	vx->borrowed = vx->riding = false;
 }
 
 /**
@@ -250,7 +269,7 @@ int vmx_hold(struct lodge_vcpu *v)
  */
 void vmx_release(struct lodge_vcpu *v)
 {
-	if (to_vmx(v)->borrowed)
+	if (to_vmx(v)->borrowed || to_vmx(v)->riding)
 		give_back(to_vmx(v));
 }
 

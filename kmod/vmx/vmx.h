@@ -57,6 +57,8 @@ struct vmx_vcpu {
 	int loaded_cpu;			/* whose caches hold the VMCS; -1: it is in memory */
 	bool launched;
 	bool borrowed;			/* this CPU is in VMX operation for the moment only */
+	bool riding;			/* it is so by KVM, whose VMCS was current */
+	u64 theirs;			/* that VMCS's address; all ones: none */
 	u16 vpid;			/* 0: none was left */
 	u32 proc;			/* PROC_CTLS as written */
 	u32 entry;			/* ENTRY_CTLS as written */
