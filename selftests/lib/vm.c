@@ -20,16 +20,23 @@ enum { MAX_CPUID = 100 };
 
 extern const u8 __executable_start[], _end[];
 
+static int system_fd = -1;
+
 int sys_fd(void)
 {
-	static int fd = -1;
-
-	if (fd < 0) {
-		fd = open(device_path(), O_RDWR | O_CLOEXEC);
-		if (fd < 0)
+	if (system_fd < 0) {
+		system_fd = open(device_path(), O_RDWR | O_CLOEXEC);
+		if (system_fd < 0)
 			FAIL("open %s: %s", device_path(), strerror(errno));
 	}
-	return fd;
+	return system_fd;
+}
+
+void sys_close(void)
+{
+	if (system_fd >= 0)
+		close(system_fd);
+	system_fd = -1;
 }
 
 int check_cap(int cap)

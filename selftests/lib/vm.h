@@ -54,8 +54,9 @@ struct vcpu {
 
 #define GUEST(vm, var) (*(typeof(var) *)((vm)->mem + (uintptr_t)&(var)))
 
-/* The system fd, opened once for each process. */
+/* The system fd, opened once for each process; or anew behind sys_close(), where $LODGE_DEV has changed. */
 int sys_fd(void);
+void sys_close(void);
 int check_cap(int cap);
 size_t run_size(void);
 struct kvm_cpuid2 *supported_cpuid(void);
