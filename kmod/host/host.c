@@ -201,8 +201,8 @@ int lodge_host_get(void)
 	mutex_unlock(&host_mutex);
 	cpus_read_unlock();
 	if (ret)
-		pr_err_ratelimited("lodge: %s is held by another hypervisor: unload it (for KVM: modprobe -r %s) and try again\n",
-				   lodge_ops->extension, lodge_ops->rival);
+		pr_err_ratelimited("lodge: %s is held by another hypervisor than KVM: unload it and try again\n",
+				   lodge_ops->extension);
 	return ret;
 }
 

@@ -159,17 +159,7 @@ static void gather_host(struct facts *f)
 
 static void gather_kvm(struct facts *f)
 {
-	const char *name = f->vendor == VENDOR_AMD ? "kvm_amd" : "kvm_intel";
-	char text[64];
-
-	snprintf(text, sizeof(text), "/sys/module/%s", name);
-	if (!there(text))
-		return;
-	f->kvm_loaded = true;
-	f->kvm_built_in = !look_file(text, sizeof(text), "/sys/module/%s/refcnt", name);
-	f->kvm_users = atoi(text);
-	look_file(text, sizeof(text), "/sys/module/kvm/parameters/enable_virt_at_load");
-	f->kvm_holds_at_load = text[0] == 'Y';
+	f->kvm_loaded = there(f->vendor == VENDOR_AMD ? "/sys/module/kvm_amd" : "/sys/module/kvm_intel");
 }
 
 /* The module makes /dev/kvm instead where it was told to. */

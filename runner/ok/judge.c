@@ -4,8 +4,9 @@
  *
  * What is demanded of the processor and its kernel is what the module demands (kmod/svm/svm.c, kmod/vmx/caps.c),
  * and a host whose memory is encrypted, which it does not know how to map. What is only in the way comes
- * after that, and is left out where the machine cannot run Lodge anyway. A VM that could be made settles who
- * holds the processor; without a device to try, that is concluded from KVM's modules and from EFER.SVME.
+ * after that, and is left out where the machine cannot run Lodge anyway. A VM that could be made settles whether
+ * somebody holds the processor; without a device to try, that is concluded from EFER.SVME, unless KVM is there, with
+ * which it is shared.
  *
  * Nothing is looked at in here: runner/test/ok.c gives it machines of its own.
  */
@@ -187,25 +188,15 @@ static void judge_host(const struct facts *f, struct verdict *v)
 
 /* -- what is in the way -- */
 
-static void judge_held(const struct facts *f, struct verdict *v)
+static void judge_held(const struct facts *f, bool made, struct verdict *v)
 {
-	const char *name = f->vendor == VENDOR_AMD ? "kvm_amd" : "kvm_intel";
 	bool busy = f->create_errno == EBUSY;
 
-	if (f->kvm_loaded && (busy || f->kvm_holds_at_load || f->kvm_users)) {
-		if (f->kvm_built_in)
-			find(v, FINDING_BLOCKED, "KVM holds %s and is part of this kernel%s.", extension(f),
-			     f->kvm_holds_at_load ? ": boot with kvm.enable_virt_at_load=0" :
-			     ": end its virtual machines");
-		else if (f->kvm_users > 0)
-			find(v, FINDING_BLOCKED, "KVM holds %s, and %d users its module: end its virtual machines, then modprobe -r %s.",
-			     extension(f), f->kvm_users, name);
-		else
-			find(v, FINDING_BLOCKED, "KVM holds %s: modprobe -r %s.", extension(f), name);
-	} else if (busy || (f->efer.there && f->efer.value >> 12 & 1)) {
+	if (busy || (!made && !f->kvm_loaded && f->efer.there && f->efer.value >> 12 & 1))
 		find(v, FINDING_BLOCKED, "Another hypervisor holds %s%s.", extension(f),
 		     busy ? "" : ": EFER.SVME is set");
-	}
+	else if (f->kvm_loaded)
+		find(v, FINDING_NOTE, "KVM is loaded: the two share %s.", extension(f));
 }
 
 static void judge_module(const struct facts *f, struct verdict *v)
@@ -257,8 +248,7 @@ enum status judge(const struct facts *f, struct verdict *v)
 	judge_host(f, v);
 	if (any(v, FINDING_NO))
 		return STATUS_NO;
-	if (!made)
-		judge_held(f, v);
+	judge_held(f, made, v);
 	judge_device(f, v);
 	return any(v, FINDING_BLOCKED) ? STATUS_BLOCKED : STATUS_OK;
 }

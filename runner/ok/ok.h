@@ -59,8 +59,7 @@ struct facts {
 	bool tsc_clock;		/* the TSC is fit for a clock source */
 	bool no_modules, modules_disabled, modules_signed;
 	/* KVM. */
-	bool kvm_loaded, kvm_built_in, kvm_holds_at_load;
-	int kvm_users;
+	bool kvm_loaded;
 	/* Lodge. */
 	char device[256];
 	bool device_is_kvm;	/* the device is the stock KVM's own */

@@ -198,26 +198,20 @@ TEST(hosts, "hosts that are not supported")
 	SAYS(a, STATUS_NO, "time stamp counter");
 }
 
-TEST(held, "held by KVM, seen or concluded, or by somebody else")
+TEST(held, "shared with KVM, or held by somebody else")
 {
 	struct facts a = amd(), m = without_module(amd());
 
 	a.create_errno = EBUSY;
 	SAYS(a, STATUS_BLOCKED, "Another hypervisor holds AMD-V.");
 	a.kvm_loaded = true;
-	SAYS(a, STATUS_BLOCKED, "KVM holds AMD-V: modprobe -r kvm_amd.");
-	a.kvm_users = 2;
-	SAYS(a, STATUS_BLOCKED, "2 users");
-	a.create_errno = 0;		/* it was let go just now */
-	SAYS(a, STATUS_OK, NULL);
-
+	SAYS(a, STATUS_BLOCKED, "Another hypervisor holds AMD-V.");
+	a.create_errno = 0;
+	SAYS(a, STATUS_OK, "KVM is loaded: the two share AMD-V.");
 	m.kvm_loaded = true;
+	m.efer.value |= 0x1000;
+	SAYS(m, STATUS_BLOCKED, "KVM is loaded: the two share AMD-V.");
 	SAYS(m, STATUS_BLOCKED, "The module lodge is not loaded: insmod");
-	m.kvm_holds_at_load = true;
-	SAYS(m, STATUS_BLOCKED, "KVM holds AMD-V: modprobe -r kvm_amd.");
-	SAYS(m, STATUS_BLOCKED, "The module lodge is not loaded: insmod");
-	m.kvm_built_in = true;
-	SAYS(m, STATUS_BLOCKED, "kvm.enable_virt_at_load=0");
 	m = without_module(amd());
 	m.efer.value |= 0x1000;
 	SAYS(m, STATUS_BLOCKED, "EFER.SVME is set");
@@ -256,7 +250,7 @@ TEST(order, "what is in the way is not told where the machine cannot run Lodge a
 	struct verdict v;
 
 	m.svm = false;
-	m.kvm_loaded = m.kvm_holds_at_load = true;
+	m.kvm_loaded = true;
 	EQ(judge(&m, &v), STATUS_NO);
 	EQ(v.count, 1);
 }
