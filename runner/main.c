@@ -39,6 +39,10 @@ static const char help[] =
 	"  --template SOCKET when the guest says that it is ready, start a guest like it for each\n"
 	"                    connection to SOCKET, which is its second serial port\n"
 	"  --template-max N  so many of them at once (64); further connections wait\n"
+	"  --template-memory SIZE\n"
+	"                    each in a memory cgroup of its own, which lets it have so much\n"
+	"  --template-cgroup DIR\n"
+	"                    where these are made (the cgroup of lodge-run, which is alone there)\n"
 	"  --device FILE     the device of the hypervisor (/dev/lodge)\n"
 	"  --help            this text\n"
 	"  --version         the version\n"
@@ -59,7 +63,7 @@ static unsigned long long number(const char *text, char **end)
 	return errno ? 0 : value;
 }
 
-static int parse_mem(const char *text, uint64_t *mem)
+static int parse_size(const char *option, const char *text, uint64_t *size)
 {
 	char *end = NULL;
 	unsigned long long value = number(text, &end), unit = MIB;
@@ -79,9 +83,9 @@ static int parse_mem(const char *text, uint64_t *mem)
 		}
 	}
 	if (!value || *end || value > MAX_MEM / unit)
-		return say("--mem wants a size like 512M or 2G, not '%s'", text);
-	*mem = value * unit & ~4095ULL;
-	if (*mem < MIB)
+		return say("%s wants a size like 512M or 2G, not '%s'", option, text);
+	*size = value * unit & ~4095ULL;
+	if (*size < MIB)
 		return say("too little memory: a guest needs more than 1 MiB");
 	return 0;
 }
@@ -106,7 +110,8 @@ static int add_disk(struct options *opt, const char *spec)
 }
 
 enum { OPT_KERNEL = 1, OPT_INITRD, OPT_APPEND, OPT_MEM, OPT_CPUS, OPT_DISK, OPT_SAVE,
-	OPT_RESTORE, OPT_TEMPLATE, OPT_TEMPLATE_MAX, OPT_DEVICE, OPT_HELP, OPT_VERSION };
+	OPT_RESTORE, OPT_TEMPLATE, OPT_TEMPLATE_MAX, OPT_TEMPLATE_MEMORY, OPT_TEMPLATE_CGROUP,
+	OPT_DEVICE, OPT_HELP, OPT_VERSION };
 
 static const struct option long_options[] = {
 	{ "kernel", required_argument, NULL, OPT_KERNEL },
@@ -119,6 +124,8 @@ static const struct option long_options[] = {
 	{ "restore", required_argument, NULL, OPT_RESTORE },
 	{ "template", required_argument, NULL, OPT_TEMPLATE },
 	{ "template-max", required_argument, NULL, OPT_TEMPLATE_MAX },
+	{ "template-memory", required_argument, NULL, OPT_TEMPLATE_MEMORY },
+	{ "template-cgroup", required_argument, NULL, OPT_TEMPLATE_CGROUP },
 	{ "device", required_argument, NULL, OPT_DEVICE },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -139,7 +146,7 @@ static int parse_option(struct options *opt, int which)
 		opt->append = optarg;
 		return 0;
 	case OPT_MEM:
-		return parse_mem(optarg, &opt->mem);
+		return parse_size("--mem", optarg, &opt->mem);
 	case OPT_CPUS:
 		return parse_number("--cpus", optarg, MAX_CPUS, &opt->cpus);
 	case OPT_DISK:
@@ -155,6 +162,11 @@ static int parse_option(struct options *opt, int which)
 		return 0;
 	case OPT_TEMPLATE_MAX:
 		return parse_number("--template-max", optarg, MAX_GUESTS, &opt->template_max);
+	case OPT_TEMPLATE_MEMORY:
+		return parse_size("--template-memory", optarg, &opt->template_memory);
+	case OPT_TEMPLATE_CGROUP:
+		opt->template_cgroup = optarg;
+		return 0;
 	case OPT_DEVICE:
 		opt->device = optarg;
 		return 0;
@@ -192,8 +204,10 @@ static int parse_options(struct options *opt, int argc, char **argv)
 		return say("--kernel, --initrd and --append are not for --restore");
 	if (opt->template && (opt->save || opt->restore))
 		return say("--save and --restore are not for --template");
-	if (opt->template_max && !opt->template)
-		return say("--template-max is only for --template");
+	if ((opt->template_max || opt->template_memory) && !opt->template)
+		return say("--template-max and --template-memory are only for --template");
+	if (opt->template_cgroup && !opt->template_memory)
+		return say("--template-cgroup is only for --template-memory");
 	if (!opt->restore && !opt->kernel)
 		return say("--kernel is missing; --help lists the options");
 	return 0;
@@ -202,7 +216,7 @@ static int parse_options(struct options *opt, int argc, char **argv)
 /* What a booted machine and a restored one have in common before there is a VM. */
 static int prepare(struct vm *vm, const struct options *opt)
 {
-	if (opt->template && server_probe(opt->template) < 0)
+	if (opt->template && server_probe(vm, opt) < 0)
 		return -1;
 	if (vm_init(vm, opt) < 0 || serial_init(&vm->serial, vm, GSI_COM1, STDOUT_FILENO) < 0 ||
 	    serial_init(&vm->second, vm, GSI_COM2, -1) < 0)

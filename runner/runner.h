@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 #include <linux/kvm.h>
 #include <linux/virtio_ring.h>
@@ -160,6 +161,14 @@ struct template {
 	struct kvm_clock_data clock;
 };
 
+/* Where each guest of a template has a cgroup of its own, by which its memory is limited. */
+struct cgroup {
+	int dir;
+	uint64_t limit;		/* bytes; 0: they have none */
+	uint64_t last;		/* the number of the newest */
+	pid_t server;
+};
+
 struct state;
 
 struct options {
@@ -171,6 +180,8 @@ struct options {
 	const char *restore;
 	const char *template;	/* the socket's name */
 	unsigned int template_max;	/* guests at once; 0: not given */
+	uint64_t template_memory;	/* of each, bytes; 0: not given */
+	const char *template_cgroup;
 	uint64_t mem;		/* bytes; 0: not given */
 	unsigned int cpus;	/* 0: not given */
 	const char *disks[MAX_DISKS];
@@ -263,6 +274,7 @@ struct vm {
 	size_t ram_map_size;
 	int ram_fd;		/* the memfd that @ram is mapped from, shared; -1: anonymous memory */
 	bool template;		/* --template: the devices of one */
+	struct cgroup cgroup;	/* of its guests */
 	struct kvm_cpuid2 *cpuid;
 	uint64_t entry;		/* where the kernel starts, 64-bit */
 	unsigned int ncpus;
@@ -409,8 +421,15 @@ void disks_close(struct vm *vm);
 int template_make(struct vm *vm, struct template *t);
 enum end template_guest(struct vm *vm, const struct template *t, int connection);
 
+/* cgroup.c */
+int cgroup_init(struct cgroup *g, const struct options *opt);
+uint64_t cgroup_new(struct cgroup *g);
+int cgroup_join(const struct cgroup *g, uint64_t id);
+bool cgroup_killed(const struct cgroup *g, uint64_t id);
+void cgroup_remove(const struct cgroup *g, uint64_t id);
+
 /* server.c */
-int server_probe(const char *path);
+int server_probe(struct vm *vm, const struct options *opt);
 int server_run(struct vm *vm, const struct options *opt);
 
 #endif

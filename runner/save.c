@@ -16,6 +16,10 @@
  * A VM goes on with the machine that it had: memory, processors and disks of the same size are
  * wanted, and a processor that has all its features. The contents of disks are not saved.
  *
+ * All is asked for by KVM's own ioctls, for that is what there is on /dev/kvm. Lodge has the same in one call, LODGE_GET_STATE,
+ * whose records are read and set by the functions behind these ioctls; but it would replace nothing here, and a file
+ * made by it could not be read with KVM.
+ *
  * The interrupt controllers are set after the processors, to which they may deliver at once, and the
  * timer last.
  */

@@ -221,12 +221,16 @@ int vm_create(struct vm *vm, const struct options *opt)
  * vm_freeze_ram() - give the memory up that guests are to be made of; nobody can write to it from now on.
  * @vm: the VM, which the hypervisor has no more.
  *
- * Its addresses stay reserved.
+ * Its addresses stay reserved. Where each guest's memory is limited, what nobody has written to yet is
+ * allocated here: otherwise a page of the memfd would be charged to the first guest that touches it, beside
+ * its own copy, and stay when that guest has ended.
  *
  * Return: 0, or -1.
  */
 int vm_freeze_ram(struct vm *vm)
 {
+	if (vm->cgroup.limit && fallocate(vm->ram_fd, 0, 0, vm->ram_size) < 0)
+		return no_ram(vm->ram_size);
 	if (mmap(vm->ram, vm->ram_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
 	    MAP_FAILED)
 		return no_ram(vm->ram_size);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The programs that are shown to others do what is said of them: the one in uapi/API.md, and the fuzzer of
+# The programs that are shown to others do what is said of them: the two in uapi/API.md, and the fuzzer of
 # runner/examples, which finds its guest's bug, says so, and without executions does not.
 
 here=$(dirname "$0")/examples
@@ -28,8 +28,9 @@ if [ "${LODGE_DEV:-/dev/lodge}" != /dev/lodge ] || [ ! -e /sys/module/lodge ]; t
 	echo "1..0 # SKIP the examples are for Lodge, at /dev/lodge"
 	exit 4
 fi
-echo "1..4"
+echo "1..5"
 check "uapi/API.md: reset in thirty lines" "$here/reset"
+check "uapi/API.md: a template in thirty lines" "$here/template"
 check "fuzz finds the bug" finds 1
 check "fuzz finds it from another seed" finds 7
 check "fuzz says with its status that it has not found it" misses

@@ -5,6 +5,7 @@
  * made for it (selftests/lab/guest-init): it does what comes over its second serial port, line by
  * line. LODGE_GUESTS is how many are made one after the other (100).
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "group.h"
 #include "tap.h"
 
 #define NAME "/tmp/server"
@@ -55,22 +57,39 @@ static void same_disk(void)
 	OK(close(fd));
 }
 
-/* Boot the guest, and wait until it is ready. */
-static void start(const char *max, const char *cpus, const char *words)
+static void needs_guest(void)
 {
 	const char *allowed = getenv("LODGE_SERVER");
-	struct stat st;
 
 	if (!allowed || strcmp(allowed, "1"))
 		test_skip("it wants a guest that is made for it: LODGE_SERVER=1 says that /guest has it");
+}
+
+static struct memory_group group(const char *name)
+{
+	needs_guest();
+	return group_new(name, 1000000000);
+}
+
+/* Boot the guest, and wait until it is ready; with a limit for each, in the group, or by a server that is in it. */
+static void start_limited(const char *max, const char *cpus, const char *words, const char *memory,
+			  const struct memory_group *g, bool inside)
+{
+	struct stat st;
+
+	needs_guest();
 	time_limit(600);
 	unlink(NAME);
 	make_disk();
 	server = OK(fork());
 	if (!server) {
+		if (inside && !group_join(g))
+			_exit(126);
 		execl("/guest/lodge-run", "lodge-run", "--device", device_path(), "--kernel", "/guest/bzImage",
 		      "--initrd", "/guest/initrd", "--mem", "192M", "--cpus", cpus, "--disk", DISK,
-		      "--append", words, "--template", NAME, "--template-max", max, NULL);
+		      "--append", words, "--template", NAME, "--template-max", max,
+		      memory ? "--template-memory" : NULL, memory, inside ? NULL : "--template-cgroup", g ? g->dir : NULL,
+		      NULL);
 		_exit(127);
 	}
 	while (stat(NAME, &st) < 0) {
@@ -78,6 +97,11 @@ static void start(const char *max, const char *cpus, const char *words)
 		usleep(20000);
 	}
 	EQ(st.st_mode & 0777, 0600);
+}
+
+static void start(const char *max, const char *cpus, const char *words)
+{
+	start_limited(max, cpus, words, NULL, NULL, false);
 }
 
 static int guest(void)
@@ -293,4 +317,126 @@ TEST(limit, "more connections than guests may be: they wait; a guest ends with i
 	SAYS(fd, "echo still there", "still there");
 	end_server();
 	EQ(read(fd, &byte, 1), 0);
+}
+
+/* How many guests' groups are there, and the name of one of them. */
+static int groups(const struct memory_group *g, char name[256])
+{
+	DIR *d = opendir(g->dir);
+	struct dirent *e;
+	int n = 0;
+
+	TRUE(d != NULL);
+	while ((e = readdir(d))) {
+		if (strncmp(e->d_name, "guest.", 6))
+			continue;
+		n++;
+		strcpy(name, e->d_name);
+	}
+	closedir(d);
+	return n;
+}
+
+static void wait_groups(const struct memory_group *g, int n)
+{
+	u64 end = now_ms() + 10000 * slowness();
+	char name[256];
+
+	while (groups(g, name) != n && now_ms() < end)
+		usleep(1000);
+	EQ(groups(g, name), n);
+}
+
+/* What the only guest has, in MiB. */
+static unsigned long used(const struct memory_group *g)
+{
+	char name[256], path[384], text[32] = "";
+	int fd;
+
+	EQ(groups(g, name), 1);
+	snprintf(path, sizeof(path), "%s/%s/memory.current", g->dir, name);
+	fd = OK(open(path, O_RDONLY));
+	TRUE(read(fd, text, sizeof(text) - 1) > 0);
+	OK(close(fd));
+	return strtoul(text, NULL, 10) >> 20;
+}
+
+/* With 48 MiB for each: what one writes is its own, what it found is not, and one that writes too much is ended. */
+static void limited(const struct memory_group *g)
+{
+	int a = guest(), b;
+	char byte;
+
+	SAYS(a, "md5sum /bin/busybox >/dev/null", "");
+	LE(used(g), 16);
+	SAYS(a, "dd if=/dev/zero of=/tmp/some bs=1M count=30 2>/dev/null", "");
+	note("30 MiB of the guest's: %lu MiB of the host's", used(g));
+	GE(used(g), 28);
+	b = guest();
+	SAYS(b, "test ! -e /tmp/some && echo b", "b");
+	tell(a, "dd if=/dev/zero of=/tmp/more bs=1M count=40");
+	EQ(read(a, &byte, 1), 0);
+	wait_processes(1);
+	SAYS(b, "echo still there", "still there");
+	a = guest();
+	SAYS(a, "test ! -e /tmp/more && echo a", "a");
+	wait_groups(g, 2);
+	OK(close(a));
+	OK(close(b));
+	wait_groups(g, 0);
+	a = guest();
+	SAYS(a, "echo a", "a");
+	end_server();
+	wait_groups(g, 0);
+	OK(close(a));
+}
+
+TEST(memory, "a guest that takes more memory than each may have is ended; the others live, and the server")
+{
+	struct memory_group g = group("lodge-memory");
+
+	start_limited("4", "1", WORDS, "48M", &g, false);
+	limited(&g);
+	OK(rmdir(g.dir));
+	group_end(&g);
+}
+
+TEST(own_group, "the same in the group that lodge-run was started in, alone")
+{
+	struct memory_group g = group("lodge-own");
+	char path[128];
+
+	start_limited("4", "1", WORDS, "48M", &g, true);
+	limited(&g);
+	snprintf(path, sizeof(path), "%s/lodge-run", g.dir);
+	OK(rmdir(path));
+	OK(rmdir(g.dir));
+	group_end(&g);
+}
+
+TEST(not_alone, "a group with other processes cannot limit guests: a sentence, and status 1")
+{
+	struct memory_group g = group("lodge-not-alone");
+	pid_t pid = OK(fork());
+	char path[128];
+	int status;
+
+	if (!pid) {
+		if (!group_join(&g))
+			_exit(126);
+		pid = fork();
+		if (!pid) {
+			execl("/guest/lodge-run", "lodge-run", "--kernel", "/guest/bzImage", "--template", NAME,
+			      "--template-memory", "48M", NULL);
+			_exit(127);
+		}
+		waitpid(pid, &status, 0);
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 125);
+	}
+	EQ(waitpid(pid, &status, 0), pid);
+	EQ(status, 1 << 8);
+	snprintf(path, sizeof(path), "%s/lodge-run", g.dir);
+	ERR(rmdir(path), ENOENT);
+	OK(rmdir(g.dir));
+	group_end(&g);
 }

@@ -80,7 +80,7 @@ cp "$good" "$dir/noline"
 bytes "$dir/noline" $((0x238)) 10000000
 none=$dir/none
 
-echo 1..69
+echo 1..76
 says "help" 'Ctrl-A x' --help
 says "version" '^lodge-run [0-9]' --version
 refuses "no kernel named" 2 'kernel' --mem 64M
@@ -145,6 +145,17 @@ refuses "--template-max without --template" 2 'only for --template' --kernel "$g
 for max in 0 65536 x ''; do
 	refuses "--template-max of '$max'" 2 'wants a number' --kernel "$good" --template "$none" --template-max "$max"
 done
+refuses "--template-memory without --template" 2 'only for --template' --kernel "$good" --template-memory 64M
+refuses "--template-cgroup without --template-memory" 2 'only for --template-memory' --kernel "$good" --template "$none" \
+	--template-cgroup "$dir"
+for memory in 0 x ''; do
+	refuses "--template-memory of '$memory'" 2 '--template-memory wants a size' --kernel "$good" --template "$none" \
+		--template-memory "$memory"
+done
+refuses "a cgroup that is not there" 1 'cannot open the cgroup .*No such file' --kernel "$good" --template "$none" \
+	--template-memory 64M --template-cgroup "$none"
+refuses "a cgroup that is none" 1 'no cgroup of version 2' --kernel "$good" --template "$none" --template-memory 64M \
+	--template-cgroup "$dir"
 refuses "a socket of a name that is there" 1 'something of the name' --kernel "$good" --template "$dir/text"
 refuses "a socket in a folder that is not there" 1 'cannot make the socket' --kernel "$good" --template "$none/s"
 refuses "a socket of a name too long" 1 '1 to 107 characters, not 200' --kernel "$good" \
