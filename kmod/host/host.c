@@ -31,6 +31,7 @@
 #include <linux/smp.h>
 #include <linux/syscore_ops.h>
 #include <asm/debugreg.h>
+#include <asm/hypervisor.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
 #include <asm/tsc.h>
@@ -102,8 +103,16 @@ static void share_this_cpu(void *unused)
 	}
 }
 
+/* Hyper-V has a way of its own to name a VMCS (the enlightened one), which KVM takes there and VMPTRST does not know. */
+static bool may_share(void)
+{
+	return lodge_ops->ride || !hypervisor_is_type(X86_HYPER_MS_HYPERV);
+}
+
 static void share(bool on)
 {
+	if (!may_share())
+		return;
 	cpus_read_lock();
 	mutex_lock(&host_mutex);
 	if (on && !host_watching) {
@@ -201,8 +210,8 @@ int lodge_host_get(void)
 	mutex_unlock(&host_mutex);
 	cpus_read_unlock();
 	if (ret)
-		pr_err_ratelimited("lodge: %s is held by another hypervisor than KVM: unload it and try again\n",
-				   lodge_ops->extension);
+		pr_err_ratelimited("lodge: %s is held by another hypervisor%s: unload it and try again\n",
+				   lodge_ops->extension, may_share() ? " than KVM" : " or, below Hyper-V, by KVM");
 	return ret;
 }
 
