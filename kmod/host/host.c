@@ -95,6 +95,7 @@ static void share_this_cpu(void *unused)
 	if (h->holder == HOST_OWN && host_shared) {
 		lodge_ops->cpu_disable();
 		h->used = false;	/* whoever switches it on flushes all */
+		lodge_share_cleaned();
 		h->holder = HOST_SHARED;
 	} else if (h->holder == HOST_SHARED && !host_shared) {
 		/* Where somebody else is quicker it stays as it is, which is never wrong. */
@@ -362,12 +363,14 @@ int lodge_host_init(void)
 	lodge_syscore_register(&host_syscore);
 	register_reboot_notifier(&host_reboot_nb);
 	register_module_notifier(&module_nb);
+	lodge_share_check_init();
 	return 0;
 }
 
 /** lodge_host_exit - undo lodge_host_init(); at unload, no VM exists */
 void lodge_host_exit(void)
 {
+	lodge_share_check_exit();
 	unregister_module_notifier(&module_nb);
 	if (emergency_slot == SLOT_OURS)
 		lodge_emergency_unregister(emergency);

@@ -182,12 +182,20 @@ static inline u32 lodge_guest_pkru(const struct lodge_vcpu *v)
 	return v->mode == MODE_WINDOW && lodge_fpu_host.pkru ? rdpkru() : v->fpu.pkru;
 }
 
-/* check.c: what a window must leave as it was */
+/* check.c: what a window must leave as it was; share_check.c: what may be in a TLB that is shared */
 #ifdef CONFIG_LODGE_DEBUG
 int lodge_host_doze(u64 cycles);
 void lodge_host_note(void);
 void lodge_host_compare(void);
+void lodge_share_ran(bool flushes);
+void lodge_share_cleaned(void);
+void lodge_share_check_init(void);
+void lodge_share_check_exit(void);
 #else
+static inline void lodge_share_ran(bool flushes) { }
+static inline void lodge_share_cleaned(void) { }
+static inline void lodge_share_check_init(void) { }
+static inline void lodge_share_check_exit(void) { }
 static inline void lodge_host_note(void) { }
 static inline void lodge_host_compare(void) { }
 #endif

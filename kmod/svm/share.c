@@ -128,8 +128,10 @@ void svm_clean(void)
 	unsigned long dr6;
 	u64 hsave;
 
-	if (!(lodge_rdmsr(MSR_EFER) & EFER_SVME))
+	if (!(lodge_rdmsr(MSR_EFER) & EFER_SVME)) {
+		lodge_share_cleaned();
 		return;
+	}
 	get_debugreg(dr6, 6);
 	b->dr6 = dr6;
 	b->clean = 0;
@@ -138,5 +140,6 @@ void svm_clean(void)
 	svm_enter_empty(page_to_phys(sc->flusher));
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, hsave);
 	lodge_dr7_restore();
-	WARN_ONCE((u32)b->exit_code == X_INVALID, "lodge: the flush of an ASID was refused\n");
+	if (!WARN_ONCE((u32)b->exit_code == X_INVALID, "lodge: the flush of an ASID was refused\n"))
+		lodge_share_cleaned();
 }

@@ -356,6 +356,7 @@ static void svm_run(struct lodge_vcpu *v)
 	b->rax = v->regs[R_AX];
 	if (unlikely(lodge_take_request(v, REQ_TLB)))
 		flush_guest(sv, this_cpu_ptr(&svm_cpu));
+	lodge_share_ran(b->tlb_ctl != SVM_TLB_KEEP);
 	lodge_context_enter();
 	svm_enter(v->regs, sv->vmcb_pa, sv->host_pa, lodge_spec(v));
 	lodge_context_exit();
