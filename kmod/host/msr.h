@@ -17,7 +17,7 @@ static __always_inline u64 lodge_rdmsr(u32 msr)
 
 static __always_inline void lodge_wrmsr(u32 msr, u64 val)
 {
-	asm volatile("wrmsr" : : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
+	asm volatile("wrmsr" : : "c" (msr), "a" (lower_32_bits(val)), "d" (upper_32_bits(val)) : "memory");
 }
 
 /* The same where the processor may refuse: false, and nothing has changed. */
@@ -37,7 +37,7 @@ static __always_inline bool lodge_wrmsr_safe(u32 msr, u64 val)
 	bool bad = true;
 
 	asm volatile("1: wrmsr\n\tmovb $0, %0\n2:\n" _ASM_EXTABLE(1b, 2b)
-		     : "+q" (bad) : "c" (msr), "a" ((u32)val), "d" ((u32)(val >> 32)) : "memory");
+		     : "+q" (bad) : "c" (msr), "a" (lower_32_bits(val)), "d" (upper_32_bits(val)) : "memory");
 	return !bad;
 }
 #endif
