@@ -12,7 +12,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-#include "vm.h"
+#include "msr.h"
+#include "reset.h"
+#include "template.h"
 
 static int nth_fd = -1;
 static int injected;	/* calls with a failure in them */
@@ -93,13 +95,15 @@ static bool disarm(void)
 		FAIL("%s: nothing failed", #call);					\
 } while (0)
 
+/* Those that are open, and the next that would be: one that was taken and has no file is none of the first. */
 static int open_fds(void)
 {
-	int n = 0;
+	int n = 0, next = OK(dup(0));
 
+	OK(close(next));
 	for (int fd = 0; fd < 256; fd++)
 		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
+	return n << 16 | next;
 }
 
 TEST(vm, "KVM_CREATE_VM")
@@ -443,6 +447,262 @@ TEST(run, "KVM_RUN of a new VM, whose pages and tables are yet to be made: the g
 	} while (hit);
 	note("KVM_RUN: %d failures, %d of them reported", injected, failed);
 	GE(failed, 1);
+}
+
+/* ---- the whole state, snapshots, templates ---- */
+
+/* Two vCPUs; memory on a memfd; all chips, and a filter of MSRs. Each turn changes state of every kind, and pages. */
+static void turning_guest(void)
+{
+	for (u64 n = 1;; n++) {
+		for (size_t i = 0; i < sizeof(touched); i += 4096)
+			touched[i]++;
+		wrmsr(LSTAR, n << 12);
+		asm volatile("movq %0, %%xmm3" : : "r"(n));
+		ioapic_route(20, 0x10000 | (0x40 + n), 0);
+		report(1, touched[0], touched[sizeof(touched) - 4096], 0);
+	}
+}
+
+static struct vm *turning_vm(int cap, struct vcpu **v, int *memfd)
+{
+	static u64 none[1];
+	struct kvm_msr_filter filter = { .ranges[0] = { KVM_MSR_FILTER_READ, 64, 0x4b564d40, (u8 *)none } };
+	struct kvm_pit_config pit = { };
+	struct vm *vm;
+
+	if (!check_cap(cap))
+		test_skip("no capability 0x%x: it is Lodge's own", cap);
+	vm = vm_bare();
+	OK(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0));
+	OK(ioctl(vm->fd, KVM_CREATE_PIT2, &pit));
+	OK(ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter));
+	vm->irqchip = true;
+	*memfd = memory_file(MFD_CLOEXEC, MEM_SIZE);
+	vm_fill(vm, map_file(*memfd, MEM_SIZE, 0, MAP_SHARED));
+	for (u32 i = 0; i < 2; i++) {
+		v[i] = vcpu_long(vm, i, turning_guest);
+		OK(ioctl(v[i]->fd, KVM_SET_MP_STATE, &(struct kvm_mp_state){ KVM_MP_STATE_RUNNABLE }));
+		REPORT(v[i], 1);
+	}
+	return vm;
+}
+
+/* State of every kind, none of which is time. */
+struct marks {
+	struct kvm_regs regs[2];
+	struct kvm_xsave xsave[2];
+	u64 lstar[2];
+	struct kvm_irqchip ioapic;
+};
+
+static void take_marks(struct vcpu *const *v, struct marks *m)
+{
+	memset(m, 0, sizeof(*m));
+	for (int i = 0; i < 2; i++) {
+		m->regs[i] = get_regs(v[i]);
+		m->lstar[i] = get_msr(v[i], LSTAR);
+		OK(ioctl(v[i]->fd, KVM_GET_XSAVE, &m->xsave[i]));
+	}
+	m->ioapic.chip_id = KVM_IRQCHIP_IOAPIC;
+	OK(ioctl(v[0]->vm->fd, KVM_GET_IRQCHIP, &m->ioapic));
+}
+
+/* Brings another state there, failure after failure, and what was. A call that failed has set nothing, else all. */
+static void each_set(struct vcpu *const *v, struct lodge_state_arg *there, struct lodge_state_arg *back)
+{
+	static struct marks old, new, now;
+	int vm = v[0]->vm->fd, n = 0, failed = 0, ret;
+	bool hit;
+
+	take_marks(v, &old);
+	OK(ioctl(vm, LODGE_SET_STATE, there));
+	take_marks(v, &new);
+	for (int i = 0; i < 2; i++)
+		TRUE(old.lstar[i] != new.lstar[i] && memcmp(&old.xsave[i], &new.xsave[i], sizeof(old.xsave[i])));
+	TRUE(memcmp(&old.ioapic, &new.ioapic, sizeof(old.ioapic)));
+	OK(ioctl(vm, LODGE_SET_STATE, back));
+	do {
+		arm(++n);
+		ret = ioctl(vm, LODGE_SET_STATE, there) ? errno : 0;
+		hit = disarm();
+		TRUE(!ret || (hit && (ret == ENOMEM || ret == EFAULT)));
+		failed += !!ret;
+		take_marks(v, &now);
+		SAME(&now, ret ? &old : &new, sizeof(now));
+		OK(ioctl(vm, LODGE_SET_STATE, back));
+		take_marks(v, &now);
+		SAME(&now, &old, sizeof(now));
+	} while (hit);
+	note("LODGE_SET_STATE: %d failures, %d of them reported", n - 1, failed);
+	GE(failed, 1);
+}
+
+/* One route alone: a table that is another one has to be made when it is brought back, behind much that is set by then. */
+static void other_routes(struct vm *vm)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry;
+	} r = { { .nr = 1 }, { .gsi = 40, .type = KVM_IRQ_ROUTING_MSI, .u.msi = { .address_lo = 0xfee00000, .data = 0x41 } } };
+
+	OK(ioctl(vm->fd, KVM_SET_GSI_ROUTING, &r));
+}
+
+TEST(whole_state, "LODGE_GET_STATE, LODGE_FREEZE_STATE, LODGE_SET_STATE: what failed has set nothing")
+{
+	static u8 streams[2][1 << 18];
+	struct lodge_state_arg of[2], frozen[2];
+	struct vcpu *v[2];
+	int memfd, fds;
+	struct vm *vm = turning_vm(LODGE_CAP_STATE, v, &memfd);
+
+	begin();
+	fds = open_fds();
+	EACH_FAILURE(ioctl(vm->fd, LODGE_FREEZE_STATE, 0), OK(close(got)));
+	EQ(open_fds(), fds);
+	for (int i = 0; i < 2; i++) {
+		of[i].data = (u64)streams[i];
+		EACH_FAILURE((of[i].flags = 0, of[i].reserved = 0, of[i].len = sizeof(streams[i]),
+			      ioctl(vm->fd, LODGE_GET_STATE, &of[i])), (void)got);
+		frozen[i] = (struct lodge_state_arg) { .flags = LODGE_STATE_FROZEN };
+		frozen[i].data = OK(ioctl(vm->fd, LODGE_FREEZE_STATE, 0));
+		for (int n = 0; n < 2; n++)
+			REPORT(v[n], 1);
+		other_routes(vm);
+	}
+	OK(ioctl(vm->fd, LODGE_SET_STATE, &of[1]));
+	each_set(v, &of[0], &frozen[1]);
+	each_set(v, &frozen[0], &of[1]);
+	REPORT(v[0], 1);
+}
+
+static void snapshot_anew(struct vm *vm)
+{
+	EQ(vm_drop(vm), 0);
+	EQ(vm_snapshot(vm, 0), 0);
+}
+
+TEST(first_writes, "LODGE_SNAPSHOT, LODGE_SNAPSHOT_TOUCH, and KVM_RUN, whose first writes need memory: nothing is lost")
+{
+	struct lodge_snapshot a = { };
+	struct lodge_touch t = { .gpa = (u64)touched, .len = sizeof(touched) };
+	int memfd, ret, n = 0, failed = 0;
+	struct lodge_reset r;
+	struct vcpu *v[2];
+	struct vm *vm = turning_vm(LODGE_CAP_SNAPSHOT, v, &memfd);
+	struct words turn;
+	bool hit;
+	u8 *want;
+
+	begin();
+	time_limit(300);
+	EACH_FAILURE(ioctl(vm->fd, LODGE_SNAPSHOT, &a), EQ(vm_drop(vm), 0));
+	EQ(vm_drop(vm), -ENOENT);
+	EQ(vm_snapshot(vm, 0), 0);
+	EACH_FAILURE(ioctl(vm->fd, LODGE_SNAPSHOT, &a), EQ(vm_drop(vm), 0));
+	EACH_FAILURE(ioctl(vm->fd, LODGE_SNAPSHOT_TOUCH, &t), snapshot_anew(vm));
+	EQ(vm_drop(vm), 0);
+	want = copy_of(vm);
+	do {
+		EQ(vm_snapshot(vm, 0), 0);
+		arm(++n);
+		ret = vcpu_run(v[0]);
+		hit = disarm();
+		TRUE(!ret || (hit && (ret == -ENOMEM || ret == -EFAULT)));
+		failed += !!ret;
+		if (ret)
+			REPORT(v[0], 1);
+		turn = (struct words) { get_regs(v[0]).rdi, get_regs(v[0]).rsi };
+		EQ(turn.a, want[(u64)touched] + 1);
+		EQ(turn.b, turn.a);
+		EQ(vm_reset(vm, &r), 0);
+		same_memory(vm, want, n);
+		arm(1);			/* what only gives back can have no failure */
+		EQ(vm_drop(vm), 0);
+		TRUE(!disarm());
+	} while (hit);
+	note("KVM_RUN: %d failures, %d of them reported", n - 1, failed);
+	GE(failed, 16);
+	REPORT(v[0], 1);
+}
+
+/* @by_vmm: so that each page is put back through the VMM's mapping, which can fail. How many did. */
+static int each_reset(struct vcpu *const *v, const u8 *want, bool by_vmm)
+{
+	struct lodge_reset r = { };
+	struct vm *vm = v[0]->vm;
+	u64 rax = get_regs(v[1]).rax;
+	int ret, n = 0, failed = 0;
+	bool hit;
+
+	do {
+		for (int i = 0; i < 2; i++)
+			REPORT(v[i], 1);
+		if (by_vmm) {
+			OK(mprotect(vm->mem, vm->size, PROT_READ));
+			OK(mprotect(vm->mem, vm->size, PROT_READ | PROT_WRITE));
+		}
+		arm(++n);
+		ret = ioctl(vm->fd, LODGE_RESET, &r) ? errno : 0;
+		hit = disarm();
+		TRUE(!ret || (hit && (ret == ENOMEM || ret == EFAULT)));
+		failed += !!ret;
+		if (ret)
+			EQ(vm_reset(vm, &r), 0);
+		same_memory(vm, want, n);
+		EQ(get_regs(v[1]).rax, rax);
+	} while (hit);
+	note("LODGE_RESET: %d failures, %d of them reported", n - 1, failed);
+	return failed;
+}
+
+TEST(reset, "LODGE_RESET: where it failed the next one has all of memory back")
+{
+	struct vcpu *v[2];
+	int memfd;
+	struct vm *vm = turning_vm(LODGE_CAP_SNAPSHOT, v, &memfd);
+	u8 *want;
+
+	begin();
+	time_limit(300);
+	EQ(vm_snapshot(vm, 0), 0);
+	want = copy_of(vm);
+	GE(each_reset(v, want, false), 1);
+	GE(each_reset(v, want, true), 16);
+}
+
+TEST(template, "LODGE_TEMPLATE, LODGE_TEMPLATE_INFO, LODGE_VM_FROM_TEMPLATE: all of a VM, or nothing")
+{
+	struct lodge_template_slot slot;
+	struct lodge_template_info info = { .nslots = 1, .slots = (u64)&slot };
+	struct lodge_vm_from_template from = { .nslots = 1, .nvcpus = 2 };
+	int memfd, made[2], fds, fd;
+	struct vcpu *v[2], *child[2];
+	struct vm *vm = turning_vm(LODGE_CAP_TEMPLATE, v, &memfd);
+	struct words turn;
+	u8 *at;
+
+	begin();
+	time_limit(300);
+	fds = open_fds();
+	EACH_FAILURE(ioctl(vm->fd, LODGE_TEMPLATE, 0), OK(close(got)));
+	EQ(open_fds(), fds);
+	fd = template_of(vm);
+	fds = open_fds();
+	EACH_FAILURE(ioctl(fd, LODGE_TEMPLATE_INFO, &info), (void)got);
+	at = map_file(memfd, MEM_SIZE, 0, MAP_PRIVATE);
+	from.fd = fd;
+	from.addresses = (u64)&at;
+	from.vcpus = (u64)made;
+	EACH_FAILURE(ioctl(sys_fd(), LODGE_VM_FROM_TEMPLATE, &from), (OK(close(made[0])), OK(close(made[1])), OK(close(got))));
+	EQ(open_fds(), fds);
+	child_of(fd, &at, 1, child, (u32[]){ 0, 1 }, 2);
+	turn = REPORT(child[0], 1);
+	EQ(turn.a, vm->mem[(u64)touched] + 1);
+	EQ(turn.b, turn.a);
+	EQ(REPORT(child[1], 1).a, turn.a + 1);
+	EQ(REPORT(v[0], 1).a, turn.a);
 }
 
 /*

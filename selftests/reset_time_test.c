@@ -5,19 +5,17 @@
  */
 #include <sched.h>
 
+#include "guest/timer.h"
 #include "reset.h"
 
-enum { READY = 1, SAID = 2, TIMER = 0x71, MSR_KVMCLOCK = 0x4b564d01, MSR_STEAL = 0x4b564d03 };
+enum { READY = 1, SAID = 2, MSR_STEAL = 0x4b564d03 };
 
 static struct vm *vm;
 
 static struct vcpu *one(void (*fn)(void))
 {
-	struct kvm_pit_config config = { .flags = KVM_PIT_SPEAKER_DUMMY };
-
 	needs_snapshot();
-	vm = vm_new_irqchip();
-	OK(ioctl(vm->fd, KVM_CREATE_PIT2, &config));
+	vm = timer_vm();
 	return vcpu_long(vm, 0, fn);
 }
 
@@ -28,107 +26,22 @@ static void reset(void)
 	EQ(vm_reset(vm, &r), 0);
 }
 
-static void mark(u8 n)
-{
-	outb(0x80, n);
-}
-
-static volatile u64 way, period, ticks, armed_at, fired_at, clock_at;
-enum { PERIOD = 40000000 };	/* ns, and cycles of the timer's bus */
-
-static void tick(struct frame *f)
-{
-	(void)f;
-	fired_at = rdtsc();
-	ticks++;
-	eoi();
-}
-
-static void pit_tick(struct frame *f)
-{
-	(void)f;
-	fired_at = rdtsc();
-	ticks++;
-	outb(0x20, 0x20);
-}
-
-static void arm_timer(void)
-{
-	switch (way) {
-	case 0:		/* one-shot */
-		apic_write(APIC_LVTT, TIMER);
-		apic_write(APIC_TMICT, PERIOD);
-		break;
-	case 1:
-		apic_write(APIC_LVTT, 0x20000 | TIMER);
-		apic_write(APIC_TMICT, PERIOD);
-		break;
-	case 2:
-		apic_write(APIC_LVTT, 0x40000 | TIMER);
-		wrmsr(0x6e0, rdtsc() + period);
-		break;
-	case 3:		/* the PIT, by the PIC: 40 ms */
-		outb(0x20, 0x11);
-		outb(0x21, 0x20);
-		outb(0x21, 4);
-		outb(0x21, 1);
-		outb(0x21, 0xfe);
-		apic_write(APIC_LVT0, 0x700);
-		outb(0x43, 0x34);
-		outb(0x40, 47727 & 0xff);
-		outb(0x40, 47727 >> 8);
-	}
-}
-
-/* Says how long it was until the first tick, by the TSC and by kvmclock, and that it was one. */
-static void timer_guest(void)
-{
-	apic_enable();
-	if (way != 3)
-		pics_off();
-	on_vector[TIMER] = tick;
-	on_vector[0x20] = pit_tick;
-	apic_write(APIC_TDCR, 0xb);		/* by 1 */
-	wrmsr(MSR_KVMCLOCK, (u64)&clock_page | 1);
-	cli();
-	mark(1);
-	clock_at = clock_read();
-	armed_at = rdtsc();
-	arm_timer();
-	mark(2);
-	while (!ticks) {
-		sti_hlt();
-		cli();
-	}
-	report(SAID, fired_at - armed_at, clock_read() - clock_at, ticks);
-	for (;;)
-		mark(3);
-}
-
 /*
  * The timer's expiry lies ahead at the snapshot. The host lets time pass before each reset; the guest must not see it:
  * neither a tick that comes early (by its own TSC), nor a clock that has jumped.
  */
-static void timer_rounds(u64 how)
+static void timer_rounds(enum timer_way way)
 {
-	struct vcpu *v = one(timer_guest);
-	u64 khz, most = 0, start = now_us();
+	struct vcpu *v;
+	u64 ns, most = 0, start = now_us();
 
-	khz = OK(ioctl(v->fd, KVM_GET_TSC_KHZ, 0));
-	GUEST(vm, way) = how;
-	GUEST(vm, period) = PERIOD * khz / 1000000;
-	RUN_TO_OUT(v, 0x80, 1);
-	RUN_TO_OUT(v, 0x80, 1);
+	needs_snapshot();
+	vm = timer_vm();
+	v = timer_armed(vm, way);
 	EQ(vm_snapshot(vm, 0), 0);
 	for (int i = 0; i < 12; i++) {
-		struct words s = REPORT(v, SAID);
-		u64 tsc_ns = s.a * 1000000 / khz;
-
-		GE(tsc_ns, PERIOD - PERIOD / 1000);
-		GE(s.b + 1000, tsc_ns);		/* the clock was read before arming and after the tick */
-		LE(s.b, (now_us() - start) * 1000 + PERIOD);
-		EQ(s.c, 1);
-		most = s.b > most ? s.b : most;
+		ns = timer_ends(v, start);
+		most = ns > most ? ns : most;
 		if (i % 3 == 1)
 			usleep(300000);
 		start = now_us();
@@ -144,22 +57,22 @@ static void timer_rounds(u64 how)
 
 TEST(oneshot, "the LAPIC's timer, one-shot: what was left of its time at the snapshot is left after each reset")
 {
-	timer_rounds(0);
+	timer_rounds(ONESHOT);
 }
 
 TEST(periodic, "the LAPIC's timer, periodic: the same")
 {
-	timer_rounds(1);
+	timer_rounds(PERIODIC);
 }
 
 TEST(deadline, "the TSC deadline timer: the same")
 {
-	timer_rounds(2);
+	timer_rounds(DEADLINE);
 }
 
 TEST(pit, "the PIT: the same")
 {
-	timer_rounds(3);
+	timer_rounds(BY_PIT);
 }
 
 /* Many ticks, each with its distance to the last: none is lost or too early by the guest's own TSC, and TMCCT agrees. */
@@ -169,7 +82,7 @@ static void counting_guest(void)
 
 	apic_enable();
 	pics_off();
-	on_vector[TIMER] = tick;
+	on_vector[TIMER] = timer_tick;
 	apic_write(APIC_TDCR, 0xb);
 	apic_write(APIC_LVTT, 0x20000 | TIMER);
 	cli();

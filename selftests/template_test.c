@@ -3,21 +3,15 @@
  * LODGE_TEMPLATE: many VMs from one. A guest that has done something is frozen with its memory on a memfd; VMs are made of
  * it in this process and in others, and each goes on from there as the source would have, with memory of its own.
  */
-#include <linux/lodge.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "group.h"
 #include "msr.h"
+#include "template.h"
 
 enum { READY = 1, TURN = 2, COUNTER_GPA = HIGH_SCRATCH, OTHER_GPA = 0x40000000, OTHER_SIZE = 0x200000 };
-
-static void needs_template(void)
-{
-	if (!check_cap(LODGE_CAP_TEMPLATE))
-		test_skip("no LODGE_CAP_TEMPLATE");
-}
 
 /* It counts in memory, in the second slot and in a register; what was loaded before the template is still there. */
 static void counting_guest(void)
@@ -49,24 +43,14 @@ struct source {
 	u8 *memory, *second;
 };
 
-static u8 *map(int fd, size_t size, u64 offset, int flags)
-{
-	u8 *p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, offset);
-
-	TRUE(p != MAP_FAILED);
-	return p;
-}
-
 static struct source source_on(u32 kind, u64 page)
 {
-	struct source s = { .memfd = OK(memfd_create("memory", kind)), .other = OK(memfd_create("other", kind)) };
+	struct source s = { .memfd = memory_file(kind, MEM_SIZE), .other = memory_file(kind, OTHER_SIZE + page) };
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
 	s.offset = page;
-	OK(ftruncate(s.memfd, MEM_SIZE));
-	OK(ftruncate(s.other, OTHER_SIZE + page));
-	s.memory = map(s.memfd, MEM_SIZE, 0, MAP_SHARED);
-	s.second = map(s.other, OTHER_SIZE, page, MAP_SHARED);
+	s.memory = map_file(s.memfd, MEM_SIZE, 0, MAP_SHARED);
+	s.second = map_file(s.other, OTHER_SIZE, page, MAP_SHARED);
 	s.vm = vm_bare();
 	OK(ioctl(s.vm->fd, KVM_CREATE_IRQCHIP, 0));
 	OK(ioctl(s.vm->fd, KVM_CREATE_PIT2, &pit));
@@ -86,37 +70,19 @@ static struct source source(void)
 	return source_on(0, 0x1000);
 }
 
-static int template(struct vm *vm)
-{
-	return OK(ioctl(vm->fd, LODGE_TEMPLATE, 0));
-}
-
 /* The VM of a template, its memory mapped privately; vcpus gets two. -errno. */
 static int try_from(int fd, u8 *first, u8 *second, int *vcpus)
 {
-	u64 addresses[] = { (u64)first, (u64)second };
-	struct lodge_vm_from_template a = {
-		.fd = fd, .nslots = 2, .nvcpus = 2, .addresses = (u64)addresses, .vcpus = (u64)vcpus,
-	};
-	int vm = ioctl(sys_fd(), LODGE_VM_FROM_TEMPLATE, &a);
-
-	return vm < 0 ? -errno : vm;
+	return vm_from(fd, (u8 *[]){ first, second }, 2, vcpus, 2);
 }
 
 static struct vcpu *child_on(const struct source *s, int fd, int flags)
 {
-	struct vm *vm = calloc(1, sizeof(*vm));
-	struct vcpu *v = calloc(1, sizeof(*v));
-	int vcpus[2] = { -1, -1 };
+	u8 *at[] = { map_file(s->memfd, MEM_SIZE, 0, flags), map_file(s->other, OTHER_SIZE, s->offset, flags) };
+	struct vcpu *v[2];
 
-	*vm = (struct vm) { .mem = map(s->memfd, MEM_SIZE, 0, flags), .size = MEM_SIZE, .irqchip = true };
-	vm->fd = try_from(fd, vm->mem, map(s->other, OTHER_SIZE, s->offset, flags), vcpus);
-	TRUE(vm->fd >= 0);
-	TRUE(vcpus[0] >= 0 && vcpus[1] >= 0);
-	*v = (struct vcpu) { .fd = vcpus[0], .id = 0, .vm = vm };
-	v->run = mmap(NULL, run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
-	TRUE(v->run != MAP_FAILED);
-	return v;
+	child_of(fd, at, 2, v, (u32[]){ 0, 3 }, 2)->irqchip = true;
+	return v[0];
 }
 
 static struct vcpu *child(const struct source *s, int fd)
@@ -175,7 +141,7 @@ TEST(children, "VMs of a template go on from where the source was, each with mem
 
 	needs_template();
 	s = source();
-	fd = template(s.vm);
+	fd = template_of(s.vm);
 	ERR(ioctl(fd, LODGE_TEMPLATE_INFO, &info), E2BIG);
 	EQ(info.nslots, 2);
 	EQ(info.nvcpus, 2);
@@ -207,7 +173,7 @@ TEST(source_goes_on, "the source maps its memory privately over itself and goes 
 
 	needs_template();
 	s = source();
-	fd = template(s.vm);
+	fd = template_of(s.vm);
 	TRUE(mmap(s.memory, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, s.memfd, 0) == s.memory);
 	TRUE(mmap(s.second, OTHER_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, s.other, 0x1000) == s.second);
 	goes_on(s.v);
@@ -257,7 +223,7 @@ TEST(other_process, "in other processes: the fd over a socket, inherited, and af
 	maker = OK(fork());
 	if (!maker) {
 		s = source();
-		fds[0] = template(s.vm);
+		fds[0] = template_of(s.vm);
 		fds[1] = s.memfd;
 		fds[2] = s.other;
 		send_fds(pair[0], fds, 3);
@@ -292,9 +258,9 @@ TEST(refused, "what is no template, other memory, other numbers: an errno and no
 
 	needs_template();
 	s = source();
-	fd = template(s.vm);
-	m = map(s.memfd, MEM_SIZE, 0, MAP_PRIVATE);
-	n = map(s.other, OTHER_SIZE, 0x1000, MAP_PRIVATE);
+	fd = template_of(s.vm);
+	m = map_file(s.memfd, MEM_SIZE, 0, MAP_PRIVATE);
+	n = map_file(s.other, OTHER_SIZE, 0x1000, MAP_PRIVATE);
 	next = OK(dup(0));
 	OK(close(next));
 	ERR(ioctl(s.vm->fd, LODGE_TEMPLATE, 1), EINVAL);
@@ -307,18 +273,17 @@ TEST(refused, "what is no template, other memory, other numbers: an errno and no
 	EQ(try_from(fd, n, m, vcpus), -EINVAL);
 	EQ(try_from(fd, s.memory, n, vcpus), -EINVAL);			/* shared */
 	EQ(try_from(fd, host_pages(MEM_SIZE), n, vcpus), -EINVAL);	/* anonymous */
-	EQ(try_from(fd, m, map(s.other, OTHER_SIZE, 0, MAP_PRIVATE), vcpus), -EINVAL);
+	EQ(try_from(fd, m, map_file(s.other, OTHER_SIZE, 0, MAP_PRIVATE), vcpus), -EINVAL);
 	EQ(try_from(fd, (u8 *)-4096ul, n, vcpus), -EINVAL);
 	EQ(try_from(fd, m, n, (int *)8), -EFAULT);
-	p = map(s.memfd, MEM_SIZE, 0, MAP_PRIVATE);
+	p = map_file(s.memfd, MEM_SIZE, 0, MAP_PRIVATE);
 	OK(munmap(p + 0x5000, 0x1000));
 	EQ(try_from(fd, p, n, vcpus), -EINVAL);
 	OK(mprotect(n + 0x1000, 0x1000, PROT_READ));
 	EQ(try_from(fd, m, n, vcpus), -EINVAL);
 	OK(mprotect(n + 0x1000, 0x1000, PROT_READ | PROT_WRITE));
-	other = OK(memfd_create("like it", 0));
-	OK(ftruncate(other, MEM_SIZE));
-	EQ(try_from(fd, map(other, MEM_SIZE, 0, MAP_PRIVATE), n, vcpus), -EINVAL);
+	other = memory_file(0, MEM_SIZE);
+	EQ(try_from(fd, map_file(other, MEM_SIZE, 0, MAP_PRIVATE), n, vcpus), -EINVAL);
 	OK(close(other));
 	a.fd = fd;
 	ERR(ioctl(sys_fd(), LODGE_VM_FROM_TEMPLATE, &a), EINVAL);
@@ -366,7 +331,7 @@ TEST(settings, "what was chosen for the source holds for its children: seals, ca
 	s = source();
 	OK(ioctl(s.vm->fd, KVM_X86_SET_MSR_FILTER, &filter));
 	OK(ioctl(s.vm->fd, LODGE_SEAL, &seal));
-	v = child(&s, template(s.vm));
+	v = child(&s, template_of(s.vm));
 	ERR(ioctl(v->vm->fd, KVM_ENABLE_CAP, &cap), EPERM);
 	EQ(vcpu_run(v), 0);
 	EQ(get_regs(v).rax, REPORT_TRAP);	/* the RDMSR that is filtered */
@@ -384,7 +349,7 @@ TEST(huge_pages, "memory on hugetlb: children of it; one that finds the pool emp
 	if (!put("/proc/sys/vm", "nr_hugepages", "40") || meminfo("HugePages_Free") < 32)
 		test_skip("no huge pages");
 	s = source_on(MFD_HUGETLB, HUGE);
-	fd = template(s.vm);
+	fd = template_of(s.vm);
 	v = child(&s, fd);
 	same_state(s.v, v);
 	w = child_on(&s, fd, MAP_PRIVATE | MAP_NORESERVE);
@@ -419,7 +384,7 @@ TEST(crowd, "200 children in a memory cgroup that has room for a few: those that
 	time_limit(120);
 	g = group_new("lodge-crowd", 100000000);
 	s = source();
-	fd = template(s.vm);
+	fd = template_of(s.vm);
 	for (int i = 0; i < CHILDREN; i++) {
 		pid[i] = OK(fork());
 		if (pid[i])

@@ -2,18 +2,22 @@
 /*
  * Two runs from one snapshot, compared: see again.h.
  */
+#include <sys/mman.h>
+
 #include "again.h"
 #include "msr.h"
 #include "reset.h"
+#include "template.h"
 
 enum { MSR_TSC = 0x10, AHEAD = 6 };
 
 /* ---- what is compared ---- */
 
 static struct area {
-	u8 *at, *was[2];
+	u8 *was[2];
 	size_t size;
-} areas[4];
+	int file;
+} areas[MAX_AREAS];
 static int nareas;
 struct world w;
 
@@ -24,18 +28,26 @@ static struct {
 
 void add_area(u8 *at, size_t size)
 {
-	areas[nareas++] = (struct area) { at, { host_pages(size), host_pages(size) }, size };
+	w.at[nareas] = at;
+	areas[nareas++] = (struct area) { { host_pages(size), host_pages(size) }, size, -1 };
 }
 
 void no_areas(void)
 {
-	nareas = 0;
+	while (nareas) {
+		struct area *a = &areas[--nareas];
+
+		OK(munmap(a->was[0], a->size));
+		OK(munmap(a->was[1], a->size));
+		if (a->file >= 0)
+			OK(close(a->file));
+	}
 }
 
 void needs_reset(void)
 {
 	needs_snapshot();
-	nareas = 0;
+	no_areas();
 	w = (struct world) { };
 	msr_list.head.nmsrs = MAX_MSRS;
 	OK(ioctl(sys_fd(), KVM_GET_MSR_INDEX_LIST, &msr_list));
@@ -43,9 +55,16 @@ void needs_reset(void)
 
 struct vcpu *set_world(struct vm *vm, struct vcpu *v0, struct vcpu *v1)
 {
-	w = (struct world) { vm, { v0, v1 }, v1 ? 2 : 1 };
+	w = (struct world) { .vm = vm, .v = { v0, v1 }, .n = v1 ? 2 : 1 };
 	add_area(vm->mem, vm->size);
 	return v0;
+}
+
+struct vcpu *begin_life(const struct life *l)
+{
+	struct vcpu *second, *v = live(l, &second);
+
+	return set_world(v->vm, v, second);
 }
 
 struct shot *shot_new(int memory)
@@ -68,15 +87,15 @@ void take(struct shot *s)
 			s->msrs[i][n] = msr_list.index[n] == MSR_TSC ? 0 : get_msr(w.v[i], msr_list.index[n]);
 	}
 	for (int i = 0; i < nareas; i++)
-		memcpy(areas[i].was[s->memory], areas[i].at, areas[i].size);
+		memcpy(areas[i].was[s->memory], w.at[i], areas[i].size);
 }
 
 static void same_areas(const struct shot *s, const char *when)
 {
 	for (int a = 0; a < nareas; a++)
-		for (size_t i = 0; memcmp(areas[a].at, areas[a].was[s->memory], areas[a].size); i++)
-			if (areas[a].at[i] != areas[a].was[s->memory][i])
-				FAIL("%s: byte 0x%zx of memory %d is %02x, was %02x", when, i, a, areas[a].at[i],
+		for (size_t i = 0; memcmp(w.at[a], areas[a].was[s->memory], areas[a].size); i++)
+			if (w.at[a][i] != areas[a].was[s->memory][i])
+				FAIL("%s: byte 0x%zx of memory %d is %02x, was %02x", when, i, a, w.at[a][i],
 				     areas[a].was[s->memory][i]);
 }
 
@@ -150,6 +169,68 @@ void tsc_goes_on(void)
 	LE(tsc, tsc_after + since);
 }
 
+/* ---- a template, and VMs of it ---- */
+
+/* All memory that is compared comes to lie on memfds, where it is. */
+void put_on_files(void)
+{
+	for (int i = 0; i < nareas; i++) {
+		struct area *a = &areas[i];
+
+		a->file = memory_file(MFD_CLOEXEC, a->size);
+		EQ(pwrite(a->file, w.at[i], a->size, 0), a->size);
+		TRUE(mmap(w.at[i], a->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, a->file, 0) == w.at[i]);
+	}
+}
+
+/* The source goes on as a sibling: from here its memory is its own. */
+void go_private(void)
+{
+	for (int i = 0; i < nareas; i++)
+		TRUE(mmap(w.at[i], areas[i].size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, areas[i].file, 0) == w.at[i]);
+}
+
+int freeze(void)
+{
+	int template;
+
+	tsc_before = get_msr(w.v[0], MSR_TSC);
+	template = template_of(w.vm);
+	tsc_after = get_msr(w.v[0], MSR_TSC);
+	return template;
+}
+
+/* Slot 0 is the first area, all others lie in the second. */
+struct world born(int template)
+{
+	struct lodge_template_slot slots[8];
+	struct lodge_template_info info = { .nslots = ARRAY_SIZE(slots), .slots = (u64)slots };
+	u8 *at[ARRAY_SIZE(slots)];
+	struct world c = { .n = w.n };
+	u32 ids[MAX_VCPUS];
+
+	OK(ioctl(template, LODGE_TEMPLATE_INFO, &info));
+	EQ(info.nvcpus, w.n);
+	for (int i = 0; i < nareas; i++)
+		c.at[i] = map_file(areas[i].file, areas[i].size, 0, MAP_PRIVATE);
+	for (u32 i = 0; i < info.nslots; i++)
+		at[i] = c.at[!!slots[i].slot] + slots[i].offset;
+	for (int i = 0; i < w.n; i++)
+		ids[i] = w.v[i]->id;
+	reset_at = rdtsc();
+	c.vm = child_of(template, at, info.nslots, c.v, ids, c.n);
+	c.vm->size = w.vm->size;
+	c.vm->irqchip = w.vm->irqchip;
+	return c;
+}
+
+void gone(struct world *c)
+{
+	child_free(c->v, c->n);
+	for (int i = 1; i < nareas; i++)
+		OK(munmap(c->at[i], areas[i].size));
+}
+
 /* ---- exits ---- */
 
 static u8 device_byte(u64 at)
@@ -200,8 +281,10 @@ void one_run(struct vcpu *v, struct seen *e)
 
 bool is_end(const struct seen *e)
 {
-	return e->ret || (e->reason != KVM_EXIT_IO && e->reason != KVM_EXIT_MMIO) ||
-	       (e->reason == KVM_EXIT_IO && e->kind && e->where == END_PORT);
+	if (e->ret || (e->reason != KVM_EXIT_IO && e->reason != KVM_EXIT_MMIO))
+		return true;
+	return e->reason == KVM_EXIT_IO && e->kind &&
+	       (e->where == END_PORT || (e->where == REPORT_PORT && e->regs.rax == REPORT_DONE));
 }
 
 static void say(const char *what, const struct seen *e)
@@ -250,9 +333,33 @@ u32 told_twice(void)
 	return w.vm->size == MEM_SIZE ? GUEST(w.vm, qemu_duplicates) : 0;
 }
 
+void in_turn(struct seen *e, int turns, bool again)
+{
+	static struct seen now;
+
+	for (int i = 0; i < turns * w.n; i++) {
+		struct vcpu *v = w.v[i % w.n];
+
+		one_run(v, again ? &now : &e[i]);
+		EQ(again ? now.ret : e[i].ret, 0);
+		if (again)
+			same_exit(&e[i], &now, i, "in turn");
+		answer(&e[i], v->run);
+	}
+}
+
 struct shot *before, *after;
 struct seen *ahead;
 static u64 last_rounds;
+
+static void need_shots(void)
+{
+	if (before)
+		return;
+	before = shot_new(0);
+	after = shot_new(1);
+	ahead = calloc(MAX_VCPUS * 64, sizeof(*ahead));
+}
 
 /* From here, `first` not yet answered: forward, back, and the same again, so many times. */
 int there_and_back(struct vcpu *v, const struct seen *first, int most, int rounds)
@@ -260,11 +367,7 @@ int there_and_back(struct vcpu *v, const struct seen *first, int most, int round
 	u32 twice;
 	int n;
 
-	if (!before) {
-		before = shot_new(0);
-		after = shot_new(1);
-		ahead = calloc(MAX_VCPUS * 64, sizeof(*ahead));
-	}
+	need_shots();
 	snapshot();
 	take(before);
 	twice = told_twice();
@@ -302,9 +405,68 @@ int walk(struct vcpu *v, int most)
 		one_run(v, &e);
 		fail_if_guest_failed(v, __FILE__, __LINE__);
 		EQ(e.ret, 0);
-		if (is_end(&e) || (e.reason == KVM_EXIT_IO && e.where == REPORT_PORT && e.regs.rax == REPORT_DONE))
+		if (is_end(&e))
 			break;
 	}
 	note("%d exits, %llu times again, %llu resets", i, (unsigned long long)last_rounds, (unsigned long long)resets);
+	return i;
+}
+
+int with_children(const struct seen *first, int most, int (*run)(const struct seen *first, int most, bool again),
+		  void (*prepare)(struct vcpu *v))
+{
+	struct world source = w, child[2];
+	u32 twice = told_twice();
+	bool alike = true;		/* no VM was told of an interrupt twice */
+	int n = most, template;
+
+	need_shots();
+	template = freeze();
+	take(before);
+	for (int i = 0; i < 2; i++) {
+		w = source;
+		child[i] = born(template);
+		w = child[i];
+		tsc_goes_on();
+		same(before, i ? "the second child" : "the first child");
+		if (prepare)
+			prepare(w.v[0]);
+		n = run(first, n, i);
+		alike &= told_twice() == twice;
+		if (!i)
+			take(after);
+		else if (alike)
+			same(after, "the second child, after the run");
+	}
+	w = source;
+	same(before, "the source, behind its children");
+	run(first, n, true);
+	if (alike && told_twice() == twice)
+		same(after, "the source, after the run");
+	for (int i = 0; i < 2; i++)
+		gone(&child[i]);
+	OK(close(template));
+	return n;
+}
+
+int run_ahead(const struct seen *first, int most, bool again)
+{
+	return run_on(w.v[0], first, ahead, most, again, "the same again");
+}
+
+int walk_with_children(struct vcpu *v, int step, int most)
+{
+	struct seen e = { };
+	int i, n;
+
+	for (i = 0; i < most; i += n) {
+		n = with_children(&e, step, run_ahead, NULL);
+		e = ahead[n - 1];
+		fail_if_guest_failed(v, __FILE__, __LINE__);
+		EQ(e.ret, 0);
+		if (is_end(&e))
+			break;
+	}
+	note("%d exits", i);
 	return i;
 }

@@ -23,7 +23,7 @@
 LAB_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/lodge
 # What makes a line of the host's kernel log a report.
 # shellcheck disable=SC2034 # read by boot and check
-LAB_REPORTS='BUG:|WARNING:|Oops|KASAN|UBSAN|ODEBUG|lockdep|general protection|unreferenced object|unchecked MSR'
+LAB_REPORTS='BUG:|WARNING:|Oops|KASAN|UBSAN|ODEBUG|lockdep([^_]|$)|general protection|unreferenced object|unchecked MSR'
 # Seconds for which a fetched index is taken as current.
 LAB_INDEX_AGE=${LODGE_LAB_INDEX_AGE:-3600}
 
