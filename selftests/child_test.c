@@ -27,6 +27,19 @@ static void step(struct vcpu *v)
 	OK(ioctl(v->fd, KVM_SET_GUEST_DEBUG, &debug));
 }
 
+/*
+ * RCL and RCR on memory. Where their write faults QEMU (7.2) has changed CF already, and they are executed once more with
+ * it: a child, whose first write to a page faults, and the source, whose does not, come to different results.
+ */
+static bool rotates_twice(const struct insn_case *c)
+{
+	for (u32 i = 0; host_is_qemu && i + 1 < c->len; i++)
+		if (((c->code[i] & 0xfe) == 0xc0 || (c->code[i] & 0xfc) == 0xd0) && (c->code[i + 1] & 0x30) == 0x10 &&
+		    c->code[i + 1] < 0xc0)
+			return true;
+	return false;
+}
+
 static struct machine fresh(void)
 {
 	struct machine m = random_machine();
@@ -51,6 +64,8 @@ TEST(instructions, "random instructions on memory, devices and ports, in each mo
 		struct seen e = { };
 		u32 at = below(3), i, last;
 
+		if (rotates_twice(&c))
+			continue;
 		settle(m.v);
 		set_case(&m, &c);
 		stepped = c.step;
