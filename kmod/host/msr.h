@@ -3,6 +3,7 @@
 #ifndef LODGE_HOST_MSR_H
 #define LODGE_HOST_MSR_H
 
+#include <linux/kernel.h>
 #include <linux/types.h>
 #include <asm/asm.h>
 
