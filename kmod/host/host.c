@@ -47,7 +47,7 @@ const u16 lodge_verw_sel __used = __KERNEL_DS;
 static DEFINE_MUTEX(host_mutex);
 static int host_users;			/* [host_mutex] VMs */
 static bool host_shared;		/* [host_mutex] KVM is there */
-static bool host_watching;		/* [host_mutex] preempt notifiers work */
+static bool host_watching;		/* [emergency_mutex] preempt notifiers work */
 static bool host_down;			/* reboot has begun: nobody enters any more */
 static int host_hp_state;
 
@@ -110,16 +110,17 @@ static bool may_share(void)
 	return lodge_ops->ride || !hypervisor_is_type(X86_HYPER_MS_HYPERV);
 }
 
+/* emergency_mutex held. */
 static void share(bool on)
 {
 	if (!may_share())
 		return;
-	cpus_read_lock();
-	mutex_lock(&host_mutex);
 	if (on && !host_watching) {
-		preempt_notifier_inc();
+		preempt_notifier_inc();		/* takes the hotplug lock itself */
 		WRITE_ONCE(host_watching, true);
 	}
+	cpus_read_lock();
+	mutex_lock(&host_mutex);
 	if (host_shared != on) {
 		WRITE_ONCE(host_shared, on);
 		on_each_cpu(share_this_cpu, NULL, 1);
