@@ -17,13 +17,10 @@ get_packages bookworm qemu "${QEMU[@]}"
 get_packages trixie kernel linux-image-6.12.118+deb13-cloud-amd64=6.12.118-1
 make_init <<'C'
 #define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdio.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/wait.h>
-#include <unistd.h>
+
+#include "init.h"
 
 #define PAGE 4096
 
@@ -33,8 +30,7 @@ int main(void)
 	FILE *out;
 	int fd, i;
 
-	mount("", "/dev", "devtmpfs", 0, NULL);
-	out = fopen("/dev/ttyS0", "w");
+	out = begin();
 	fd = memfd_create("file", 0);
 	if (ftruncate(fd, 4 * PAGE))
 		return 1;
@@ -46,9 +42,7 @@ int main(void)
 		      ftruncate(fd, 2 * PAGE) || ftruncate(fd, 4 * PAGE));
 	wait(NULL);
 	fprintf(out, "behind the hole %d %d, behind the shortening %d %d\n", mem[0], mem[PAGE], mem[2 * PAGE], mem[3 * PAGE]);
-	fclose(out);
-	sleep(1);
-	reboot(RB_AUTOBOOT);
+	end(out);
 }
 C
 finding_says "private copies" "$(run_linux -cpu max -m 512)" "behind the hole 7 7, behind the shortening 0 0"

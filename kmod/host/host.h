@@ -122,12 +122,6 @@ static inline void lodge_dr7_host(void)
 		asm volatile("mov %0, %%db7" : : "r" (dr7));
 }
 
-/* An exit outside of a window: DR7 as the kernel has it, armed or not. */
-static inline void lodge_dr7_restore(void)
-{
-	asm volatile("mov %0, %%db7" : : "r" (this_cpu_read(cpu_dr7)));
-}
-
 /* It ends: the guest's out, with what the hardware left in DR6, and the host's back. */
 static inline void lodge_dr_leave(struct lodge_vcpu *v, u64 guest_dr6)
 {

@@ -46,8 +46,7 @@ int svm_share_create(void)
 		b->icpt1 = ICPT1_INTR | ICPT1_NMI | ICPT1_SMI | ICPT1_INIT | ICPT1_SHUTDOWN;
 		b->icpt2 = ICPT2_VMRUN;
 		b->exc_icpt = ~0u;
-		b->asid = svm_caps.nasids - 1;
-		b->tlb_ctl = svm_caps.flush_asid ? SVM_TLB_FLUSH_ASID : SVM_TLB_FLUSH_ALL;
+		svm_flush_shared(b);
 		b->int_ctl = V_INTR_MASKING;
 		b->np_ctl = NP_ENABLE;
 		b->ncr3 = page_to_phys(no_memory);
@@ -139,7 +138,7 @@ void svm_clean(void)
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, page_to_phys(sc->hsave));
 	svm_enter_empty(page_to_phys(sc->flusher));
 	lodge_wrmsr(SVM_MSR_HSAVE_PA, hsave);
-	lodge_dr7_restore();
+	lodge_dr7_host();
 	if (!WARN_ONCE((u32)b->exit_code == X_INVALID, "lodge: the flush of an ASID was refused\n"))
 		lodge_share_cleaned();
 }

@@ -219,8 +219,7 @@ static noinline void new_asid(struct svm_vcpu *sv, struct svm_cpu *sc)
 	struct svm_vmcb *b = sv->vmcb;
 
 	if (lodge_cpu_shared()) {
-		b->tlb_ctl = svm_caps.flush_asid ? SVM_TLB_FLUSH_ASID : SVM_TLB_FLUSH_ALL;
-		b->asid = svm_caps.nasids - 1;
+		svm_flush_shared(b);
 		b->clean &= ~CLEAN_ASID;
 		sv->asid_gen = sc->asid_gen;
 		return;

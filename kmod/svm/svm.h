@@ -53,8 +53,14 @@ static inline struct svm_vcpu *to_svm(struct lodge_vcpu *v)
 	return container_of(v, struct svm_vcpu, v);
 }
 
-void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct lodge_spec *spec);
+/* Beside KVM all guests of ours run under one ASID, which is flushed by itself where the processor can. */
+static inline void svm_flush_shared(struct svm_vmcb *b)
+{
+	b->asid = svm_caps.nasids - 1;
+	b->tlb_ctl = svm_caps.flush_asid ? SVM_TLB_FLUSH_ASID : SVM_TLB_FLUSH_ALL;
+}
 
+void svm_enter(u64 *regs, u64 vmcb_pa, u64 host_vmcb_pa, struct lodge_spec *spec);
 void svm_enter_empty(u64 vmcb_pa);
 
 bool svm_tlb_mmatch(void);
