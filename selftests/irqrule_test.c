@@ -331,7 +331,7 @@ TEST(fault_pushes_rf, "a fault that the hypervisor raises pushes RFLAGS with RF,
 
 /* ---- what waits for a shadow, or behind an exception ---- */
 
-extern const char shadow_int[], shadow_ud[];
+extern const char shadow_int[], shadow_ud[], shadow_out[];
 static volatile u64 pushed_int, pushed_ud;
 static volatile u32 nmi_count;
 
@@ -364,8 +364,8 @@ static void shadow_guest(void)
 	on_vector[6] = note_ud;
 	on_vector[2] = note_nmi;
 	report(1, 0, 0, 0);
-	asm volatile(".globl shadow_int, shadow_ud\n shadow_int: int $0x33\n nop\n nop\n cli\n jmp 1f\n"
-		     "shadow_ud: ud2\n nop\n nop\n1:" : : : "memory");
+	asm volatile(".globl shadow_int, shadow_ud, shadow_out\n shadow_int: int $0x33\n nop\n nop\n cli\n jmp 1f\n"
+		     "shadow_ud: ud2\n nop\n nop\n1: jmp 1f\n shadow_out: out %%al, $0x80\n1:" : : : "memory");
 	report(2, vector_count[1], vector_count[0x20], pushed_int);
 	report(3, vector_count[1], nmi_count, pushed_ud);
 	done();
@@ -426,6 +426,20 @@ TEST(shadow_nmi, "nor does an NMI, in what an INT n or a fault there pushes")
 	EQ(r.a, 0);
 	EQ(r.b, 1);
 	EQ(r.c & 0x100, 0);
+}
+
+TEST(shadow_exit, "an instruction that exits is in the shadow still, when it does")
+{
+	struct vcpu *v = in_shadow(shadow_out, KVM_X86_SHADOW_INT_STI);
+	struct kvm_vcpu_events e;
+
+	/* QEMU (7.2) forgets the shadow at VMRUN. */
+	if (device_is_kvm() && host_is_amd())
+		test_skip("KVM relies on VMRUN for this");
+	EQ(vcpu_run(v), 0);
+	EQ(v->run->exit_reason, KVM_EXIT_IO);
+	OK(ioctl(v->fd, KVM_GET_VCPU_EVENTS, &e));
+	EQ(e.interrupt.shadow, KVM_X86_SHADOW_INT_STI);
 }
 
 TEST(behind_exception, "an NMI behind an exception comes at its handler, which finds no TF pushed")

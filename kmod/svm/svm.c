@@ -26,6 +26,7 @@
 #include <asm/mce.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
+#include <asm/trapnr.h>
 
 #include "host/host.h"
 #include "host/switch.h"
@@ -363,8 +364,11 @@ static void svm_run(struct lodge_vcpu *v)
 		failed_entry(sv);
 		return;
 	}
-	/* Nothing was executed, so a shadow still holds; QEMU (7.2) forgets it. */
-	if (unlikely(shadow) && b->rip == rip && (b->exit_code == X_INTR || b->exit_code == X_NPF))
+	/*
+	 * Nothing was executed, so a shadow still holds, whatever was intercepted; QEMU (7.2) forgets it. A step and
+	 * an open window are behind it.
+	 */
+	if (unlikely(shadow) && b->rip == rip && b->exit_code != X_EXC0 + X86_TRAP_DB && b->exit_code != X_VINTR)
 		b->int_state |= INT_SHADOW;
 	v->regs[R_AX] = b->rax;
 	v->regs[R_SP] = b->rsp;
