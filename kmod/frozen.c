@@ -153,16 +153,27 @@ static u32 vcpu_bytes(void)
 	return size;
 }
 
+/* Nothing that is counted elsewhere is held any more. */
+static void forget(struct lodge_frozen *f)
+{
+	int i;
+
+	for (i = 0; i < f->n && f->vcpu[i]; i++) {
+		lodge_cpuid_put(f->vcpu[i]->cpuid_ent);
+		f->vcpu[i]->cpuid_ent = NULL;
+	}
+	lodge_routes_put(f->chips.routes);
+	f->chips.routes = NULL;
+}
+
 static void frozen_free(struct kref *kref)
 {
 	struct lodge_frozen *f = container_of(kref, struct lodge_frozen, kref);
 	int i;
 
-	for (i = 0; i < f->n && f->vcpu[i]; i++) {
-		lodge_cpuid_put(f->vcpu[i]->cpuid_ent);
+	forget(f);
+	for (i = 0; i < f->n; i++)
 		kfree(f->vcpu[i]);
-	}
-	lodge_routes_put(f->chips.routes);
 	kfree(f);
 }
 
@@ -195,17 +206,8 @@ out_of_memory:
 	return NULL;
 }
 
-/**
- * lodge_freeze - the whole state of a VM
- * @vm: the VM, slots_lock held, its vCPUs stopped; by the process that made it
- *
- * Timers stop for the moment of copying: an expiry is in what is kept, or is still to come.
- *
- * Return: lodge_frozen_put() ends it; ERR_PTR(-ENOMEM).
- */
-struct lodge_frozen *lodge_freeze(struct lodge_vm *vm)
+static struct lodge_frozen *freeze_into(struct lodge_vm *vm, struct lodge_frozen *f)
 {
-	struct lodge_frozen *f = frozen_alloc(vm->nvcpus);
 	struct lodge_vcpu *v;
 	int i;
 
@@ -225,6 +227,39 @@ struct lodge_frozen *lodge_freeze(struct lodge_vm *vm)
 			lodge_lapic_go(v, f->vcpu[i]->lapic_at);
 	lodge_chips_go(vm, &f->chips, 0);
 	return f;
+}
+
+/**
+ * lodge_freeze - the whole state of a VM
+ * @vm: the VM, slots_lock held, its vCPUs stopped; by the process that made it
+ *
+ * Timers stop for the moment of copying: an expiry is in what is kept, or is still to come.
+ *
+ * Return: lodge_frozen_put() ends it; ERR_PTR(-ENOMEM).
+ */
+struct lodge_frozen *lodge_freeze(struct lodge_vm *vm)
+{
+	return freeze_into(vm, frozen_alloc(vm->nvcpus));
+}
+
+/** lodge_freeze_spare - the same for a short time: lodge_frozen_spare() ends it */
+struct lodge_frozen *lodge_freeze_spare(struct lodge_vm *vm)
+{
+	struct lodge_frozen *f = vm->spare_frozen;
+
+	vm->spare_frozen = NULL;
+	if (f && f->n == vm->nvcpus)
+		return freeze_into(vm, f);
+	if (f)
+		lodge_frozen_put(f);
+	return lodge_freeze(vm);
+}
+
+/** lodge_frozen_spare - what lodge_freeze_spare() gave is not needed; its memory waits for the next */
+void lodge_frozen_spare(struct lodge_vm *vm, struct lodge_frozen *f)
+{
+	forget(f);
+	vm->spare_frozen = f;
 }
 
 static int frozen_release(struct inode *inode, struct file *file)

@@ -174,7 +174,11 @@ SET(clock)
 
 GET(routes)
 {
-	return lodge_get_routes(vm, buf) * sizeof(struct lodge_state_route);
+	const struct lodge_state_route *r;
+	u32 len = lodge_get_routes(vm, &r) * sizeof(*r);
+
+	memcpy(buf, r, len);
+	return len;
 }
 
 SET(routes)
@@ -253,6 +257,42 @@ static bool of_vm(const struct record_class *c)
 	return c->class >= LODGE_STATE_ROUTING;
 }
 
+/* -- memory of a stream, or of a part -- */
+
+#define KEPT_ROOM	SZ_64K		/* so much of it waits for the next call; more is for this one alone */
+
+struct lodge_stream {
+	size_t room;
+	u64 words[];
+};
+
+static struct lodge_stream *take_stream(struct lodge_vm *vm, size_t room)
+{
+	struct lodge_stream *s = xchg(&vm->spare_stream, NULL);
+
+	if (s && s->room >= room)
+		return s;
+	kvfree(s);
+	room = max_t(size_t, room, 8000);
+	s = kvmalloc(struct_size(s, words, room / 8), GFP_KERNEL_ACCOUNT);
+	if (s)
+		s->room = room;
+	return s;
+}
+
+static void leave_stream(struct lodge_vm *vm, struct lodge_stream *s)
+{
+	kvfree(s && s->room <= KEPT_ROOM ? xchg(&vm->spare_stream, s) : s);
+}
+
+/** lodge_state_spares_free - what was kept for the next call goes; nobody has the VM any more */
+void lodge_state_spares_free(struct lodge_vm *vm)
+{
+	kvfree(vm->spare_stream);
+	if (vm->spare_frozen)
+		lodge_frozen_put(vm->spare_frozen);
+}
+
 /* -- reading -- */
 
 struct writer {
@@ -266,7 +306,7 @@ static int flush(struct writer *w)
 {
 	int ret = 0;
 
-	if (w->total + w->used <= w->room && copy_to_user(w->to + w->total, w->buf, w->used))
+	if (w->total + w->used <= w->room && lodge_words_to_user(w->to + w->total, w->buf, w->used))
 		ret = -EFAULT;
 	w->total += w->used;
 	w->used = 0;
@@ -367,6 +407,8 @@ int lodge_ioc_get_state(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	struct lodge_state_arg *s = buf;
 	struct writer w = { .room = s->len, .to = (void __user *)s->data };
+	const struct lodge_state_route *routes;
+	struct lodge_stream *stream;
 	size_t size = 8000;	/* SMALL and any record, or that of a whole CPUID */
 	int ret;
 
@@ -376,11 +418,13 @@ int lodge_ioc_get_state(struct lodge_vm *vm, void *buf, unsigned long arg)
 	ret = stopped(vm);
 	if (ret)
 		return ret;
-	size = max(size, lodge_get_routes(vm, NULL) * sizeof(struct lodge_state_route));
-	w.buf = kvmalloc(size + sizeof(struct lodge_state_record) + 8, GFP_KERNEL_ACCOUNT);
-	ret = w.buf ? write_stream(&w, vm) : -ENOMEM;
+	size = max(size, lodge_get_routes(vm, &routes) * sizeof(*routes)) + sizeof(struct lodge_state_record) + 8;
+	stream = take_stream(vm, size);
+	if (stream)
+		w.buf = stream->words;
+	ret = stream ? write_stream(&w, vm) : -ENOMEM;
 	go(vm);
-	kvfree(w.buf);
+	leave_stream(vm, stream);
 	if (ret)
 		return ret;
 	s->len = w.total;
@@ -486,13 +530,13 @@ static int set_stream(struct lodge_vm *vm, struct lodge_state_head *head, u64 le
 	ret = walk(vm, head, false, 0);
 	if (ret)
 		return ret;
-	before = lodge_freeze(vm);
+	before = lodge_freeze_spare(vm);
 	if (IS_ERR(before))
 		return PTR_ERR(before);
 	ret = walk(vm, head, true, lodge_tsc_ordered());
 	if (ret)
 		lodge_thaw(vm, before);
-	lodge_frozen_put(before);
+	lodge_frozen_spare(vm, before);
 	return ret;
 }
 
@@ -530,24 +574,24 @@ static int set_frozen(struct lodge_vm *vm, int fd)
 int lodge_ioc_set_state(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	const struct lodge_state_arg *s = buf;
-	void *stream;
+	struct lodge_stream *stream;
 	int ret;
 
 	if (s->flags & ~LODGE_STATE_FROZEN || s->reserved)
 		return -EINVAL;
 	if (s->flags & LODGE_STATE_FROZEN)
 		return s->len || s->data > INT_MAX ? -EINVAL : set_frozen(vm, s->data);
-	if (s->len < sizeof(struct lodge_state_head) || s->len > STREAM_MAX)
+	if (s->len < sizeof(struct lodge_state_head) || s->len > STREAM_MAX || s->len & 7)
 		return -EINVAL;
-	stream = vmemdup_user((void __user *)s->data, s->len);
-	if (IS_ERR(stream))
-		return PTR_ERR(stream);
-	ret = stopped(vm);
+	stream = take_stream(vm, s->len);
+	if (!stream)
+		return -ENOMEM;
+	ret = lodge_words_from_user(stream->words, (void __user *)s->data, s->len) ?: stopped(vm);
 	if (!ret) {
-		ret = set_stream(vm, stream, s->len);
+		ret = set_stream(vm, (void *)stream->words, s->len);
 		go(vm);
 	}
-	kvfree(stream);
+	leave_stream(vm, stream);
 	return ret;
 }
 

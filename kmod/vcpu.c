@@ -60,9 +60,11 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 	else if (vmf->pgoff == LODGE_PIO_PAGE)
 		page = v->pio_page;
 	else if (vmf->pgoff == LODGE_COALESCED_PAGE)
-		page = v->vm->coalesced_page;
+		page = lodge_coalesced_page(v->vm);
 	else
 		return VM_FAULT_SIGBUS;
+	if (!page)
+		return VM_FAULT_OOM;
 	get_page(page);
 	vmf->page = page;
 	return 0;

@@ -44,6 +44,7 @@ static void vm_free(struct kref *kref)
 	lodge_npt_free(vm);
 	lodge_slots_free(vm);
 	lodge_msr_filter_free(vm);
+	lodge_state_spares_free(vm);
 	lodge_host_put();
 	if (vm->coalesced_page)
 		__free_page(vm->coalesced_page);
@@ -214,7 +215,16 @@ static int seal(struct lodge_vm *vm, void *buf, unsigned long arg)
 	return 0;
 }
 
+/* Looked through from the top: what is done thousands of times a second stands there. */
 static const struct lodge_ioctl vm_ioctls[] = {
+	{ LODGE_RESET, SEAL(STATE), .fn.vm = lodge_ioc_reset },
+	{ LODGE_SNAPSHOT_TOUCH, SEAL(STATE), .fn.vm = lodge_ioc_snapshot_touch },
+	{ LODGE_GET_STATE, IOC_E2BIG, .fn.vm = lodge_ioc_get_state },
+	{ LODGE_SET_STATE, SEAL(STATE), .fn.vm = lodge_ioc_set_state },
+	{ LODGE_FREEZE_STATE, IOC_VAL, .fn.vm = lodge_ioc_freeze_state },
+	{ LODGE_TEMPLATE, IOC_VAL, .fn.vm = lodge_ioc_template },
+	{ LODGE_SNAPSHOT, SEAL(STATE), .fn.vm = lodge_ioc_snapshot },
+	{ LODGE_SNAPSHOT_DROP, IOC_VAL | SEAL(STATE), .fn.vm = lodge_ioc_snapshot_drop },
 	{ KVM_CHECK_EXTENSION, IOC_VAL, .fn.vm = check_extension },
 	{ KVM_CREATE_VCPU, IOC_VAL | SEAL(VCPUS), .fn.vm = lodge_ioc_create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION, SEAL(MEMORY), .fn.vm = lodge_ioc_set_region },
@@ -248,14 +258,6 @@ static const struct lodge_ioctl vm_ioctls[] = {
 	{ COMPAT_SET_MSR_FILTER, SEAL(CONFIG), .fn.vm = lodge_ioc_msr_filter32 },
 	{ KVM_GET_STATS_FD, IOC_VAL, .fn.vm = lodge_ioc_vm_stats },
 	{ LODGE_SEAL, 0, .fn.vm = seal },
-	{ LODGE_GET_STATE, IOC_E2BIG, .fn.vm = lodge_ioc_get_state },
-	{ LODGE_SET_STATE, SEAL(STATE), .fn.vm = lodge_ioc_set_state },
-	{ LODGE_FREEZE_STATE, IOC_VAL, .fn.vm = lodge_ioc_freeze_state },
-	{ LODGE_TEMPLATE, IOC_VAL, .fn.vm = lodge_ioc_template },
-	{ LODGE_SNAPSHOT, SEAL(STATE), .fn.vm = lodge_ioc_snapshot },
-	{ LODGE_RESET, SEAL(STATE), .fn.vm = lodge_ioc_reset },
-	{ LODGE_SNAPSHOT_DROP, IOC_VAL | SEAL(STATE), .fn.vm = lodge_ioc_snapshot_drop },
-	{ LODGE_SNAPSHOT_TOUCH, SEAL(STATE), .fn.vm = lodge_ioc_snapshot_touch },
 };
 
 static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -325,19 +327,13 @@ static int vm_init(struct lodge_vm *vm)
 	ret = lodge_npt_init(vm);
 	if (ret)
 		goto err_host;
-	ret = -ENOMEM;
-	vm->coalesced_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!vm->coalesced_page)
-		goto err_npt;
 	ret = lodge_notifier_init(vm);
 	if (ret)
-		goto err_page;
+		goto err_npt;
 	lodge_pv_clock_init(vm);
 	mmgrab(vm->mm);
 	return 0;
 
-err_page:
-	__free_page(vm->coalesced_page);
 err_npt:
 	lodge_npt_free(vm);
 err_host:

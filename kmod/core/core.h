@@ -64,6 +64,10 @@ static inline void lodge_copy_words(void *to, const void *from, size_t bytes)
 	asm volatile("rep movsq" : "+D" (to), "+S" (from), "+c" (words) : : "memory");
 }
 
+/* ioctl.c: the same from and to userspace, which memcpy's kin do by the byte on some processors. Multiples of 8. */
+int lodge_words_from_user(void *to, const void __user *from, size_t bytes);	/* 0; -EFAULT */
+int lodge_words_to_user(void __user *to, const void *from, size_t bytes);
+
 /* ioctl.c: what ioctl tables hold. One row: one copy in, one call, one copy out. */
 struct lodge_ioctl {
 	u32 cmd;

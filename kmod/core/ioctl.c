@@ -20,6 +20,61 @@
 
 #define ON_STACK 528		/* struct kvm_irqchip and all that is smaller */
 
+/**
+ * lodge_words_from_user - copy_from_user() of whole words
+ * @to: where to
+ * @from: in userspace
+ * @bytes: a multiple of 8
+ *
+ * Return: 0; -EFAULT: any part of it has been copied.
+ */
+int lodge_words_from_user(void *to, const void __user *from, size_t bytes)
+{
+	const u64 __user *u = from, *end = from + bytes;
+	u64 *w = to;
+
+	might_fault();
+	if (!user_read_access_begin(from, bytes))
+		return -EFAULT;
+	for (; end - u >= 4; u += 4, w += 4) {
+		unsafe_get_user(w[0], u, fault);
+		unsafe_get_user(w[1], u + 1, fault);
+		unsafe_get_user(w[2], u + 2, fault);
+		unsafe_get_user(w[3], u + 3, fault);
+	}
+	for (; u < end; u++, w++)
+		unsafe_get_user(*w, u, fault);
+	user_read_access_end();
+	return 0;
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+/** lodge_words_to_user - copy_to_user() of whole words; as lodge_words_from_user() */
+int lodge_words_to_user(void __user *to, const void *from, size_t bytes)
+{
+	u64 __user *u = to, *end = to + bytes;
+	const u64 *w = from;
+
+	might_fault();
+	if (!user_write_access_begin(to, bytes))
+		return -EFAULT;
+	for (; end - u >= 4; u += 4, w += 4) {
+		unsafe_put_user(w[0], u, fault);
+		unsafe_put_user(w[1], u + 1, fault);
+		unsafe_put_user(w[2], u + 2, fault);
+		unsafe_put_user(w[3], u + 3, fault);
+	}
+	for (; u < end; u++, w++)
+		unsafe_put_user(*w, u, fault);
+	user_write_access_end();
+	return 0;
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
 /* Whether the argument goes back, with what the row's function has made of it. */
 static bool goes_out(const struct lodge_ioctl *row, long ret, u32 dir)
 {

@@ -29,6 +29,8 @@ struct lodge_pic;
 struct lodge_pit;
 struct lodge_routes;
 struct lodge_msr_filter;
+struct lodge_frozen;
+struct lodge_stream;
 
 /* An impossible condition: every ioctl answers EIO. And the state is read or set as a whole: those of vCPUs EBUSY. */
 enum { LODGE_DEAD, LODGE_STOPPED };
@@ -98,9 +100,12 @@ struct lodge_vm {
 	u32 tsc_khz;			/* [c] */
 	struct lodge_settings set;
 	struct lodge_vm_stat stat;
-	struct page *coalesced_page;	/* [c] */
+	struct page *coalesced_page;	/* [a] lodge_coalesced_page() makes it, once */
 	raw_spinlock_t ring_lock;	/* the ring in it */
 	u32 seals;			/* [s] written; LODGE_SEAL_* */
+	/* What the last LODGE_SET_STATE or GET_STATE needed, for the next: memory that is new is cleared first. */
+	struct lodge_frozen *spare_frozen;	/* [s] */
+	struct lodge_stream *spare_stream;	/* [a] by xchg(): whoever has it, has it alone */
 };
 
 static inline struct lodge_vcpu *lodge_vcpu_get(struct lodge_vm *vm, int i)

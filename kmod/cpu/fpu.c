@@ -164,14 +164,15 @@ u32 lodge_fpu_bytes(void)
  */
 int lodge_fpu_create(struct lodge_vcpu *v)
 {
-	v->fpu.area = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);	/* page: 64-byte aligned */
+	/* XRSTOR wants 64 bytes of alignment: a power of two has its own (Documentation/core-api/memory-allocation.rst). */
+	v->fpu.area = kzalloc(roundup_pow_of_two(fpu_size), GFP_KERNEL_ACCOUNT);
 	return v->fpu.area ? 0 : -ENOMEM;
 }
 
 /** lodge_fpu_destroy - free it; NULL is fine */
 void lodge_fpu_destroy(struct lodge_vcpu *v)
 {
-	free_page((unsigned long)v->fpu.area);
+	kfree(v->fpu.area);
 	v->fpu.area = NULL;
 }
 

@@ -206,8 +206,29 @@ int lodge_bus_access(struct lodge_vcpu *v, int bus, u64 addr, int len, void *val
 	return ret;
 }
 
-
 /* -- coalesced MMIO -- */
+
+/**
+ * lodge_coalesced_page - the page of the VM's ring
+ * @vm: the VM
+ *
+ * Who maps it or names a zone is the first to need it; most VMs have neither.
+ *
+ * Return: the page, which stays as long as the VM; NULL: out of memory.
+ */
+struct page *lodge_coalesced_page(struct lodge_vm *vm)
+{
+	struct page *old = READ_ONCE(vm->coalesced_page), *page;
+
+	if (old)
+		return old;
+	page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	old = page ? cmpxchg(&vm->coalesced_page, NULL, page) : NULL;
+	if (!old)
+		return page;
+	__free_page(page);
+	return old;
+}
 
 static int coalesced_write(struct lodge_iodev *d, struct lodge_vcpu *v, u64 addr, int len, const void *val)
 {
@@ -256,7 +277,7 @@ int lodge_ioc_coalesced_add(struct lodge_vm *vm, void *buf, unsigned long arg)
 
 	if (z->pio > 1)
 		return -EINVAL;
-	c = kzalloc(sizeof(*c), GFP_KERNEL_ACCOUNT);
+	c = lodge_coalesced_page(vm) ? kzalloc(sizeof(*c), GFP_KERNEL_ACCOUNT) : NULL;
 	if (!c)
 		return -ENOMEM;
 	c->dev = (struct lodge_iodev) {

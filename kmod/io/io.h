@@ -61,6 +61,7 @@ static inline int lodge_local_access(struct lodge_vcpu *v, gpa_t gpa, int len, v
 		       v->local->read(v->local, v, gpa, len, val);
 }
 
+struct page *lodge_coalesced_page(struct lodge_vm *vm);
 lodge_vm_ioctl lodge_ioc_coalesced_add, lodge_ioc_coalesced_del;
 
 /* pio.c */

@@ -118,7 +118,7 @@ void lodge_pit_unmasked(struct lodge_vm *vm);			/* its pin was masked, or reset:
 
 /* -- route.c: GSIs -- */
 lodge_vm_ioctl lodge_ioc_create_irqchip, lodge_ioc_get_irqchip, lodge_ioc_set_irqchip;
-u32 lodge_get_routes(struct lodge_vm *vm, struct lodge_state_route *to);	/* so many; slots_lock held; to may be NULL */
+u32 lodge_get_routes(struct lodge_vm *vm, const struct lodge_state_route **to);	/* so many; slots_lock held */
 int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, u32 n);	/* the same; 0, -EINVAL, -ENOMEM */
 lodge_vm_ioctl lodge_ioc_set_gsi_routing, lodge_ioc_signal_msi, lodge_ioc_irq_line;
 int lodge_split_irqchip(struct lodge_vm *vm, u32 pins);		/* KVM_CAP_SPLIT_IRQCHIP; -EEXIST, -ENOMEM */

@@ -26,7 +26,9 @@ struct route {
 struct lodge_routes {
 	refcount_t refs;			/* the VM's, and those of frozen states */
 	u32 ngsi;				/* GSIs up to the last one that is used */
-	u16 *first;				/* behind e: a GSI's entries are [first[gsi], first[gsi + 1]) */
+	u32 api;				/* vm->set.x2apic_api, by which MSIs were decoded */
+	struct lodge_state_route *wire;		/* behind e: what each was made of */
+	u16 *first;				/* behind these: a GSI's entries are [first[gsi], first[gsi + 1]) */
 	s16 gsi[KVM_NR_IRQCHIPS][CHIP_PINS];	/* of each pin, -1: none */
 	struct route e[];
 };
@@ -186,11 +188,15 @@ static bool clashes(const struct lodge_routes *r)
 
 static int place(struct lodge_vm *vm, struct lodge_routes *r, const struct kvm_irq_routing_entry *u)
 {
-	u32 gsi = array_index_nospec(u->gsi, r->ngsi);
-	struct route *e = &r->e[r->first[gsi + 1]++];
+	u32 gsi = array_index_nospec(u->gsi, r->ngsi), i = r->first[gsi + 1]++;
+	struct route *e = &r->e[i];
 	int ret = parse(vm, u, e);
 
-	if (!ret && !e->msi)
+	r->wire[i] = (struct lodge_state_route) { gsi, u->type, { e->chip, e->pin } };
+	if (e->msi)
+		r->wire[i] = (struct lodge_state_route) { gsi, u->type, {
+			u->u.msi.address_lo, e->msg.dest & ~0xffu, u->u.msi.data } };
+	else if (!ret)
 		r->gsi[e->chip][e->pin] = gsi;
 	return ret;
 }
@@ -210,12 +216,15 @@ static struct lodge_routes *build(struct lodge_vm *vm, const struct kvm_irq_rout
 			return ERR_PTR(-EINVAL);
 		ngsi = max(ngsi, u[i].gsi + 1);
 	}
-	r = kvzalloc(struct_size(r, e, n) + array_size(ngsi + 2, sizeof(u16)), GFP_KERNEL_ACCOUNT);
+	r = kvzalloc(struct_size(r, e, n) + array_size(n, sizeof(*r->wire)) + array_size(ngsi + 2, sizeof(u16)),
+		     GFP_KERNEL_ACCOUNT);
 	if (!r)
 		return ERR_PTR(-ENOMEM);
 	refcount_set(&r->refs, 1);
 	r->ngsi = ngsi;
-	r->first = (u16 *)&r->e[n];
+	r->api = READ_ONCE(vm->set.x2apic_api);
+	r->wire = (void *)&r->e[n];
+	r->first = (void *)&r->wire[n];
 	memset(r->gsi, 0xff, sizeof(r->gsi));
 	for (i = 0; i < n; i++)
 		r->first[array_index_nospec(u[i].gsi, ngsi) + 2]++;
@@ -321,54 +330,19 @@ out:
 	return ret;
 }
 
-/* An entry that makes this route: decode_msi() undone. */
-static __always_inline void unparse(struct lodge_state_route *to, u32 gsi, const struct route *e)
-{
-	const struct lodge_msg *m = &e->msg;
-
-	to->gsi = gsi;
-	to->type = e->msi ? KVM_IRQ_ROUTING_MSI : KVM_IRQ_ROUTING_IRQCHIP;
-	to->u[0] = e->msi ? 0xfee00000 | (m->dest & 0xff) << 12 | m->logical << 2 : e->chip;
-	to->u[1] = e->msi ? m->dest & ~0xffu : e->pin;
-	to->u[2] = e->msi ? m->vector | m->mode << 8 | m->level << 15 : 0;
-}
-
 /**
  * lodge_get_routes - all routes, by GSI
  * @vm: the VM, slots_lock held
- * @to: where they go; NULL: they are counted
+ * @to: where they are; stay as long as the lock
  *
  * Return: how many.
  */
-u32 lodge_get_routes(struct lodge_vm *vm, struct lodge_state_route *to)
+u32 lodge_get_routes(struct lodge_vm *vm, const struct lodge_state_route **to)
 {
 	const struct lodge_routes *r = rcu_dereference_protected(vm->routes, lockdep_is_held(&vm->slots_lock));
-	u32 gsi, i;
 
-	if (!r)
-		return 0;
-	for (gsi = 0; to && gsi < r->ngsi; gsi++)
-		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++)
-			unparse(&to[i], gsi, &r->e[i]);
-	return r->first[r->ngsi];
-}
-
-static bool same_routes(const struct lodge_routes *r, const struct lodge_state_route *from, u32 n)
-{
-	struct lodge_state_route have;
-	u32 gsi, i;
-
-	if (!r || r->first[r->ngsi] != n)
-		return false;
-	for (gsi = 0; gsi < r->ngsi; gsi++) {
-		for (i = r->first[gsi]; i < r->first[gsi + 1]; i++) {
-			unparse(&have, gsi, &r->e[i]);
-			if (have.gsi != from[i].gsi || have.type != from[i].type || have.u[0] != from[i].u[0] ||
-			    have.u[1] != from[i].u[1] || have.u[2] != from[i].u[2])
-				return false;
-		}
-	}
-	return true;
+	*to = r ? r->wire : NULL;
+	return r ? r->first[r->ngsi] : 0;
 }
 
 /** lodge_set_routes - these and no others; slots_lock held. 0; -EINVAL as KVM_SET_GSI_ROUTING, -ENOMEM */
@@ -378,7 +352,9 @@ int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, 
 	struct kvm_irq_routing_entry *e;
 	u32 i;
 
-	if (same_routes(r, from, n))	/* a new table is waited for */
+	/* A new table is waited for. */
+	if (r && r->first[r->ngsi] == n && r->api == READ_ONCE(vm->set.x2apic_api) &&
+	    !memcmp(r->wire, from, n * sizeof(*from)))
 		return 0;
 	if (n > LODGE_MAX_GSI || vm->irqchip == IRQCHIP_NONE)
 		return -EINVAL;
