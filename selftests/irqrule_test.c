@@ -442,6 +442,34 @@ TEST(shadow_exit, "an instruction that exits is in the shadow still, when it doe
 	EQ(e.interrupt.shadow, KVM_X86_SHADOW_INT_STI);
 }
 
+static void in_nmi(struct frame *f)
+{
+	(void)f;
+	outb(0x80, 3);
+}
+
+static void nmi_marks_guest(void)
+{
+	on_vector[2] = in_nmi;
+	for (;;)
+		outb(0x80, 1);
+}
+
+TEST(nmi_of_another, "a guest that is in its NMI handler keeps no other guest's NMI back")
+{
+	struct vcpu *v;
+
+	if (on_bochs() && !on_bochs_svm())
+		test_skip("Bochs: a VM entry begins blocking by NMI, but does not end it");
+	stay_here();
+	for (int i = 0; i < 3; i++) {
+		v = vcpu_long(vm_new(), 0, nmi_marks_guest);
+		EQ(*(u8 *)RUN_TO_OUT(v, 0x80, 1), 1);
+		OK(ioctl(v->fd, KVM_NMI, 0));
+		EQ(*(u8 *)RUN_TO_OUT(v, 0x80, 1), 3);
+	}
+}
+
 TEST(behind_exception, "an NMI behind an exception comes at its handler, which finds no TF pushed")
 {
 	struct vcpu *v = in_shadow(shadow_ud, 0);

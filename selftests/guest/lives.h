@@ -17,6 +17,9 @@ struct life {
 	void (*fn)(void);
 	void (*prepare)(struct vm *vm);
 };
+/* events_life: its NMI's handler is called. Before the first run. */
+void without_nmis(struct vm *vm);
+
 extern const struct life strings_life, events_life, waiting_life, halted_life, debug_life, vectors_life, ipi_life;
 
 /* At its first instruction. second: vCPU 1, or NULL. */
