@@ -41,7 +41,7 @@ have EVENTFD_SIGNAL_ONE "$${decl}eventfd_signal[(]struct eventfd_ctx [*][a-z]+[)
 need 'xfer_to_guest_mode_handle_work()' "$${decl}xfer_to_guest_mode_handle_work[(]" $$h/entry-virt.h $$h/entry-kvm.h
 need 'follow_pfnmap_start() or follow_pte()' "$${decl}follow_(pfnmap_start|pte)[(]" $$h/mm.h
 need 'kernel_fpu_begin_mask()' "$${decl}kernel_fpu_begin_mask[(]" arch/x86/include/asm/fpu/api.h
-need_export xfer_to_guest_mode_handle_work 'which comes with CONFIG_KVM'
+need_export xfer_to_guest_mode_handle_work 'which comes with KVM for AMD or Intel'
 need_export preempt_notifier_register 'which comes with CONFIG_PREEMPT_NOTIFIERS'
 need_export mmu_notifier_register 'which comes with CONFIG_MMU_NOTIFIER'
 echo .
@@ -59,6 +59,7 @@ ccflags-y += $(patsubst %,-DLODGE_HAVE_%,$(filter-out . -% !%,$(lodge-found)))
 ifneq ($(filter %/Makefile.build,$(MAKEFILE_LIST)),)
 lodge-lacks := $(patsubst !%,%,$(filter !%,$(lodge-found)))
 lodge-lacks += $(foreach c,X86_64 SMP HIGH_RES_TIMERS MMU_NOTIFIER PREEMPT_NOTIFIERS EVENTFD,$(if $(CONFIG_$(c)),,CONFIG_$(c)))
+lodge-lacks += $(if $(CONFIG_VIRT_XFER_TO_GUEST_WORK)$(CONFIG_KVM_XFER_TO_GUEST_WORK),,CONFIG_VIRT_XFER_TO_GUEST_WORK~or~CONFIG_KVM_XFER_TO_GUEST_WORK)
 lodge-space := $(subst ,, )
 ifneq ($(strip $(lodge-lacks)),)
 $(error lodge: this kernel lacks $(subst ~,$(lodge-space),$(subst $(lodge-space),; ,$(strip $(lodge-lacks)))))

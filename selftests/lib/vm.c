@@ -119,6 +119,16 @@ void *host_pages(size_t size)
 	return p;
 }
 
+void advise_pages(void *p, size_t size, int advice)
+{
+	bool thp = !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+
+	if (!thp && advice == MADV_HUGEPAGE)
+		test_skip("the host has no transparent huge pages");
+	if (thp || advice != MADV_NOHUGEPAGE)
+		OK(madvise(p, size, advice));
+}
+
 int vm_slot(struct vm *vm, u32 slot, u64 gpa, u64 size, void *host, u32 flags)
 {
 	struct kvm_userspace_memory_region region = {
