@@ -623,8 +623,7 @@ TEST(irqfd_resample, "irqfd with resampling: the guest's EOI lowers the line and
 	ERR(eventfd_read(f.resamplefd, &count), EAGAIN);
 	OK(eventfd_write(f.fd, 1));
 	REPORT(v, 2);
-	OK(eventfd_read(f.resamplefd, &count));
-	EQ(count, 1);
+	EQ(take_event(f.resamplefd), 1);
 	OK(eventfd_write(f.fd, 1));
 	DONE(v);
 }

@@ -179,7 +179,7 @@ static u8 *huge_aligned(size_t size, int advice)
 {
 	u8 *p = (u8 *)(((u64)host_pages(size + HUGE) + HUGE - 1) & ~(HUGE - 1ul));
 
-	OK(madvise(p, size, advice));
+	advise_pages(p, size, advice);
 	return p;
 }
 

@@ -200,7 +200,7 @@ TEST(huge, "transparent huge pages: touched, split by DONTNEED and mprotect of a
 	u8 *mem = aligned_pages(2 * HUGE);
 	struct box b;
 
-	OK(madvise(mem, 2 * HUGE, MADV_HUGEPAGE));
+	advise_pages(mem, 2 * HUGE, MADV_HUGEPAGE);
 	memset(mem, 0x5a, 2 * HUGE);
 	b = box_over(mem, 2 * HUGE, 0);
 	for (u64 off = 0; off < 2 * HUGE; off += 0x21000)
@@ -226,7 +226,7 @@ TEST(misaligned_huge, "huge pages of the host behind a slot that is not aligned 
 	u8 *mem = aligned_pages(2 * HUGE);
 	struct box b;
 
-	OK(madvise(mem, 2 * HUGE, MADV_HUGEPAGE));
+	advise_pages(mem, 2 * HUGE, MADV_HUGEPAGE);
 	for (u64 off = 0; off < 2 * HUGE; off += 0x1000)
 		*(u64 *)(mem + off) = off;
 	b = box_over(mem + 0x3000, HUGE, 0);
@@ -581,7 +581,7 @@ TEST(dirty_huge, "dirty logging over huge pages: single pages, and huge ones aga
 	struct box b;
 	u64 bits[8] = { 0 };
 
-	OK(madvise(mem, HUGE, MADV_HUGEPAGE));
+	advise_pages(mem, HUGE, MADV_HUGEPAGE);
 	memset(mem, 1, HUGE);
 	b = box_over(mem, HUGE, 0);
 	guest_write(&b, 0x10000, 1);
@@ -607,7 +607,7 @@ TEST(cow_once, "a write that breaks copy-on-write is one fault")
 
 	if (device_is_kvm())
 		test_skip("two with KVM");
-	OK(madvise(b.mem, 0x100000, MADV_NOHUGEPAGE));
+	advise_pages(b.mem, 0x100000, MADV_NOHUGEPAGE);
 	for (u64 off = 0; off < 0x100000; off += 0x1000)
 		guest_read(&b, off);	/* the page of zeros */
 	if (!count_faults())
@@ -689,7 +689,7 @@ TEST(clear_log_all_set, "KVM_DIRTY_LOG_INITIALLY_SET: all pages at first, also o
 	u64 bits[8], all[8];
 	struct box b;
 
-	OK(madvise(mem, HUGE, MADV_HUGEPAGE));
+	advise_pages(mem, HUGE, MADV_HUGEPAGE);
 	memset(mem, 1, HUGE);
 	memset(all, 0xff, sizeof(all));
 	b = box_over(mem, HUGE, 0);
@@ -832,7 +832,7 @@ TEST(tables_counted, "second-level tables are in the host's SecPageTables, and l
 
 	if (system("grep -q SecPageTables /proc/meminfo"))
 		test_skip("the kernel does not count them");
-	OK(madvise(b.mem, SPARSE * HUGE, MADV_NOHUGEPAGE));
+	advise_pages(b.mem, SPARSE * HUGE, MADV_NOHUGEPAGE);
 	for (u64 i = 0; i < SPARSE; i++)
 		guest_write(&b, i * HUGE, 1);
 	there = meminfo("SecPageTables");

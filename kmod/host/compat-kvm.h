@@ -79,6 +79,24 @@ struct kvm_sregs2 {
 #define KVM_VCPU_TSC_OFFSET 0
 #endif
 
+#ifndef KVM_PIT_FLAGS_SPEAKER_DATA_ON
+#define KVM_PIT_FLAGS_SPEAKER_DATA_ON 2
+#endif
+
+/* struct kvm_clock_data as it is since 5.16: the older one has reserved words there. */
+struct lodge_clock_data {
+	__u64 clock;
+	__u32 flags;
+	__u32 pad0;
+	__u64 realtime;
+	__u64 host_tsc;
+	__u32 pad[4];
+};
+#ifndef KVM_CLOCK_REALTIME
+#define KVM_CLOCK_REALTIME (1 << 2)
+#define KVM_CLOCK_HOST_TSC (1 << 3)
+#endif
+
 /* struct kvm_vcpu_events.triple_fault.pending, which was the first of 27 reserved bytes. */
 static inline __u8 *lodge_triple_fault(struct kvm_vcpu_events *e)
 {

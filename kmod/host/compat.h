@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Everything that depends on the kernel's version, and nothing else in the tree does. Written for
- * the newest kernel (7.3): the old ones are back-filled here, by feature test where there is one.
+ * Everything that depends on which kernel it is, and nothing else in the tree does. Written for the newest
+ * one: the others are back-filled here, by what their headers define, or by what probe.mk has found
+ * (LODGE_HAVE_...). No version says anything: features are taken back to older kernels.
  */
 #ifndef LODGE_COMPAT_H
 #define LODGE_COMPAT_H
 
-#include <linux/version.h>
 #include <linux/kvm.h>
 #include <linux/nospec.h>
 #include <linux/types.h>
@@ -19,7 +19,7 @@
 
 /*
  * CR4.VMXE for good, the kernel's copy of CR4 included; IRQs off. false where modules cannot reach that
- * copy (Kbuild looks): whoever sets the bit has to clear it before interrupts come on.
+ * copy: whoever sets the bit has to clear it before interrupts come on.
  */
 #ifdef LODGE_HAVE_CR4
 #include <asm/tlbflush.h>
@@ -46,7 +46,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define lodge_module_set() NULL
 #endif
 
-/* Kernels without the slot look for themselves when they crash (Kbuild knows). */
+/* Kernels without the slot look for themselves when they crash. */
 #ifdef LODGE_HAVE_EMERGENCY
 #include <asm/reboot.h>
 #define lodge_emergency_register(fn) cpu_emergency_register_virt_callback(fn)
@@ -56,7 +56,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define lodge_emergency_unregister(fn) ((void)(fn))
 #endif
 
-/* A guest's split locks: the kernel's policy where modules may ask for it (Kbuild looks); else they are not looked for. */
+/* A guest's split locks: the kernel's policy where modules may ask for it; else they are not looked for. */
 #ifdef LODGE_HAVE_SPLIT_LOCK
 #include <asm/cpu.h>
 #define lodge_split_lock(rip) handle_guest_split_lock(rip)
@@ -66,7 +66,7 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #define lodge_split_lock_off() boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT)
 #endif
 
-/* A syscore's callbacks got an argument when it got a data pointer (Kbuild looks: stable kernels have it too). */
+/* A syscore's callbacks got an argument when it got a data pointer. */
 #ifdef LODGE_HAVE_SYSCORE_DATA
 #define LODGE_SYSCORE(name, suspend_fn, resume_fn)				\
 	static int name##_suspend(void *data) { return suspend_fn(); }		\
@@ -142,15 +142,15 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #endif
 
 /* mem/fault.c: a signal ends a fault that waits for the program; older kernels wait until it is killed. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#ifndef LODGE_HAVE_FOLL_INTERRUPTIBLE
 #define FOLL_INTERRUPTIBLE 0
 #endif
 
 /* vcpu.c */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-#define lodge_vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
-#else
+#ifdef LODGE_HAVE_VM_FLAGS_SET
 #define lodge_vm_flags_set(vma, flags) vm_flags_set(vma, flags)
+#else
+#define lodge_vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
 #endif
 
 /* irqchip/eventfd.c: an entry that is woken first. Where there is none the last one to come is. */
@@ -159,23 +159,28 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 #endif
 
 /* xfer.c: what the kernel does on the way into a guest. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+#ifdef LODGE_HAVE_ENTRY_VIRT
 #define LODGE_XFER_HEADER "linux/entry-virt.h"
-#define lodge_xfer_handle(x) ((void)(x), xfer_to_guest_mode_handle_work())
 #else
 #define LODGE_XFER_HEADER "linux/entry-kvm.h"
+#endif
+#ifdef LODGE_HAVE_XFER_VOID
+#define lodge_xfer_handle(x) ((void)(x), xfer_to_guest_mode_handle_work())
+#else
 #define lodge_xfer_handle(x) xfer_to_guest_mode_handle_work(x)
 #endif
 
-/* smp_send_reschedule() traces since 6.4 and wants the event declared. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+/* Where smp_send_reschedule() traces it wants the event declared. */
+#ifdef LODGE_HAVE_IPI_TRACE
 #include <trace/events/ipi.h>
+#endif
+#ifdef LODGE_HAVE_RCU_NOTE_VOID
 #define lodge_rcu_note() rcu_virt_note_context_switch()
 #else
 #define lodge_rcu_note() rcu_virt_note_context_switch(smp_processor_id())
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0)
+#ifndef LODGE_HAVE_GUEST_TIMING
 #define guest_timing_enter_irqoff() do {					\
 	if (vtime_accounting_enabled_this_cpu())				\
 		vtime_guest_enter(current);					\
@@ -212,20 +217,20 @@ static inline bool lodge_cr4_keep_vmxe(bool on)
 /* Second-level tables as the host counts them: SecPageTables in /proc/meminfo; 5.10 has no such line. */
 static inline void lodge_count_tables(struct page *p, int n)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0)
+#ifdef LODGE_HAVE_SECONDARY_PAGETABLE
 	mod_node_page_state(page_pgdat(p), NR_SECONDARY_PAGETABLE, n);
 #endif
 }
 
 /* The mmu notifier's *_young() answers. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+#ifdef LODGE_HAVE_YOUNG_BOOL
 #define lodge_young_t bool
 #else
 #define lodge_young_t int
 #endif
 
 /* The host frame of an address in a VM_PFNMAP mapping; mmap_lock held. 0, or an errno. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#ifdef LODGE_HAVE_PFNMAP
 static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn, bool *writable)
 {
 	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
@@ -239,11 +244,16 @@ static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long add
 	return 0;
 }
 #else
+#ifdef LODGE_HAVE_FOLLOW_PTE_VMA
+#define LODGE_FOLLOW_IN(vma) (vma)
+#else
+#define LODGE_FOLLOW_IN(vma) ((vma)->vm_mm)
+#endif
 static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long addr, u64 *pfn, bool *writable)
 {
 	spinlock_t *ptl;
 	pte_t *pte;
-	int ret = follow_pte(vma->vm_mm, addr, &pte, &ptl);
+	int ret = follow_pte(LODGE_FOLLOW_IN(vma), addr, &pte, &ptl);
 
 	if (ret)
 		return ret;
@@ -256,7 +266,7 @@ static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long add
 #endif
 
 /* -- irqchip -- */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#ifdef LODGE_HAVE_HRTIMER_SETUP
 #define lodge_hrtimer_setup(t, fn, clock, mode) hrtimer_setup(t, fn, clock, mode)
 #else
 #define lodge_hrtimer_setup(t, fn, clock, mode) do {				\
@@ -265,30 +275,10 @@ static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long add
 } while (0)
 #endif
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#ifdef LODGE_HAVE_EVENTFD_SIGNAL_ONE
 #define lodge_eventfd_signal(ctx) eventfd_signal(ctx)
 #else
 #define lodge_eventfd_signal(ctx) eventfd_signal(ctx, 1)
-#endif
-
-#ifndef KVM_PIT_FLAGS_SPEAKER_DATA_ON
-#define KVM_PIT_FLAGS_SPEAKER_DATA_ON 2
-#endif
-
-/* -- state -- */
-
-/* struct kvm_clock_data as it is since 5.16: the older one has reserved words there. */
-struct lodge_clock_data {
-	__u64 clock;
-	__u32 flags;
-	__u32 pad0;
-	__u64 realtime;
-	__u64 host_tsc;
-	__u32 pad[4];
-};
-#ifndef KVM_CLOCK_REALTIME
-#define KVM_CLOCK_REALTIME (1 << 2)
-#define KVM_CLOCK_HOST_TSC (1 << 3)
 #endif
 
 #endif

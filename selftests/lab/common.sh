@@ -28,15 +28,21 @@ LAB_REPORTS='BUG:|WARNING:|Oops|KASAN|UBSAN|ODEBUG|lockdep([^_]|$)|general prote
 LAB_INDEX_AGE=${LODGE_LAB_INDEX_AGE:-3600}
 
 # The one table: name, suites (main ones, then security ones), pattern of the kernel's ABI name,
-# compiler, and the folder to build in (host: the machine's own; else a suite's root folder).
+# compiler (its: the one that its headers name, for a suite that moves), and the folder to build in (host: the
+# machine's own; else a suite's root folder).
 lab_table() {
 	cat <<-'EOF'
 	5.10      bullseye,bullseye-security  5\.10\.0-[0-9]+-amd64               gcc-12 host
 	6.1       bookworm,bookworm-security  6\.1\.0-[0-9]+-amd64                gcc-12 host
 	6.1-cloud bookworm,bookworm-security  6\.1\.0-[0-9]+-cloud-amd64          gcc-12 host
+	6.1-rt    bookworm,bookworm-security  6\.1\.0-[0-9]+-rt-amd64             gcc-12 host
 	6.12      trixie,trixie-security      6\.12\.[0-9]+\+deb13(\.[0-9]+)?-amd64 gcc-14 trixie
+	6.12-cloud trixie,trixie-security     6\.12\.[0-9]+\+deb13(\.[0-9]+)?-cloud-amd64 gcc-14 trixie
+	6.12-rt   trixie,trixie-security      6\.12\.[0-9]+\+deb13(\.[0-9]+)?-rt-amd64 gcc-14 trixie
 	6.12-debug trixie,trixie-security     6\.12\.[0-9]+\+deb13(\.[0-9]+)?-amd64 gcc-14 trixie
 	7.3       trixie-backports            7\.3\.[0-9]+\+deb13(\.[0-9]+)?-amd64  gcc-14 trixie
+	sid       sid                         [0-9]+\.[0-9.]+(\+deb[0-9]+(\.[0-9]+)?)?-amd64 its sid
+	experimental experimental,sid         [0-9]+\.[0-9.]+(\+deb[0-9]+(\.[0-9]+)?)?-amd64 its sid
 	EOF
 }
 
@@ -199,6 +205,17 @@ lab_resolve() {
 	[ -n "$lab_abi" ] || die "no package linux-image-$row_pattern in $row_suites"
 	lab_version=$(apt-cache --no-all-versions show "linux-image-$lab_abi" | sed -n 's/^Version: //p')
 	printf '%s %s\n' "$lab_abi" "$lab_version" >"$memo"
+}
+
+# lab_known_version KERNEL: what it was when it was looked up last.
+lab_known_version() { cut -d' ' -f2 "$LAB_CACHE/apt/$1/resolved" 2>/dev/null || true; }
+
+# lab_compiler: the compiler that the headers of lab_abi name, where the table leaves it to them.
+lab_compiler() {
+	[ "$row_cc" = its ] || return 0
+	row_cc=$(apt-cache --no-all-versions show "linux-headers-$lab_abi" |
+		sed -n 's/^Depends: .*\(gcc-[0-9]*\).*/\1/p')
+	[ -n "$row_cc" ] || die "linux-headers-$lab_abi names no compiler"
 }
 
 # lab_deb PACKAGE: fetch (if needed) and check one package of the opened suites; sets lab_file.

@@ -23,7 +23,7 @@ debug_kernel() {
 	tree=$LAB_CACHE/$row_where/usr/src/linux-$lab_abi
 	! debug_kernel_ready || return 0
 	[ "$(id -u)" = 0 ] || die "the debug kernel is built in a $row_where root folder, as root"
-	make_rootfs "$row_where"
+	make_rootfs "$row_where" "$row_cc"
 	unpack_into "$LAB_CACHE/$row_where" "${DEBUG_KERNEL_TOOLS[@]}"
 	lab_deb linux-source-6.12
 	lab_unlock

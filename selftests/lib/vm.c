@@ -7,8 +7,10 @@
  * themselves.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -117,6 +119,26 @@ void *host_pages(size_t size)
 	if (p == MAP_FAILED)
 		FAIL("mmap of %zu bytes: %s", size, strerror(errno));
 	return p;
+}
+
+u64 take_event(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	eventfd_t count = 0;
+
+	if (poll(&p, 1, 1000 * slowness()) == 1)
+		OK(eventfd_read(fd, &count));
+	return count;
+}
+
+void advise_pages(void *p, size_t size, int advice)
+{
+	bool thp = !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+
+	if (!thp && advice == MADV_HUGEPAGE)
+		test_skip("the host has no transparent huge pages");
+	if (thp || advice != MADV_NOHUGEPAGE)
+		OK(madvise(p, size, advice));
 }
 
 int vm_slot(struct vm *vm, u32 slot, u64 gpa, u64 size, void *host, u32 flags)

@@ -81,6 +81,10 @@ struct vm *vm_new_split(u32 pins);	/* LAPICs alone, and so many pins of userspac
 struct vm *vm_new_irqchip(void);	/* with CREATE_IRQCHIP done before any vCPU */
 int vm_slot(struct vm *vm, u32 slot, u64 gpa, u64 size, void *host, u32 flags);
 void *host_pages(size_t size);		/* anonymous, zeroed */
+/* The count of an eventfd that the module signals, or soon does: real-time kernels do it in a thread. 0: it does not come. */
+u64 take_event(int fd);
+/* madvise(). Without THP (real-time kernels) MADV_HUGEPAGE skips the subtest, and all is as after MADV_NOHUGEPAGE. */
+void advise_pages(void *p, size_t size, int advice);
 void vm_load(struct vm *vm, u64 gpa, const void *code, size_t size);
 void vm_free(struct vm *vm);
 
