@@ -60,13 +60,12 @@ static bool wanted(struct lodge_vcpu *v)
 	       test_bit(REQ_KICK, &v->requests) || test_bit(REQ_CLOCK, &v->requests);
 }
 
-/* HLT, or waiting for INIT and SIPI: sleep until there is something to do or a signal. */
+/* Sleep until then. */
 static noinline void block(struct lodge_vcpu *v)
 {
 	DECLARE_SWAITQUEUE(wait);
 	u64 start = 0;
 
-	lodge_lapic_timer_sleep(v);
 	for (;;) {
 		prepare_to_swait_exclusive(&v->wq, &wait, TASK_INTERRUPTIBLE);
 		if (wanted(v))
@@ -81,13 +80,6 @@ static noinline void block(struct lodge_vcpu *v)
 
 struct lodge_halt_poll lodge_halt_poll = { .ns = 200000, .grow = 2, .grow_start = 10000, .shrink = 2 };
 
-static u32 poll_limit(struct lodge_vcpu *v)
-{
-	u64 own = READ_ONCE(v->vm->set.halt_poll_ns);
-
-	return own > U32_MAX ? READ_ONCE(lodge_halt_poll.ns) : own;
-}
-
 /* Look for the wakeup without sleeping, while nobody else wants this CPU; true: it came. */
 static bool poll_halt(struct lodge_vcpu *v, u64 start)
 {
@@ -99,12 +91,8 @@ static bool poll_halt(struct lodge_vcpu *v, u64 start)
 		cpu_relax();
 		took = ktime_get_ns() - start;
 	}
-	if (came) {
-		v->stat.halt_successful_poll++;
-		v->stat.halt_poll_success_ns += took;
-	} else {
-		v->stat.halt_poll_fail_ns += took;
-	}
+	v->stat.halt_successful_poll += came;
+	*(came ? &v->stat.halt_poll_success_ns : &v->stat.halt_poll_fail_ns) += took;
 	return came;
 }
 
@@ -124,13 +112,16 @@ static void poll_adapt(struct lodge_vcpu *v, u64 halted, u32 limit)
 	}
 }
 
-/* HLT: poll, then sleep. Where the guest polls itself before it halts (MSR_KVM_POLL_CONTROL) only the latter. */
+/* HLT: poll, then sleep. Only the latter where the guest polls itself (MSR_KVM_POLL_CONTROL), or waits for INIT or SIPI. */
 static noinline void halt_vcpu(struct lodge_vcpu *v)
 {
-	u32 limit = v->poll_control & 1 ? poll_limit(v) : 0;
-	u64 start = ktime_get_ns();
+	u64 start = ktime_get_ns(), limit = READ_ONCE(v->vm->set.halt_poll_ns);
 
-	v->poll_ns = min(v->poll_ns, limit);
+	if (limit > U32_MAX)
+		limit = READ_ONCE(lodge_halt_poll.ns);
+	if (v->mp_state != KVM_MP_STATE_HALTED || !(v->poll_control & 1))
+		limit = 0;
+	v->poll_ns = min_t(u64, v->poll_ns, limit);
 	lodge_lapic_timer_sleep(v);
 	if (!v->poll_ns || !poll_halt(v, start))
 		block(v);
@@ -189,14 +180,11 @@ static int service(struct lodge_vcpu *v)
 			return -EINTR;
 		/*
 		 * It cannot take what has come for it: userspace may have an opinion, as with KVM. A halted one can,
-		 * also what comes between the two looks: block() finds it.
+		 * also what comes between the two looks: halt_vcpu() finds it.
 		 */
 		if (v->mp_state != KVM_MP_STATE_HALTED && runnable(v) && !test_bit(REQ_APIC_EVENTS, &v->requests))
 			return -EAGAIN;
-		if (v->mp_state == KVM_MP_STATE_HALTED)
-			halt_vcpu(v);
-		else
-			block(v);
+		halt_vcpu(v);
 		return NEXT_AGAIN;
 	}
 	if (unlikely(v->pv.steal_msr & KVM_MSR_ENABLED) && current->sched_info.run_delay != v->pv.steal_last)
