@@ -491,6 +491,7 @@ static u64 sz_tried(void)
 
 static void watch_range(u8 *mem, u64 size)
 {
+	put("/sys/module/damon_stat/parameters", "enabled", "N");	/* it lets nobody else, where it is on */
 	set(DAMON, "nr_kdamonds", 1);
 	set(DAMON "/0/contexts", "nr_contexts", 1);
 	TRUE(put(CONTEXT, "operations", "vaddr"));
@@ -509,7 +510,8 @@ static void watch_range(u8 *mem, u64 size)
 	set(CONTEXT "/schemes/0/access_pattern/nr_accesses", "min", 2);
 	set(CONTEXT "/schemes/0/access_pattern/nr_accesses", "max", ~0u);
 	set(CONTEXT "/schemes/0/access_pattern/age", "max", ~0u);
-	TRUE(put(DAMON "/0", "state", "on"));
+	if (!put(DAMON "/0", "state", "on"))
+		FAIL("DAMON does not begin: %s", strerror(errno));
 }
 
 TEST(damon, "DAMON sees what a guest uses, and that it uses nothing when it does not run")
@@ -567,15 +569,17 @@ static u64 counter(struct vm *vm, const char *name)
 
 TEST(page_counts, "pages_4k, pages_2m and pages_1g of the VM's statistics: what is mapped, and no more what is not")
 {
-	struct vm *vm = vm_new();
-	struct vcpu *v = vcpu_long(vm, 0, touch_guest);
-	u8 *mem = (u8 *)(((u64)host_pages(SIZE + HUGE) + HUGE - 1) & -(u64)HUGE), *few = small_pages();
+	struct vm *vm = vm_bare();
+	u8 *own = host_pages(MEM_SIZE), *mem = (u8 *)(((u64)host_pages(SIZE + HUGE) + HUGE - 1) & -(u64)HUGE), *few = small_pages();
 	u64 small, large, bits[PAGES / 64];
 	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
+	struct vcpu *v;
 
 	if (!check_cap(KVM_CAP_BINARY_STATS_FD))
 		test_skip("no KVM_CAP_BINARY_STATS_FD");
-	OK(madvise(vm->mem, vm->size, MADV_NOHUGEPAGE));
+	OK(madvise(own, MEM_SIZE, MADV_NOHUGEPAGE));
+	vm_fill(vm, own);
+	v = vcpu_long(vm, 0, touch_guest);
 	OK(madvise(mem, SIZE, MADV_HUGEPAGE));
 	OK(vm_slot(vm, 1, DATA, SIZE, mem, 0));
 	EQ(counter(vm, "pages_4k") + counter(vm, "pages_2m") + counter(vm, "pages_1g"), 0);
