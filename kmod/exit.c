@@ -13,6 +13,7 @@
  * vcpu->mutex held. No other lock.
  */
 #include <linux/sched.h>
+#include <linux/sched/task.h>
 #include <asm/debugreg.h>
 #include <asm/msr-index.h>
 #include <asm/trapnr.h>
@@ -224,13 +225,56 @@ static enum lodge_next handle_hypercall(struct lodge_vcpu *v)
 	return NEXT_ENTER;
 }
 
-/* A spinning vCPU gives way to whoever holds the lock it spins on. */
+/* Another vCPU's thread goes first, if it wants a CPU and has none: 1. 0: it does not; -ESRCH: both have a CPU alone. */
+static int give_way_to(struct lodge_vcpu *other)
+{
+	struct task_struct *task;
+	int ret;
+
+	/* A thread in KVM_RUN ends after it has left it, and its task_struct a grace period later. */
+	rcu_read_lock();
+	task = READ_ONCE(other->task);
+	if (task)
+		get_task_struct(task);
+	rcu_read_unlock();
+	if (!task)
+		return 0;
+	ret = yield_to(task, true);
+	put_task_struct(task);
+	return ret;
+}
+
+/*
+ * A spinning vCPU gives way to one that may hold the lock it spins on: one that waits for a CPU, each in turn, and
+ * rather one that does not itself spin. Where there is none it goes on: others have their share by the scheduler.
+ */
+static void give_way(struct lodge_vcpu *v)
+{
+	int n = lodge_nvcpus(v->vm), last = READ_ONCE(v->vm->boosted), tries = 3, ret, i, at;
+	struct lodge_vcpu *other;
+
+	WRITE_ONCE(v->spinning, true);
+	for (i = 0; i < 2 * n && tries; i++) {
+		at = (last + 1 + i) % n;
+		other = lodge_vcpu_get(v->vm, at);
+		if (other == v || READ_ONCE(other->mode) == MODE_WINDOW || READ_ONCE(other->spinning) != (i >= n))
+			continue;
+		ret = give_way_to(other);
+		if (ret > 0) {
+			WRITE_ONCE(v->vm->boosted, at);
+			break;
+		}
+		tries -= ret < 0;
+	}
+	WRITE_ONCE(v->spinning, false);
+}
+
 static enum lodge_next handle_pause(struct lodge_vcpu *v)
 {
 	enum lodge_next next;
 
 	if (lodge_skip_insn(v, LODGE_SKIP_PAUSE, &next))
-		yield();
+		give_way(v);
 	return next;
 }
 

@@ -24,6 +24,15 @@ MODULE_PARM_DESC(huge, "Map guest memory with 2M and 1G pages where the host has
 module_param_named(preemption_timer, lodge_preemption_timer, bool, 0644);
 MODULE_PARM_DESC(preemption_timer, "Let the processor's own timer end the guest at a TSC deadline, where it has one (default on; Intel only)");
 
+module_param_named(halt_poll_ns, lodge_halt_poll.ns, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns, "A halted vCPU looks for its wakeup for at most so long before it sleeps (default 200000; 0: never)");
+module_param_named(halt_poll_ns_grow, lodge_halt_poll.grow, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns_grow, "The time is multiplied by this where a little more would have done (default 2; 0: never)");
+module_param_named(halt_poll_ns_grow_start, lodge_halt_poll.grow_start, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns_grow_start, "The shortest time, with which it begins (default 10000)");
+module_param_named(halt_poll_ns_shrink, lodge_halt_poll.shrink, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns_shrink, "The time is divided by this where the wakeup was far off (default 2; 0: no polling then)");
+
 #ifdef CONFIG_LODGE_DEBUG
 static int doze(const char *val, const struct kernel_param *kp)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM_RUN: the loop, the window, and sleeping in HLT.
+ * KVM_RUN: the loop, the window, and what comes of HLT: polling, and sleeping.
  *
  * One turn of the loop: serve what others asked for, prepare, go through the window, handle what could
  * not be handled in it. The window is entered with interrupts off and left with them on; in
@@ -14,6 +14,7 @@
  * interrupts are off, and lodge_vm_sync() ends every window before anything is freed.
  */
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/smp.h>
 #include <asm/debugreg.h>
 #include <asm/kvm_para.h>
@@ -52,21 +53,80 @@ static bool runnable(struct lodge_vcpu *v)
 	       (v->vm->pic && lodge_pic_pending(v->vm) && lodge_lapic_accepts_extint(v));
 }
 
-/* HLT, or waiting for INIT and SIPI: sleep until there is something to do or a signal. */
+/* Something to do, or somebody who wants the thread. */
+static bool wanted(struct lodge_vcpu *v)
+{
+	return runnable(v) || signal_pending(current) || lodge_immediate_exit(v->run) ||
+	       test_bit(REQ_KICK, &v->requests) || test_bit(REQ_CLOCK, &v->requests);
+}
+
+/* Sleep until then. */
 static noinline void block(struct lodge_vcpu *v)
 {
 	DECLARE_SWAITQUEUE(wait);
+	u64 start = 0;
 
-	lodge_lapic_timer_sleep(v);
 	for (;;) {
 		prepare_to_swait_exclusive(&v->wq, &wait, TASK_INTERRUPTIBLE);
-		if (runnable(v) || signal_pending(current) ||
-		    lodge_immediate_exit(v->run) || test_bit(REQ_KICK, &v->requests) ||
-		    test_bit(REQ_CLOCK, &v->requests))
+		if (wanted(v))
 			break;
+		start = start ?: ktime_get_ns();
 		schedule();
 	}
 	finish_swait(&v->wq, &wait);
+	v->stat.halt_wait_ns += start ? ktime_get_ns() - start : 0;
+	v->stat.halt_wakeup += start && runnable(v);
+}
+
+struct lodge_halt_poll lodge_halt_poll = { .ns = 200000, .grow = 2, .grow_start = 10000, .shrink = 2 };
+
+/* Look for the wakeup without sleeping, while nobody else wants this CPU; true: it came. */
+static bool poll_halt(struct lodge_vcpu *v, u64 start)
+{
+	u64 took = 0;
+	bool came;
+
+	v->stat.halt_attempted_poll++;
+	while (!(came = wanted(v)) && took < v->poll_ns && single_task_running() && !need_resched()) {
+		cpu_relax();
+		took = ktime_get_ns() - start;
+	}
+	v->stat.halt_successful_poll += came;
+	*(came ? &v->stat.halt_poll_success_ns : &v->stat.halt_poll_fail_ns) += took;
+	return came;
+}
+
+/* A wakeup that came soon after the polling, or within the limit: poll for longer. One beyond it is not worth it. */
+static void poll_adapt(struct lodge_vcpu *v, u64 halted, u32 limit)
+{
+	u32 grow = READ_ONCE(lodge_halt_poll.grow), least = READ_ONCE(lodge_halt_poll.grow_start);
+	u32 shrink = READ_ONCE(lodge_halt_poll.shrink), ns = v->poll_ns;
+
+	if (halted <= ns)
+		return;
+	if (ns && halted > limit) {
+		ns = shrink ? ns / shrink : 0;
+		v->poll_ns = ns < least ? 0 : ns;
+	} else if (ns < limit && halted < limit && grow) {
+		v->poll_ns = min_t(u64, max_t(u64, (u64)ns * grow, least), limit);
+	}
+}
+
+/* HLT: poll, then sleep. Only the latter where the guest polls itself (MSR_KVM_POLL_CONTROL), or waits for INIT or SIPI. */
+static noinline void halt_vcpu(struct lodge_vcpu *v)
+{
+	u64 start = ktime_get_ns(), limit = READ_ONCE(v->vm->set.halt_poll_ns);
+
+	if (limit > U32_MAX)
+		limit = READ_ONCE(lodge_halt_poll.ns);
+	if (v->mp_state != KVM_MP_STATE_HALTED || !(v->poll_control & 1))
+		limit = 0;
+	v->poll_ns = min_t(u64, v->poll_ns, limit);
+	lodge_lapic_timer_sleep(v);
+	if (!v->poll_ns || !poll_halt(v, start))
+		block(v);
+	if (limit)
+		poll_adapt(v, ktime_get_ns() - start, limit);
 }
 
 /* Requests that need a sleeping context, most of them rare. */
@@ -113,7 +173,6 @@ static int service(struct lodge_vcpu *v)
 		if (runnable(v) && v->mp_state == KVM_MP_STATE_HALTED) {
 			v->mp_state = KVM_MP_STATE_RUNNABLE;
 			WRITE_ONCE(v->pv.unhalt, false);
-			v->stat.halt_wakeup++;
 			lodge_set_request(v, REQ_EVENT);
 			return NEXT_ENTER;
 		}
@@ -121,11 +180,11 @@ static int service(struct lodge_vcpu *v)
 			return -EINTR;
 		/*
 		 * It cannot take what has come for it: userspace may have an opinion, as with KVM. A halted one can,
-		 * also what comes between the two looks: block() finds it.
+		 * also what comes between the two looks: halt_vcpu() finds it.
 		 */
 		if (v->mp_state != KVM_MP_STATE_HALTED && runnable(v) && !test_bit(REQ_APIC_EVENTS, &v->requests))
 			return -EAGAIN;
-		block(v);
+		halt_vcpu(v);
 		return NEXT_AGAIN;
 	}
 	if (unlikely(v->pv.steal_msr & KVM_MSR_ENABLED) && current->sched_info.run_delay != v->pv.steal_last)
@@ -325,7 +384,9 @@ int lodge_vcpu_run(struct lodge_vcpu *v)
 	v->run->exit_reason = KVM_EXIT_UNKNOWN;
 	if (unlikely(lodge_host_shared()))
 		lodge_share_watch(v);
+	WRITE_ONCE(v->task, current);
 	ret = run_loop(v);
+	WRITE_ONCE(v->task, NULL);
 	if (unlikely(v->watched))
 		lodge_share_unwatch(v);
 published:

@@ -6,6 +6,10 @@
 #include "core/core.h"
 
 /* run.c */
+struct lodge_halt_poll {		/* the module's parameters halt_poll_ns*, as KVM's */
+	unsigned int ns, grow, grow_start, shrink;
+};
+extern struct lodge_halt_poll lodge_halt_poll;
 int lodge_vcpu_run(struct lodge_vcpu *v);
 int lodge_settle_access(struct lodge_vcpu *v);	/* what userspace has answered is taken, as KVM_RUN does first */
 

@@ -19,6 +19,9 @@
 #define NAME_SIZE 48
 
 /* struct kvm_stats_desc; flags 0: a sum that grows, of no unit, to the power of ten in exponent. */
+#define NOW	1		/* what is there at this moment */
+#define SECONDS	BIT(5)
+
 struct desc {
 	u32 flags;
 	s16 exponent;
@@ -40,17 +43,22 @@ struct stats {
 
 #define VM(f) { #f, offsetof(struct lodge_vm_stat, f) }
 #define VCPU(f) { #f, offsetof(struct lodge_vcpu_stat, f) }
+#define VCPU_NS(f) { #f, offsetof(struct lodge_vcpu_stat, f), SECONDS, -9 }
+#define LEAVES(name, i) { name, offsetof(struct lodge_vm_stat, leaves[i]), NOW }
 static const struct counter {
 	const char *name;
-	u32 offset;
+	u32 offset, flags;
+	s16 exponent;
 } vm_counters[] = {
-	VM(remote_tlb_flush), VM(resets), VM(pages_put_back), VM(pages_hot), VM(pages_kept),
+	VM(remote_tlb_flush), LEAVES("pages_4k", 0), LEAVES("pages_2m", 1), LEAVES("pages_1g", 2),
+	VM(resets), VM(pages_put_back), VM(pages_hot), VM(pages_kept),
 }, vcpu_counters[] = {
 	VCPU(exits), VCPU(io_exits), VCPU(mmio_exits), VCPU(halt_exits), VCPU(irq_exits),
 	VCPU(signal_exits), VCPU(pf_taken), VCPU(pf_fixed), VCPU(irq_window_exits),
 	VCPU(nmi_window_exits), VCPU(hypercalls), VCPU(insn_emulation),
 	VCPU(insn_emulation_fail), VCPU(irq_injections), VCPU(nmi_injections), VCPU(tlb_flush),
-	VCPU(halt_wakeup),
+	VCPU(halt_wakeup), VCPU(halt_successful_poll), VCPU(halt_attempted_poll), VCPU(halt_poll_invalid),
+	VCPU_NS(halt_poll_success_ns), VCPU_NS(halt_poll_fail_ns), VCPU_NS(halt_wait_ns),
 };
 
 static ssize_t stats_read(struct file *file, char __user *buf, size_t count, loff_t *pos)
@@ -108,6 +116,8 @@ static struct stats *stats_make(struct lodge_vm *vm, const void *data, const str
 	s->head.desc_offset = sizeof(s->head);
 	s->head.data_offset = s->head_size;
 	for (i = 0; i < n; i++) {
+		s->head.desc[i].flags = c[i].flags;
+		s->head.desc[i].exponent = c[i].exponent;
 		s->head.desc[i].size = 1;
 		s->head.desc[i].offset = c[i].offset;
 		strscpy(s->head.desc[i].name, c[i].name, NAME_SIZE);

@@ -168,6 +168,11 @@ static int enable_cap(struct lodge_vm *vm, void *buf, unsigned long arg)
 		return 0;
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		return set_bus_ns(vm, val);
+	case KVM_CAP_HALT_POLL:
+		if (val > U32_MAX)
+			return -EINVAL;
+		WRITE_ONCE(vm->set.halt_poll_ns, val);
+		return 0;
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		return lodge_user_msrs(vm, val);
 	case KVM_CAP_MSR_PLATFORM_INFO:
@@ -309,6 +314,7 @@ static struct lodge_vm *vm_alloc(void)
 	vm->tsc_khz = tsc_khz;
 	vm->set.apic_bus_ns = 1;			/* 1 GHz, as guests of KVM know it */
 	vm->set.pit_reinject = true;
+	vm->set.halt_poll_ns = U64_MAX;
 	lodge_eventfd_init(vm);
 	return vm;
 }

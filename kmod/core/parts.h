@@ -175,11 +175,14 @@ struct lodge_vcpu_stat {		/* [v] */
 	u64 exits, io_exits, mmio_exits, halt_exits, irq_exits, signal_exits, pf_taken, pf_fixed;
 	u64 irq_window_exits, nmi_window_exits, hypercalls, insn_emulation;
 	u64 insn_emulation_fail, irq_injections, nmi_injections;
-	u64 tlb_flush, halt_wakeup;
+	u64 tlb_flush, halt_wakeup, halt_successful_poll, halt_attempted_poll;
+	u64 halt_poll_invalid;		/* stays 0: no wakeup here is for nothing */
+	u64 halt_poll_success_ns, halt_poll_fail_ns, halt_wait_ns;
 };
 
 struct lodge_vm_stat {
 	u64 remote_tlb_flush;		/* [n] */
+	u64 leaves[3];			/* [n] of 4K, 2M and 1G that are mapped */
 	u64 resets, pages_put_back, pages_hot, pages_kept;	/* [s] of snapshots: the last two as the last reset left them */
 };
 #endif

@@ -108,6 +108,9 @@ struct lodge_vcpu {
 	struct mutex mutex;		/* [c] taken killable by every vCPU ioctl */
 	struct swait_queue_head wq;	/* [a] HLT sleeps here */
 	struct pid *pid;		/* [v] thread of the last KVM_RUN */
+	struct task_struct *task;	/* [v] written, read under RCU: the thread in KVM_RUN, or NULL */
+	bool spinning;			/* [v] written, [a] read: it gives way to another vCPU */
+	u32 poll_ns;			/* [v] so long the next HLT polls before it sleeps */
 	sigset_t sigset;		/* [v] KVM_SET_SIGNAL_MASK */
 	bool sigset_active;		/* [v] */
 	u64 uid;			/* [c] never used again: who ran last on a CPU */

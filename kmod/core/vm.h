@@ -45,6 +45,7 @@ struct lodge_settings {
 	u32 x2apic_api;			/* [a] KVM_X2APIC_API_*, of KVM_CAP_X2APIC_API */
 	u32 apic_bus_ns;		/* [s] before the first vCPU: KVM_CAP_X86_APIC_BUS_CYCLES_NS */
 	u32 max_ids;			/* [s] KVM_CAP_MAX_VCPU_ID; 0: not said */
+	u64 halt_poll_ns;		/* [a] KVM_CAP_HALT_POLL; U64_MAX: the module's parameter counts */
 	bool exception_payload, triple_fault_event;	/* [a] the capabilities of these names */
 	bool exit_on_emulation_failure;	/* [a] */
 	bool no_platform_info;		/* [a] KVM_CAP_MSR_PLATFORM_INFO: guests do not see it */
@@ -66,6 +67,7 @@ struct lodge_vm {
 
 	struct lodge_vcpu *vcpus[LODGE_MAX_VCPUS];	/* [s] written; published by nvcpus */
 	int nvcpus;			/* [s] written with release, read with acquire */
+	int boosted;			/* [a] the vCPU that a spinning one gave way to last */
 
 	enum { IRQCHIP_NONE, IRQCHIP_FULL, IRQCHIP_SPLIT } irqchip;	/* [s] before the first vCPU */
 	u32 split_pins;			/* [s] IOAPIC pins that userspace emulates */

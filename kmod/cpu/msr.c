@@ -545,7 +545,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_KVM_WALL_CLOCK_NEW), LISTED | SLOW, OPS(pv, pv) },
 	{ ONE(MSR_KVM_SYSTEM_TIME_NEW), LISTED | SLOW | KEPT, OPS(pv, pv) },
 	{ RANGE(MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN), LISTED | SLOW | KEPT, OPS(pv, pv) },
-	/* no asynchronous page faults: they stay off. Nobody polls for a guest, so it may say that nobody need. */
+	/* no asynchronous page faults: they stay off */
 	{ ONE(MSR_KVM_ASYNC_PF_EN), LISTED, .has = has_async_pf, OPS(const, same) },
 	{ RANGE(MSR_KVM_ASYNC_PF_INT, MSR_KVM_ASYNC_PF_ACK), LISTED, .has = has_async_pf, OPS(const, same) },
 	{ ONE(MSR_KVM_POLL_CONTROL), LISTED | KEPT, .has = has_poll, VF(poll_control), .mask = 1, OPS(u64, u64) },

@@ -115,7 +115,7 @@ int lodge_npt_stock_fill(struct lodge_vcpu *v);		/* may sleep; -ENOMEM */
 void lodge_npt_stock_drain(struct lodge_vcpu *v);
 bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits);
 bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_head *dead, bool sleeps);
-void lodge_npt_free_dead(struct list_head *dead, bool sleeps);
+void lodge_npt_free_dead(struct lodge_vm *vm, struct list_head *dead, bool sleeps);
 void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* both, and a flush; sleeps */
 void lodge_npt_protect_word(struct lodge_vm *vm, gfn_t gfn, unsigned long bits);
 void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* all, and flush; sleeps */

@@ -77,7 +77,7 @@ static void zap_hva(struct lodge_vm *vm, unsigned long start, unsigned long end,
 
 	if (with_ranges(vm, start, end, unmap, &zap))
 		lodge_npt_flush(vm);
-	lodge_npt_free_dead(&zap.dead, sleeps);
+	lodge_npt_free_dead(vm, &zap.dead, sleeps);
 }
 
 static int range_start(struct mmu_notifier *mn, const struct mmu_notifier_range *r)

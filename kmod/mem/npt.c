@@ -150,16 +150,21 @@ int lodge_npt_init(struct lodge_vm *vm)
 	return 0;
 }
 
-/* Level 0: the page of a leaf with LODGE_PTE_COPY. */
-static void free_table(u64 pa, int level, bool sleeps)
+/* Level 0: the page of a leaf with LODGE_PTE_COPY. The leaves that go are counted by their levels, if asked for. */
+static void free_table(u64 pa, int level, bool sleeps, u64 *leaves)
 {
 	u64 *t = table(pa);
-	bool below = level > 1 || (level && page_private(virt_to_page(t)) & HAS_COPIES);
+	bool below = level > 1 || (level && (leaves || page_private(virt_to_page(t)) & HAS_COPIES));
 	int i;
 
-	for (i = 0; below && i < ENTRIES; i++)
-		if (level > 1 ? is_present(t[i]) && !is_leaf(t[i], level) : t[i] & LODGE_PTE_COPY)
-			free_table(t[i], level - 1, sleeps);
+	for (i = 0; below && i < ENTRIES; i++) {
+		if (!is_present(t[i]))
+			continue;
+		if (leaves && is_leaf(t[i], level))
+			leaves[level - 1]++;
+		if (level > 1 ? !is_leaf(t[i], level) : t[i] & LODGE_PTE_COPY)
+			free_table(t[i], level - 1, sleeps, leaves);
+	}
 	if (level)
 		lodge_count_tables(virt_to_page(t), -1);
 	free_page((unsigned long)t);
@@ -170,7 +175,7 @@ static void free_table(u64 pa, int level, bool sleeps)
 /** lodge_npt_free - the VM goes: nobody walks the tables any more */
 void lodge_npt_free(struct lodge_vm *vm)
 {
-	free_table(vm->npt.root, vm->npt.levels, true);
+	free_table(vm->npt.root, vm->npt.levels, true, NULL);
 }
 
 /**
@@ -285,7 +290,14 @@ void *lodge_npt_poke(struct lodge_vcpu *v, gpa_t gpa)
 	return reach(&v->vm->npt, gpa, lodge_ops->pte_ops->write | lodge_ops->pte_ops->log);
 }
 
+/* So many leaves of each size are mapped: of the VM's statistics. npt->lock held. */
+static u64 *leaves_of(struct lodge_npt *npt, int level)
+{
+	return &container_of(npt, struct lodge_vm, npt)->stat.leaves[level - 1];
+}
+
 struct leaf {
+	struct lodge_npt *npt;
 	struct lodge_npt_stock *stock;
 	kvm_pfn_t pfn;
 	int level;
@@ -321,6 +333,7 @@ static enum go install_visit(struct spot *at, void *arg)
 		e |= ops->large;
 	if (is_present(at->val) && !((at->val ^ e) & ops->addr))
 		e |= at->val & (ops->write | ops->log);
+	*leaves_of(leaf->npt, at->level) += !is_present(at->val);
 	WRITE_ONCE(*at->e, e);
 	leaf->done = true;
 	return STOP;
@@ -341,8 +354,8 @@ static enum go install_visit(struct spot *at, void *arg)
  */
 bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level, u64 bits)
 {
-	struct leaf leaf = { .stock = &v->stock, .pfn = pfn, .level = level, .bits = bits };
-	const struct lodge_npt *npt = &v->vm->npt;
+	struct lodge_npt *npt = &v->vm->npt;
+	struct leaf leaf = { .npt = npt, .stock = &v->stock, .pfn = pfn, .level = level, .bits = bits };
 
 	lockdep_assert_held(&npt->lock);
 	descend(npt, gfn, install_visit, &leaf);
@@ -388,6 +401,8 @@ static enum go zap_visit(struct spot *at, void *arg)
 		set_page_private(p, (page_private(p) & HAS_COPIES) | (at->level - 1));
 		list_add(&p->lru, z->dead);
 	}
+	if (!at->table)
+		(*leaves_of(z->npt, at->level))--;
 	weaken(z->npt, at->e, 0);
 	z->any = true;
 	return ON;
@@ -412,15 +427,24 @@ bool lodge_npt_unmap(struct lodge_vm *vm, gfn_t start, gfn_t end, struct list_he
 	return z.any;
 }
 
-/** lodge_npt_free_dead - free table pages that nobody can walk any more */
-void lodge_npt_free_dead(struct list_head *dead, bool sleeps)
+/** lodge_npt_free_dead - free table pages of a VM that nobody can walk any more */
+void lodge_npt_free_dead(struct lodge_vm *vm, struct list_head *dead, bool sleeps)
 {
+	u64 leaves[ARRAY_SIZE(vm->stat.leaves)] = { 0 };
 	struct page *p, *next;
+	unsigned long flags;
+	int i;
 
+	if (list_empty(dead))
+		return;
 	list_for_each_entry_safe(p, next, dead, lru) {
 		list_del(&p->lru);
-		free_table(page_to_phys(p), page_private(p) & ~(unsigned long)HAS_COPIES, sleeps);
+		free_table(page_to_phys(p), page_private(p) & ~(unsigned long)HAS_COPIES, sleeps, leaves);
 	}
+	raw_spin_lock_irqsave(&vm->npt.lock, flags);
+	for (i = 0; i < ARRAY_SIZE(leaves); i++)
+		vm->stat.leaves[i] -= leaves[i];
+	raw_spin_unlock_irqrestore(&vm->npt.lock, flags);
 }
 
 /**
@@ -437,7 +461,15 @@ void lodge_npt_zap(struct lodge_vm *vm, gfn_t start, gfn_t end)
 
 	if (lodge_npt_unmap(vm, start, end, &dead, true))
 		lodge_npt_flush(vm);
-	lodge_npt_free_dead(&dead, true);
+	lodge_npt_free_dead(vm, &dead, true);
+}
+
+/* A large leaf goes altogether: its pages come back one by one. Of a small one some rights do. */
+static void narrow(struct lodge_npt *npt, struct spot *at, u64 rights)
+{
+	if (at->level > 1)
+		(*leaves_of(npt, at->level))--;
+	weaken(npt, at->e, at->level > 1 ? 0 : *at->e & ~rights);
 }
 
 static enum go protect_visit(struct spot *at, void *npt)
@@ -447,7 +479,7 @@ static enum go protect_visit(struct spot *at, void *npt)
 	if (at->table)
 		return DOWN;
 	if (is_present(at->val))
-		weaken(npt, at->e, at->level > 1 ? 0 : *at->e & ~(ops->log ?: ops->write));
+		narrow(npt, at, ops->log ?: ops->write);
 	return ON;
 }
 
@@ -458,8 +490,7 @@ static enum go protect_visit(struct spot *at, void *npt)
  * @bits: the pages
  *
  * Pages become read-only, or not dirty where the hardware keeps a log: what it sets in this very
- * moment, and we overwrite, is in its log. A large leaf goes altogether: its pages come back one
- * by one.
+ * moment, and we overwrite, is in its log.
  */
 void lodge_npt_protect_word(struct lodge_vm *vm, gfn_t gfn, unsigned long bits)
 {
@@ -490,7 +521,7 @@ static enum go readonly_visit(struct spot *at, void *npt)
 	if (at->table)
 		return DOWN;
 	if (is_present(at->val) && (at->level > 1 || at->val & ops->write))
-		weaken(npt, at->e, at->level > 1 ? 0 : *at->e & ~(ops->write | ops->log));
+		narrow(npt, at, ops->write | ops->log);
 	return ON;
 }
 
@@ -580,7 +611,7 @@ static bool age_without_bits(struct lodge_vm *vm, gfn_t start, gfn_t end, bool c
 	any = lodge_npt_unmap(vm, start, end, &dead, false);
 	if (any)
 		lodge_npt_flush(vm);
-	lodge_npt_free_dead(&dead, false);
+	lodge_npt_free_dead(vm, &dead, false);
 	return any;
 }
 

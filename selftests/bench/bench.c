@@ -120,6 +120,14 @@ static void touch_loop(void)
 asm(".text\n.balign 16\nbench_isr:\n push %rax\n mov $0xfee000b0, %eax\n movl $0, (%rax)\n pop %rax\n iretq\n");
 extern char bench_isr[];
 
+static void own_isr(struct vm *vm)
+{
+	u64 *gate = (u64 *)(vm->mem + IDT_GPA) + 2 * ISR_VECTOR, isr = (u64)bench_isr;
+
+	gate[0] = (gate[0] & 0x0000ffffffff0000) | (isr & 0xffff) | (isr >> 16 & 0xffff) << 48;
+	gate[1] = isr >> 32;
+}
+
 static void in_kernel(const char *name, struct vm *vm, void (*guest)(void))
 {
 	struct vcpu *v;
@@ -153,12 +161,44 @@ TEST(self_ipi, "self-IPI with EOI")
 {
 	struct vm *vm = vm_new_irqchip();
 	struct vcpu *v = vcpu_long(vm, 0, op_self_ipi_loop);
-	u64 *gate = (u64 *)(vm->mem + IDT_GPA) + 2 * ISR_VECTOR, isr = (u64)bench_isr;
 
-	gate[0] = (gate[0] & 0x0000ffffffff0000) | (isr & 0xffff) | (isr >> 16 & 0xffff) << 48;
-	gate[1] = isr >> 32;
+	own_isr(vm);
 	result("self-IPI and EOI", REPORT(v, 1).a, ROUNDS);
 }
+
+/* From the TSC deadline to behind the HLT that it ends, the interrupt's handler included. */
+static void wakeup_loop(void)
+{
+	u64 late = 0;
+
+	apic_enable();
+	pics_off();
+	apic_write(APIC_LVTT, 2 << 17 | ISR_VECTOR);
+	for (u32 i = 0; i < 2 * ROUNDS; i++) {
+		u64 deadline = rdtsc() + 50000;
+
+		cli();
+		wrmsr(0x6e0, deadline);
+		sti_hlt();
+		if (i >= ROUNDS)	/* those before it find out how long to poll */
+			late += rdtsc() - deadline;
+	}
+	report(1, late, 0, 0);
+}
+
+static void wakeup(const char *name, u64 poll_ns)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_HALT_POLL, .args = { poll_ns } };
+	struct vm *vm = vm_new_irqchip();
+	struct vcpu *v = vcpu_long(vm, 0, wakeup_loop);
+
+	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	own_isr(vm);
+	result(name, REPORT(v, 1).a, ROUNDS);
+}
+
+TEST(wakeup_polled, "HLT that polls, ended by its timer") { wakeup("wake-up by a timer, polled for", 10000000); }
+TEST(wakeup_slept, "HLT that sleeps, ended by its timer") { wakeup("wake-up by a timer, slept for", 0); }
 
 /* Exits to userspace: run again until the guest reports. */
 static void to_user(const char *name, void (*guest)(void), u32 reason)
