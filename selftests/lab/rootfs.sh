@@ -1,22 +1,24 @@
 # shellcheck shell=bash disable=SC2154
 # SPDX-License-Identifier: GPL-2.0
 #
-# The root folder of a newer suite: its compiler and what its build tools link with.
+# Root folders of Debian's suites: of a newer one, for its compiler and what its build tools link with; others for tests.
 
-# make_rootfs SUITE COMPILER: once for each compiler; leaves APT_CONFIG as it is. Call with the lock held.
+# make_rootfs SUITE PROGRAM [FOLDER PACKAGES]: one with that program in /usr/bin, a compiler unless more is said; once;
+# leaves APT_CONFIG as it is. Call with the lock held.
 make_rootfs() {
-	local suite=$1 cc=$2 root=$LAB_CACHE/$1 uri key saved=${APT_CONFIG:-}
-	[ ! -e "$root/lodge-ready" ] || [ ! -e "$root/usr/bin/$cc" ] || return 0
-	[ "$(id -u)" = 0 ] || die "building for $kernel takes a $suite root folder in $LAB_CACHE," \
+	local suite=$1 root=$LAB_CACHE/${3:-$1} uri key saved=${APT_CONFIG:-}
+	local packages=${4:-$2,make,libelf1t64,libdw1t64,libssl3t64,zlib1g,libzstd1}
+	[ ! -e "$root/lodge-ready" ] || [ ! -e "$root/usr/bin/$2" ] || return 0
+	[ "$(id -u)" = 0 ] || die "this, with $kernel, takes a $suite root folder in $LAB_CACHE," \
 		"which only root can make and use"
 	lab_need debootstrap=debootstrap
-	say "making a $suite root folder for its compiler (once, a minute or two)"
+	say "making a $suite root folder with ${packages%%,*} (once, a minute or two)"
 	unset APT_CONFIG
 	read -r uri key < <(lab_mirror "$suite") || die "no Debian mirror is configured"
 	rm -rf "$root"
 	mkdir -p "$root"
 	debootstrap --variant=minbase --keyring="$key" \
-		--include="$cc",make,libelf1t64,libdw1t64,libssl3t64,zlib1g,libzstd1 \
+		--include="$packages" \
 		"$suite" "$root" "$uri" >"$LAB_CACHE/debootstrap.log" 2>&1 </dev/null || {
 		tail -n 20 "$LAB_CACHE/debootstrap.log" >&2
 		die "debootstrap failed"
