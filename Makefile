@@ -8,6 +8,7 @@
 #	make suites		Linux's KVM selftests, beside the stock KVM (HOSTS="HOST:KERNEL ...")
 #	make style		the rules of the code, as results
 #	make selftests		the test programs, for a machine with the module or with KVM
+#	make deb		Debian packages, into build/deb
 #	make clean
 #
 # A kernel's build reads Kbuild; this file is for people.
@@ -51,6 +52,9 @@ suites:
 check-all:
 	@$(LAB)/check --all
 
+deb:
+	@packaging/deb
+
 style:
 	@selftests/style/style
 
@@ -62,4 +66,4 @@ clean:
 		modules.order .*.cmd
 	find kmod -name '*.o' -delete -o -name '.*.cmd' -delete -o -name '*.o.d' -delete
 
-.PHONY: all module runner modules_install selftests demo check check-all oracle suites bench style clean
+.PHONY: all module runner modules_install selftests demo check check-all oracle suites bench deb style clean

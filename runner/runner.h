@@ -261,6 +261,7 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	size_t run_size;
+	int stats_fd;		/* nothing here reads it: it is for lodge-stat, which can get no fd of its own; -1: none */
 	struct kvm_cpuid2 *cpuid;	/* what the guest sees */
 	pthread_t thread;
 	bool running;

@@ -95,6 +95,7 @@ static int map_run(struct vcpu *vcpu, size_t run_size)
 		return say_errno("cannot map processor %u", vcpu->id);
 	vcpu->run = run;
 	vcpu->run_size = run_size;
+	vcpu->stats_fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
 	return 0;
 }
 
@@ -186,8 +187,11 @@ void vcpus_destroy(struct vm *vm)
 	unsigned int i;
 
 	for (i = 0; i < vm->ncpus; i++) {
-		if (vm->vcpus[i].run)
+		if (vm->vcpus[i].run) {
 			munmap(vm->vcpus[i].run, vm->vcpus[i].run_size);
+			if (vm->vcpus[i].stats_fd >= 0)
+				close(vm->vcpus[i].stats_fd);
+		}
 		if (vm->vcpus[i].vm && vm->vcpus[i].fd >= 0)
 			close(vm->vcpus[i].fd);
 		free(vm->vcpus[i].cpuid);

@@ -19,10 +19,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/lodge.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runner.h"
@@ -44,6 +47,39 @@ static const struct {
 	{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
 };
 
+/* The name of a group; by the file alone, as a program without a C library beside it can look nowhere else. */
+static bool group_name(gid_t gid, char *name, size_t size)
+{
+	char line[4096], *end;
+	FILE *f = fopen("/etc/group", "re");
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		end = strchr(line, ':');
+		if (!end || end[1] == '\0' || !strchr(end + 1, ':'))
+			continue;
+		if (strtoul(strchr(end + 1, ':') + 1, NULL, 10) != gid)
+			continue;
+		*end = '\0';
+		snprintf(name, size, "%.60s", line);
+		found = true;
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+static int no_permission(const char *path)
+{
+	struct stat st;
+	char group[64];
+
+	if (stat(path, &st) < 0 || (st.st_mode & 0060) != 0060 || !group_name(st.st_gid, group, sizeof(group)))
+		return say("no permission to open %s", path);
+	return say("no permission to open %s, which is for the group %s: as root, 'adduser %s %s', then log in again",
+		   path, group, getenv("USER") ? getenv("USER") : "NAME", group);
+}
+
 static int open_device(struct vm *vm, const char *path)
 {
 	int version;
@@ -53,7 +89,7 @@ static int open_device(struct vm *vm, const char *path)
 		if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
 			return say("there is no device %s: is the module loaded?", path);
 		if (errno == EACCES || errno == EPERM)
-			return say("no permission to open %s", path);
+			return no_permission(path);
 		return say_errno("cannot open %s", path);
 	}
 	version = ioctl(vm->dev_fd, KVM_GET_API_VERSION, 0);

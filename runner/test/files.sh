@@ -80,7 +80,7 @@ cp "$good" "$dir/noline"
 bytes "$dir/noline" $((0x238)) 10000000
 none=$dir/none
 
-echo 1..76
+echo 1..77
 says "help" 'Ctrl-A x' --help
 says "version" '^lodge-run [0-9]' --version
 refuses "no kernel named" 2 'kernel' --mem 64M
@@ -170,4 +170,10 @@ chmod 0 "$dir/text"
 a_user "$lodge"
 lodge=$user
 refuses "a device without permission" 1 'no permission' --kernel "$good" --device "$dir/text"
+if chgrp 1 "$dir/text" 2>/dev/null && chmod 0060 "$dir/text"; then
+	refuses "a device of a group's" 1 "no permission .* group daemon.*'adduser .* daemon'" --kernel "$good" --device "$dir/text"
+else
+	count=$((count + 1))
+	echo "ok $count a device of a group's # SKIP only root can make one"
+fi
 [ $failures = 0 ]

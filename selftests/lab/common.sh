@@ -105,6 +105,8 @@ LAB_BUILD_TOOLS=(make=make gcc-12=gcc-12 /usr/include/linux/types.h=linux-libc-d
 LAB_PROGRAM_TOOLS=(make=make gcc=gcc /usr/include/stdio.h=libc6-dev)
 # shellcheck disable=SC2034
 LAB_STYLE_TOOLS=(perl=perl shellcheck=shellcheck nm=binutils xz=xz-utils sparse=sparse)
+# shellcheck disable=SC2034
+LAB_PACKAGE_TOOLS=(dpkg-buildpackage=dpkg-dev dh=debhelper dh_dkms=dh-dkms)
 # Not every busybox is static.
 if command -v busybox >/dev/null && LC_ALL=C ldd "$(command -v busybox)" >/dev/null 2>&1; then
 	LAB_EMULATOR_TOOLS+=(/usr/share/doc/busybox-static=busybox-static)
