@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a stats fd says: a header, an id, a descriptor for each counter, the counters, in the format of KVM_GET_STATS_FD.
+ * What a stats fd says: a header, an id, a descriptor for each counter, the counters, in the format of KVM_GET_STATS_FD;
+ * and arrays that grow, which all of lodge-stat has its findings in.
  *
  * The fd is another process's and the file may be anything: whatever does not fit together ends the reading, and
  * nothing is allocated by a number from it that has not been compared with a limit.
@@ -8,6 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/kvm.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +18,26 @@
 
 #define MAX_COUNTERS 1024
 #define MAX_NAME 1024
+
+/**
+ * grow() - room for one more at the end of an array.
+ * @array: the array, or NULL.
+ * @count: how many it has.
+ * @size: of one.
+ *
+ * Return: the array, the last one zeroed. The program ends where there is no memory.
+ */
+void *grow(void *array, unsigned int count, size_t size)
+{
+	char *p = reallocarray(array, count + 1, size);
+
+	if (!p) {
+		fputs("lodge-stat: no memory\n", stderr);
+		exit(1);
+	}
+	memset(p + count * size, 0, size);
+	return p;
+}
 
 /* All of size bytes at an offset, or not. */
 static bool read_at(int fd, void *buf, size_t size, uint64_t at)

@@ -19,26 +19,6 @@
 
 #include "stat.h"
 
-/**
- * grow() - room for one more at the end of an array.
- * @array: the array, or NULL.
- * @count: how many it has.
- * @size: of one.
- *
- * Return: the array, the last one zeroed. The program ends where there is no memory.
- */
-void *grow(void *array, unsigned int count, size_t size)
-{
-	char *p = reallocarray(array, count + 1, size);
-
-	if (!p) {
-		fputs("lodge-stat: no memory\n", stderr);
-		exit(1);
-	}
-	memset(p + count * size, 0, size);
-	return p;
-}
-
 static void read_command(struct process *p)
 {
 	char path[64];
