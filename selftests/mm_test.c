@@ -94,7 +94,7 @@ static u8 *small_pages(void)
 {
 	u8 *mem = host_pages(SIZE);
 
-	OK(madvise(mem, SIZE, MADV_NOHUGEPAGE));
+	advise_pages(mem, SIZE, MADV_NOHUGEPAGE);
 	return mem;
 }
 
@@ -195,7 +195,7 @@ TEST(compaction, "/proc/sys/vm/compact_memory while a guest runs: pages of it mo
 	if (access("/proc/sys/vm/compact_memory", W_OK))
 		test_skip("no compaction");
 	/* The guest's pages lie far apart, and what is between them is free when it runs. */
-	OK(madvise(holes, HOLES, MADV_NOHUGEPAGE));
+	advise_pages(holes, HOLES, MADV_NOHUGEPAGE);
 	for (u64 i = 0; i < PAGES; i++) {
 		mem[i * 4096 + 8] = 1;
 		for (u64 k = 0; k < EACH; k += 4096)
@@ -580,10 +580,10 @@ TEST(page_counts, "pages_4k, pages_2m and pages_1g of the VM's statistics: what 
 
 	if (!check_cap(KVM_CAP_BINARY_STATS_FD))
 		test_skip("no KVM_CAP_BINARY_STATS_FD");
-	OK(madvise(own, MEM_SIZE, MADV_NOHUGEPAGE));
+	advise_pages(own, MEM_SIZE, MADV_NOHUGEPAGE);
 	vm_fill(vm, own);
 	v = vcpu_long(vm, 0, touch_guest);
-	OK(madvise(mem, SIZE, MADV_HUGEPAGE));
+	advise_pages(mem, SIZE, MADV_HUGEPAGE);
 	OK(vm_slot(vm, 1, DATA, SIZE, mem, 0));
 	EQ(counter(vm, "pages_4k") + counter(vm, "pages_2m") + counter(vm, "pages_1g"), 0);
 	GUEST(vm, every) = 1;
