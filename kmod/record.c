@@ -273,8 +273,7 @@ static struct lodge_stream *take_stream(struct lodge_vm *vm, size_t room)
 	if (s && s->room >= room)
 		return s;
 	kvfree(s);
-	room = max_t(size_t, room, 8000);
-	s = kvmalloc(struct_size(s, words, room / 8), GFP_KERNEL_ACCOUNT);
+	s = kvmalloc(struct_size(s, words, DIV_ROUND_UP(room, 8)), GFP_KERNEL_ACCOUNT);
 	if (s)
 		s->room = room;
 	return s;

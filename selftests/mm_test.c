@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 
 #include "group.h"
-#include "vm.h"
+#include "stats.h"
 
 enum { DATA = 0x10000000, PAGES = 1024, SIZE = PAGES * 4096, HUGE = 0x200000 };
 
@@ -547,26 +547,9 @@ TEST(damon, "DAMON sees what a guest uses, and that it uses nothing when it does
 static u64 counter(struct vm *vm, const char *name)
 {
 	int fd = OK(ioctl(vm->fd, KVM_GET_STATS_FD, NULL));
-	struct kvm_stats_header h;
-	struct {
-		struct kvm_stats_desc d;
-		char name[64];
-	} desc;
-	u64 value = 0, found = 0;
+	u64 value = stats_counter_of(fd, name, KVM_STATS_TYPE_INSTANT);
 
-	EQ(pread(fd, &h, sizeof(h), 0), sizeof(h));
-	for (u32 i = 0; i < h.num_desc; i++) {
-		size_t size = sizeof(desc.d) + h.name_size;
-
-		EQ(pread(fd, &desc, size, h.desc_offset + i * size), size);
-		if (strcmp(desc.d.name, name))
-			continue;
-		EQ(desc.d.flags & KVM_STATS_TYPE_MASK, KVM_STATS_TYPE_INSTANT);
-		EQ(pread(fd, &value, 8, h.data_offset + desc.d.offset), 8);
-		found = 1;
-	}
 	close(fd);
-	EQ(found, 1);
 	return value;
 }
 
@@ -578,8 +561,7 @@ TEST(page_counts, "pages_4k, pages_2m and pages_1g of the VM's statistics: what 
 	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
 	struct vcpu *v;
 
-	if (!check_cap(KVM_CAP_BINARY_STATS_FD))
-		test_skip("no KVM_CAP_BINARY_STATS_FD");
+	need_stats();
 	advise_pages(own, MEM_SIZE, MADV_NOHUGEPAGE);
 	vm_fill(vm, own);
 	v = vcpu_long(vm, 0, touch_guest);
@@ -630,8 +612,7 @@ TEST(page_counts_1g, "a page of 1 GiB counts as one")
 
 	if (mem == MAP_FAILED)
 		test_skip("no page of 1 GiB");
-	if (!check_cap(KVM_CAP_BINARY_STATS_FD))
-		test_skip("no KVM_CAP_BINARY_STATS_FD");
+	need_stats();
 	*(u64 *)(mem + 0x1000) = 0x1717;
 	OK(vm_slot(vm, 1, 0x40000000, 1ul << 30, mem, 0));
 	GUEST(vm, where) = 0x40001000;

@@ -19,7 +19,7 @@
 
 #include "group.h"
 #include "msr.h"
-#include "vm.h"
+#include "stats.h"
 
 enum { DATA = 0x10000000, MSR_STEAL_TIME = 0x4b564d03, MSR_POLL_CONTROL = 0x4b564d05, TIMER = 0x60 };
 
@@ -384,28 +384,6 @@ struct polls {
 	u64 attempted, successful, success_ns, fail_ns, halts;
 };
 
-static u64 counter(int fd, const char *name)
-{
-	struct kvm_stats_header h;
-	struct {
-		struct kvm_stats_desc d;
-		char name[64];
-	} desc;
-	u64 value;
-
-	EQ(pread(fd, &h, sizeof(h), 0), sizeof(h));
-	for (u32 i = 0; i < h.num_desc; i++) {
-		size_t size = sizeof(desc.d) + h.name_size;
-
-		EQ(pread(fd, &desc, size, h.desc_offset + i * size), size);
-		if (strcmp(desc.d.name, name))
-			continue;
-		EQ(pread(fd, &value, 8, h.data_offset + desc.d.offset), 8);
-		return value;
-	}
-	FAIL("there is no counter '%s'", name);
-}
-
 /* So many naps of a guest, of so many microseconds each; poll_us: of KVM_CAP_HALT_POLL. */
 static struct polls nap(u64 n, u64 us, u64 poll_us, bool control)
 {
@@ -415,8 +393,7 @@ static struct polls nap(u64 n, u64 us, u64 poll_us, bool control)
 	struct vcpu *v;
 	int fd;
 
-	if (!check_cap(KVM_CAP_BINARY_STATS_FD))
-		test_skip("no KVM_CAP_BINARY_STATS_FD");
+	need_stats();
 	EQ(check_cap(KVM_CAP_HALT_POLL), 1);
 	OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
 	v = vcpu_long(vm, 0, nap_guest);
@@ -425,9 +402,12 @@ static struct polls nap(u64 n, u64 us, u64 poll_us, bool control)
 	GUEST(vm, poll_control) = control;
 	fd = OK(ioctl(v->fd, KVM_GET_STATS_FD, NULL));
 	DONE(v);
-	p = (struct polls) { counter(fd, "halt_attempted_poll"), counter(fd, "halt_successful_poll"),
-		counter(fd, "halt_poll_success_ns"), counter(fd, "halt_poll_fail_ns"), counter(fd, "halt_exits") };
-	EQ(counter(fd, "halt_poll_invalid"), 0);
+	p = (struct polls) {
+		stats_counter(fd, "halt_attempted_poll"), stats_counter(fd, "halt_successful_poll"),
+		stats_counter(fd, "halt_poll_success_ns"), stats_counter(fd, "halt_poll_fail_ns"),
+		stats_counter(fd, "halt_exits"),
+	};
+	EQ(stats_counter(fd, "halt_poll_invalid"), 0);
 	note("%llu halts, %llu polls, %llu of them for %llu us in all found it, the others took %llu us",
 	     (unsigned long long)p.halts, (unsigned long long)p.attempted, (unsigned long long)p.successful,
 	     p.success_ns / 1000ull, p.fail_ns / 1000ull);

@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "vm.h"
+#include "stats.h"
 
 static void *volatile bad_pointer = (void *)0x10;
 
@@ -15,12 +15,6 @@ struct stats {
 	u8 *desc;
 	size_t desc_size, values;
 };
-
-static void need_stats(void)
-{
-	if (!check_cap(KVM_CAP_BINARY_STATS_FD))
-		test_skip("no KVM_CAP_BINARY_STATS_FD");
-}
 
 static struct kvm_stats_desc *desc(struct stats *s, u32 i)
 {
@@ -65,20 +59,6 @@ static struct stats open_stats(int owner)
 	return s;
 }
 
-/* A counter by name, read from the file now; the test fails where there is none of this name. */
-static u64 counter(struct stats *s, const char *name)
-{
-	u64 value;
-
-	for (u32 i = 0; i < s->head.num_desc; i++) {
-		if (strcmp(desc(s, i)->name, name))
-			continue;
-		EQ(pread(s->fd, &value, 8, s->head.data_offset + desc(s, i)->offset), 8);
-		return value;
-	}
-	FAIL("there is no counter '%s'", name);
-}
-
 static void exits_guest(void)
 {
 	u32 a, b, c, d;
@@ -105,20 +85,20 @@ TEST(vcpu_counts, "a vCPU's counters count what its guest did")
 	need_stats();
 	v = vcpu_long(vm_new(), 0, exits_guest);
 	s = open_stats(v->fd);
-	EQ(counter(&s, "exits"), 0);
-	EQ(counter(&s, "io_exits"), 0);
+	EQ(stats_counter(s.fd, "exits"), 0);
+	EQ(stats_counter(s.fd, "io_exits"), 0);
 	for (int i = 0; i < 10; i++)
 		RUN_TO_OUT(v, 0x10, 1);
-	GE(counter(&s, "exits"), 110);
-	EQ(counter(&s, "io_exits"), 10);
+	GE(stats_counter(s.fd, "exits"), 110);
+	EQ(stats_counter(s.fd, "io_exits"), 10);
 	for (int i = 0; i < 5; i++)
 		RUN_TO(v, KVM_EXIT_MMIO);
-	EQ(counter(&s, "mmio_exits"), 5);
+	EQ(stats_counter(s.fd, "mmio_exits"), 5);
 	DONE(v);
-	EQ(counter(&s, "io_exits"), 11);
-	EQ(counter(&s, "hypercalls"), 1);
-	GE(counter(&s, "pf_taken"), 1);
-	GE(counter(&s, "pf_taken"), counter(&s, "pf_fixed"));
+	EQ(stats_counter(s.fd, "io_exits"), 11);
+	EQ(stats_counter(s.fd, "hypercalls"), 1);
+	GE(stats_counter(s.fd, "pf_taken"), 1);
+	GE(stats_counter(s.fd, "pf_taken"), stats_counter(s.fd, "pf_fixed"));
 }
 
 TEST(vm_counts, "a VM's counters: a flush after memory was taken away")
@@ -131,10 +111,10 @@ TEST(vm_counts, "a VM's counters: a flush after memory was taken away")
 	v = vcpu_long(vm_new(), 0, exits_guest);
 	s = open_stats(v->vm->fd);
 	RUN_TO_OUT(v, 0x10, 1);
-	before = counter(&s, "remote_tlb_flush");
+	before = stats_counter(s.fd, "remote_tlb_flush");
 	/* KVM flushes where a vCPU is in the guest at that moment; Lodge always. */
 	OK(madvise(v->vm->mem, v->vm->size, MADV_DONTNEED));
-	GE(counter(&s, "remote_tlb_flush"), before + !device_is_kvm());
+	GE(stats_counter(s.fd, "remote_tlb_flush"), before + !device_is_kvm());
 }
 
 TEST(reading, "the stats fd: reads at any offset end where the file does; no writes; close-on-exec")
@@ -185,15 +165,15 @@ TEST(outlives, "the stats fds keep VM and vCPU: they are read after all others a
 	vm = open_stats(v->vm->fd);
 	vcpu = open_stats(v->fd);
 	RUN_TO_OUT(v, 0x10, 1);
-	exits = counter(&vcpu, "exits");
+	exits = stats_counter(vcpu.fd, "exits");
 	GE(exits, 1);
 	OK(munmap(v->run, run_size()));
 	OK(close(v->fd));
 	OK(close(v->vm->fd));
 	for (int i = 0; i < 20; i++)		/* these would get the memory, were it free */
 		vcpu_new(vm_new(), 0);
-	EQ(counter(&vcpu, "exits"), exits);
-	counter(&vm, "remote_tlb_flush");
+	EQ(stats_counter(vcpu.fd, "exits"), exits);
+	stats_counter(vm.fd, "remote_tlb_flush");
 	OK(close(vcpu.fd));
 	OK(close(vm.fd));
 }

@@ -6,20 +6,7 @@
 set -u
 # shellcheck source=tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
-ok=$1
-
-# says NAME STATUS STREAM PATTERN ARGUMENT...: on that stream, and nothing on the other
-says() {
-	local name=$1 status=$2 stream=$3 pattern=$4 other=out rc=0 wrong=''
-	shift 4
-	[ "$stream" != out ] || other=err
-	"$ok" "$@" >"$dir/out" 2>"$dir/err" </dev/null || rc=$?
-	[ $rc = "$status" ] || wrong="status $rc, not $status; "
-	grep -qE "$pattern" "$dir/$stream" || wrong+="it does not say '$pattern'; "
-	[ ! -s "$dir/$other" ] || wrong+="something on the other stream; "
-	[ -z "$wrong" ] || wrong+="it said: $(head -c 300 "$dir/out" "$dir/err" | tr '\n' ' ')"
-	result "$name" "$wrong"
-}
+program=$1
 
 # without NAME STATUS PATTERN ARGUMENT...: where the processor has no virtualization
 without() {
@@ -45,11 +32,11 @@ without "no virtualization, --silicon: a report and no test" 1 '^1\.\.0 # SKIP '
 without "no virtualization, --silicon: the findings" 1 '^# This processor has no ' --silicon
 says "the list of tests" 0 out '^inventory ' --silicon -l
 says "the list without --silicon" 2 err "only --silicon has '-l'" -l
-a_user "$ok"
-root=$ok ok=$user
+a_user "$program"
+root=$program program=$user
 says "--silicon without root" 3 err '^lodge-ok: --silicon wants root$' --silicon
-ok=$root
-"$ok" >"$dir/first" 2>&1
-"$ok" >"$dir/second" 2>&1
+program=$root
+"$program" >"$dir/first" 2>&1
+"$program" >"$dir/second" 2>&1
 result "it says the same again" "$(diff "$dir/first" "$dir/second")"
 [ $failures = 0 ]

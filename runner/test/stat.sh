@@ -6,20 +6,7 @@
 set -u
 # shellcheck source=tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/tap.sh"
-stat=$1
-
-# says NAME STATUS STREAM PATTERN ARGUMENT...: on that stream, and nothing on the other
-says() {
-	local name=$1 status=$2 stream=$3 pattern=$4 other=out rc=0 wrong=''
-	shift 4
-	[ "$stream" != out ] || other=err
-	"$stat" "$@" >"$dir/out" 2>"$dir/err" </dev/null || rc=$?
-	[ $rc = "$status" ] || wrong="status $rc, not $status; "
-	grep -qE "$pattern" "$dir/$stream" || wrong+="it does not say '$pattern'; "
-	[ ! -s "$dir/$other" ] || wrong+="something on the other stream; "
-	[ -z "$wrong" ] || wrong+="it said: $(head -c 300 "$dir/out" "$dir/err" | tr '\n' ' ')"
-	result "$name" "$wrong"
-}
+program=$1
 
 echo 1..10
 says "help" 0 out '^usage: lodge-stat' --help

@@ -3,7 +3,7 @@
 #
 # What the tests of the programs' words share: a folder that goes with them, and TAP. Sourced: it sets $dir, and
 # result() counts in $count and $failures.
-# shellcheck disable=SC2034 # read by who sources this
+# shellcheck disable=SC2034,SC2154 # who sources this reads and sets them
 set -u
 dir=$(mktemp -dt lodge-words.XXXXXX)
 trap 'rm -rf "$dir"' EXIT
@@ -21,6 +21,19 @@ result() {
 		echo "not ok $count $1"
 		failures=$((failures + 1))
 	fi
+}
+
+# says NAME STATUS STREAM PATTERN ARGUMENT...: $program says so on that stream, and nothing on the other.
+says() {
+	local name=$1 status=$2 stream=$3 pattern=$4 other=out rc=0 wrong=''
+	shift 4
+	[ "$stream" != out ] || other=err
+	"$program" "$@" >"$dir/out" 2>"$dir/err" </dev/null || rc=$?
+	[ $rc = "$status" ] || wrong="status $rc, not $status; "
+	grep -qE "$pattern" "$dir/$stream" || wrong+="it does not say '$pattern'; "
+	[ ! -s "$dir/$other" ] || wrong+="something on the other stream; "
+	[ -z "$wrong" ] || wrong+="it said: $(head -c 300 "$dir/out" "$dir/err" | tr '\n' ' ')"
+	result "$name" "$wrong"
 }
 
 # a_user PROGRAM: sets $user to a program that runs a copy of it without root; as it is, where root is not there to
