@@ -20,6 +20,9 @@
 # shellcheck source=debug-kernel.sh
 . "$LAB_DIR/debug-kernel.sh"
 
+# How make was called, if it was, is nothing to the makes that are run here: what those print is read.
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
+
 LAB_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/lodge
 # What makes a line of the host's kernel log a report.
 # shellcheck disable=SC2034 # read by boot and check
