@@ -87,33 +87,23 @@ SET(xcr0)
 GET(lapic)
 {
 	struct lodge_state_lapic *l = buf;
-	const u32 *page = page_address(v->scratch);
-	int i;
 
-	if (lodge_ioc_get_lapic(v, page_address(v->scratch), 0))
+	if (!v->lapic)
 		return 0;
+	lodge_lapic_get_regs(v, l->regs, 1);
 	l->tsc_deadline = lodge_lapic_tsc_deadline(v, true);
 	l->ext_vector = v->ext_vector;
 	l->reserved = 0;
-	for (i = 0; i < ARRAY_SIZE(l->regs); i++)
-		l->regs[i] = page[i * 4];
 	return sizeof(*l);
 }
 
 SET(lapic)
 {
 	const struct lodge_state_lapic *l = buf;
-	u32 *page = page_address(v->scratch);
-	int i;
 
-	if (l->reserved || l->ext_vector < -1 || l->ext_vector > 255)
+	if (!v->lapic || l->reserved || l->ext_vector < -1 || l->ext_vector > 255)
 		return -EINVAL;
-	for (i = 0; i < ARRAY_SIZE(l->regs); i++)
-		page[i * 4] = l->regs[i];
-	if (v->apic_base & X2APIC_ENABLE && READ_ONCE(vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS)
-		page[APIC_ID >> 2] = v->id;
-	if (lodge_ioc_set_lapic(v, page, 0))
-		return -EINVAL;
+	lodge_lapic_set_regs(v, l->regs, 1);
 	lodge_lapic_set_tsc_deadline(v, l->tsc_deadline);
 	v->ext_vector = l->ext_vector;
 	return 0;
@@ -150,8 +140,7 @@ static int pics(struct lodge_vm *vm, struct kvm_pic_state *s, bool set)
 {
 	if (!vm->pic)
 		return -ENXIO;
-	lodge_pic_state(vm, 0, &s[0], set);
-	lodge_pic_state(vm, 1, &s[1], set);
+	lodge_pic_state(vm, 0, 2, s, set);
 	return 0;
 }
 
@@ -466,7 +455,7 @@ static s64 record_size(const struct lodge_state_record *r, u64 left)
 	if (left < sizeof(*r) || r->flags & ~(u32)LODGE_STATE_OPTIONAL)
 		return -EINVAL;
 	len = sizeof(*r) + ALIGN((u64)r->len, 8);
-	if (len > left || (r->len & 7 && memchr_inv((void *)(r + 1) + r->len, 0, -r->len & 7)))
+	if (len > left || (r->len & 7 && ((u64 *)((void *)r + len))[-1] >> (r->len & 7) * 8))
 		return -EINVAL;
 	return len;
 }
@@ -478,21 +467,22 @@ static const struct record_class *class_of(const struct lodge_state_record *r, s
 
 	if (!c || r->version != 1)
 		return r->flags & LODGE_STATE_OPTIONAL ? NULL : ERR_PTR(-EOPNOTSUPP);
-	if (of_vm(c) != !v || r->len < c->size || (r->len - c->size) % (c->unit ?: U16_MAX))
-		return ERR_PTR(-EINVAL);
-	if (!c->unit && r->len != c->size)
+	if (of_vm(c) != !v || r->len < c->size || (c->unit ? (r->len - c->size) % c->unit : r->len - c->size))
 		return ERR_PTR(-EINVAL);
 	return c;
 }
 
-/* All records in turn, checked; and set, where that is wanted. */
-static int walk(struct lodge_vm *vm, struct lodge_state_head *head, bool set, u64 now)
+/*
+ * All records in turn, checked and set. The IOAPIC comes when there is nothing else to be refused: that alone cannot be
+ * brought back for certain.
+ */
+static int set_records(struct lodge_vm *vm, struct lodge_state_head *head, u64 now)
 {
-	u64 pos = sizeof(*head);
+	struct lodge_state_record *r, *ioapic = NULL;
 	const struct record_class *c;
-	struct lodge_state_record *r;
-	struct lodge_vcpu *v;
-	u32 n, i = 0, last = 0;
+	struct lodge_vcpu *v = NULL;
+	u64 pos = sizeof(*head);
+	u32 n, i = 0, last = 0, id = 0;
 	s64 size;
 	int ret;
 
@@ -501,20 +491,32 @@ static int walk(struct lodge_vm *vm, struct lodge_state_head *head, bool set, u6
 		size = record_size(r, head->len - pos);
 		if (size < 0)
 			return size;
-		for (; i < vm->nvcpus && vm->vcpus[i]->id != r->id; i++)
+		if (!n || r->id != id) {
+			id = r->id;
 			last = 0;
-		v = i < vm->nvcpus ? vm->vcpus[i] : NULL;
-		if ((!v && r->id != LODGE_STATE_VM) || r->class <= last)
+			while (i < vm->nvcpus && vm->vcpus[i]->id != id)
+				i++;
+			v = i < vm->nvcpus ? vm->vcpus[i] : NULL;
+			if (!v && id != LODGE_STATE_VM)
+				return -EINVAL;
+		}
+		if (r->class <= last)
 			return -EINVAL;
 		last = r->class;
 		c = class_of(r, v);
 		if (IS_ERR(c))
 			return PTR_ERR(c);
-		ret = c && set ? set_record(vm, v, c, r, now) : 0;
+		ret = 0;
+		if (last == LODGE_STATE_IOAPIC)
+			ioapic = c ? r : NULL;
+		else if (c)
+			ret = set_record(vm, v, c, r, now);
 		if (ret)
 			return ret;
 	}
-	return n == head->count ? 0 : -EINVAL;
+	if (n != head->count)
+		return -EINVAL;
+	return ioapic ? set_ioapic(vm, NULL, ioapic + 1, ioapic->len, now) : 0;
 }
 
 static int set_stream(struct lodge_vm *vm, struct lodge_state_head *head, u64 len)
@@ -526,13 +528,10 @@ static int set_stream(struct lodge_vm *vm, struct lodge_state_head *head, u64 le
 		return -EINVAL;
 	if (head->version != LODGE_STATE_VERSION)
 		return -EOPNOTSUPP;
-	ret = walk(vm, head, false, 0);
-	if (ret)
-		return ret;
 	before = lodge_freeze_spare(vm);
 	if (IS_ERR(before))
 		return PTR_ERR(before);
-	ret = walk(vm, head, true, lodge_tsc_ordered());
+	ret = set_records(vm, head, lodge_tsc_ordered());
 	if (ret)
 		lodge_thaw(vm, before);
 	lodge_frozen_spare(vm, before);

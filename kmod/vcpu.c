@@ -257,7 +257,7 @@ static noinline long by_table(struct lodge_vcpu *v, unsigned int cmd, unsigned l
 	ret = begin(v);
 	if (ret)
 		return ret;
-	ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, v, arg, page_address(v->scratch));
+	ret = lodge_sealed(v->vm, row) ? -EPERM : lodge_ioctl_table(row, v, arg, &v->scratch);
 	mutex_unlock(&v->mutex);
 	return ret;
 }
@@ -295,8 +295,7 @@ static int vcpu_init(struct lodge_vcpu *v)
 
 	v->run_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	v->pio_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	v->scratch = alloc_page(GFP_KERNEL_ACCOUNT);
-	if (!v->run_page || !v->pio_page || !v->scratch)
+	if (!v->run_page || !v->pio_page)
 		return ret;
 	v->run = page_address(v->run_page);
 	v->pio_data = page_address(v->pio_page);

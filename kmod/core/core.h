@@ -64,6 +64,22 @@ static inline void lodge_copy_words(void *to, const void *from, size_t bytes)
 	asm volatile("rep movsq" : "+D" (to), "+S" (from), "+c" (words) : : "memory");
 }
 
+static inline void lodge_clear_words(void *to, size_t bytes)
+{
+	size_t words = bytes / 8;
+
+	asm volatile("rep stosq" : "+D" (to), "+c" (words) : "a" (0) : "memory");
+}
+
+static inline bool lodge_same_words(const void *a, const void *b, size_t bytes)
+{
+	size_t words = bytes / 8;
+	bool same;
+
+	asm volatile("cmp %%eax, %%eax\n\trepe cmpsq" : "=@cce" (same), "+D" (a), "+S" (b), "+c" (words) : : "memory");
+	return same;
+}
+
 /* ioctl.c: the same from and to userspace, which memcpy's kin do by the byte on some processors. Multiples of 8. */
 int lodge_words_from_user(void *to, const void __user *from, size_t bytes);	/* 0; -EFAULT */
 int lodge_words_to_user(void __user *to, const void *from, size_t bytes);
@@ -105,5 +121,6 @@ static inline bool lodge_ioctl_is(const struct lodge_ioctl *row, u32 cmd)
 
 long lodge_ioctl_sized(const struct lodge_ioctl *row, u32 cmd, struct lodge_vm *vm, unsigned long arg);
 
-long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, void *page);
+void *lodge_scratch(struct page **page);
+long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long arg, struct page **page);
 #endif

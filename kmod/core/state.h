@@ -48,8 +48,13 @@ struct lodge_state {
 };
 
 /* PAE paging, with its four PDPTEs held in the processor. */
+static inline bool lodge_pae_by(u64 cr0, u64 cr4, u64 efer)
+{
+	return cr0 & X86_CR0_PG && cr4 & X86_CR4_PAE && !(efer & EFER_LMA);
+}
+
 static inline bool lodge_pae(const struct lodge_state *st)
 {
-	return st->cr0 & X86_CR0_PG && st->cr4 & X86_CR4_PAE && !(st->efer & EFER_LMA);
+	return lodge_pae_by(st->cr0, st->cr4, st->efer);
 }
 #endif

@@ -66,7 +66,7 @@ struct lodge_vcpu {
 	struct lodge_vm *vm;		/* [c] */
 	struct kvm_run *run;		/* [c] page 0 of the mmap: shared with userspace, read once */
 	struct page *run_page, *pio_page; /* [c] */
-	struct page *scratch;		/* [c] the page; [v] what an ioctl copies in and out: core/ioctl.c */
+	struct page *scratch;		/* [v] what an ioctl copies in and out: lodge_scratch() */
 	void *pio_data;			/* [c] pio_page's address */
 	struct lodge_lapic *lapic;	/* [c] NULL without an in-kernel LAPIC */
 	struct lodge_iodev *local;	/* [c] the device that each vCPU has its own of: the LAPIC's page; or NULL */

@@ -474,13 +474,16 @@ int lodge_set_cpuid2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 /** lodge_cpuid_give - the same with entries in the kernel, without their padding */
 int lodge_cpuid_give(struct lodge_vcpu *v, const u32 (*entries)[LODGE_CPUID_WORDS], u32 n)
 {
-	u32 i, k, differ = n ^ v->cpuid_nent;
+	bool same = n == v->cpuid_nent;
 	struct table *t;
+	u32 i;
 
-	for (i = 0; !differ && i < n; i++)
-		for (k = 0; k < LODGE_CPUID_WORDS; k++)
-			differ |= ((u32 *)&v->cpuid_ent[i])[k] ^ entries[i][k];
-	if (!differ)
+	for (i = 0; same && i < n; i++) {
+		const u64 *a = (const void *)&v->cpuid_ent[i], *b = (const void *)entries[i];
+
+		same = a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && (u32)a[3] == entries[i][6];
+	}
+	if (same)
 		return 0;
 	if (n > LODGE_MAX_CPUID)
 		return -E2BIG;

@@ -34,7 +34,7 @@
 
 static u64 fpu_offered __ro_after_init;
 static u64 fpu_rfbm __ro_after_init;		/* switched by XSAVE and XRSTOR: offered less PKRU */
-static u32 fpu_size __ro_after_init;
+static u32 fpu_size __ro_after_init;		/* of what these switch, a multiple of 8: a vCPU's image */
 static u32 fpu_pkru_offset __ro_after_init;
 static u32 fpu_mxcsr_mask __ro_after_init;
 static struct {
@@ -119,7 +119,7 @@ int lodge_fpu_init(void)
 		fpu_rfbm = fpu_offered & ~XF_PKRU;
 	}
 	lodge_fpu_host.pkru = boot_cpu_has(X86_FEATURE_OSPKE) && (fpu_offered & XF_PKRU);
-	fpu_size = lodge_fpu_image_size(fpu_offered, false);
+	fpu_size = ALIGN(lodge_fpu_image_size(fpu_rfbm, false), 8);
 	for (i = 2; i <= PKRU_BIT; i++) {
 		struct lodge_cpuid_regs r = {};
 
@@ -131,8 +131,8 @@ int lodge_fpu_init(void)
 	component[1].at = offsetof(struct fxregs_state, xmm_space);
 	component[1].size = sizeof_field(struct fxregs_state, xmm_space);
 	fpu_pkru_offset = component[PKRU_BIT].at;
-	if (fpu_size > sizeof(struct kvm_xsave)) {
-		pr_err("lodge: an XSAVE area of %u bytes does not fit the ABI\n", fpu_size);
+	if (max(fpu_size, lodge_fpu_image_size(fpu_offered, false)) > sizeof(struct kvm_xsave)) {
+		pr_err("lodge: an XSAVE area of more than %zu bytes does not fit the ABI\n", sizeof(struct kvm_xsave));
 		return -EOPNOTSUPP;
 	}
 	x = (void *)get_zeroed_page(GFP_KERNEL);
@@ -153,7 +153,7 @@ u64 lodge_fpu_xcr0_host(void)
 /** lodge_fpu_bytes - of each vCPU's image: a multiple of 8 */
 u32 lodge_fpu_bytes(void)
 {
-	return ALIGN(fpu_size, 8);
+	return fpu_size;
 }
 
 /**
@@ -347,6 +347,10 @@ int lodge_set_xsave(struct lodge_vcpu *v, void *buf, unsigned long arg)
 
 #define COMPACT_HEAD	160	/* FXSAVE's image up to the XMM registers */
 
+/* Those of a mask, but for x87; `left` is the loop's. */
+#define for_each_component(i, mask) \
+	for (left = (mask) & ~XF_X87; left && (i = __ffs64(left), true); left &= left - 1)
+
 /**
  * lodge_get_compact - the components that are in use, one after the other
  * @v: the vCPU
@@ -359,16 +363,15 @@ u32 lodge_get_compact(struct lodge_vcpu *v, void *buf)
 	const void *area = v->fpu.area;
 	u64 bv = fpu_rfbm ? v->fpu.area->header.xfeatures & fpu_rfbm : XF_X87 | XF_SSE;
 	void *to = buf + sizeof(bv);
-	int i;
+	u64 left;
+	u32 i;
 
 	if (lodge_fpu_host.pkru && v->fpu.pkru)
 		bv |= XF_PKRU;
 	*(u64 *)buf = bv;
 	lodge_copy_words(to, area, COMPACT_HEAD);
 	to += COMPACT_HEAD;
-	for (i = 1; i < ARRAY_SIZE(component); i++) {
-		if (!(bv & BIT_ULL(i)))
-			continue;
+	for_each_component(i, bv) {
 		if (i == PKRU_BIT)
 			*(u64 *)to = v->fpu.pkru;
 		else
@@ -385,26 +388,27 @@ int lodge_set_compact(struct lodge_vcpu *v, const void *buf, u32 len)
 	const struct fxregs_state *x = buf + sizeof(u64);
 	const void *from = (void *)x + COMPACT_HEAD;
 	u64 bv = *(u64 *)buf;
-	u32 want = sizeof(bv) + COMPACT_HEAD;
-	int i;
+	u32 want = sizeof(bv) + COMPACT_HEAD, i;
+	u64 offered = fpu_offered ?: XF_X87 | XF_SSE, left;
 
-	for (i = 1; i < ARRAY_SIZE(component); i++)
-		want += bv & BIT_ULL(i) ? ALIGN(component[i].size, 8) : 0;
-	if (bv & ~(fpu_offered ?: XF_X87 | XF_SSE) || len != want || x->mxcsr & ~fpu_mxcsr_mask)
+	if (bv & ~offered || x->mxcsr & ~fpu_mxcsr_mask)
 		return -EINVAL;
-	memset(area, 0, fpu_size);
+	for_each_component(i, bv)
+		want += ALIGN(component[i].size, 8);
+	if (len != want)
+		return -EINVAL;
 	lodge_copy_words(area, x, COMPACT_HEAD);
 	area->i387.mxcsr_mask = fpu_mxcsr_mask;
 	v->fpu.pkru = 0;
-	for (i = 1; i < ARRAY_SIZE(component); i++) {
-		if (!(bv & BIT_ULL(i)))
-			continue;
+	for_each_component(i, bv) {
 		if (i == PKRU_BIT)
 			v->fpu.pkru = *(u32 *)from;
 		else
 			lodge_copy_words((void *)area + component[i].at, from, component[i].size);
 		from += ALIGN(component[i].size, 8);
 	}
+	for_each_component(i, offered & ~(bv | XF_PKRU))
+		lodge_clear_words((void *)area + component[i].at, component[i].size);
 	area->header.xfeatures = bv & fpu_rfbm;
 	return 0;
 }

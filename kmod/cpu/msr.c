@@ -533,7 +533,7 @@ static const struct msr_row rows[] = {
 	{ ONE(MSR_MTRRfix64K_00000), QUIET, VF(mtrr.fixed[0]), OPS(mtrr_fixed, mtrr_fixed) },
 	{ RANGE(MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000), QUIET, VF(mtrr.fixed[1]), OPS(mtrr_fixed, mtrr_fixed) },
 	{ RANGE(MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000), QUIET, VF(mtrr.fixed[3]), OPS(mtrr_fixed, mtrr_fixed) },
-	{ ONE(MSR_IA32_CR_PAT), LISTED | KEPT, OPS(pat, pat) },
+	{ ONE(MSR_IA32_CR_PAT), LISTED | KEPT, VF(st.pat), OPS(pat, pat) },
 	{ ONE(MSR_MTRRdefType), QUIET, VF(mtrr.def), .mask = MTRR_DEF_BITS, OPS(u64, mtrr_def) },
 	{ RANGE(MSR_IA32_MC0_CTL, MSR_IA32_MC0_CTL + 4 * LODGE_MCE_BANKS - 1), QUIET, VF(mce.bank), ANY_BITS,
 	  OPS(bank, bank) },
@@ -613,7 +613,7 @@ static const struct msr_row rows[] = {
 #define DIRECT		0x200
 static const u32 direct_first[] = { 0, 0xc0000000, MSR_KVM_WALL_CLOCK_NEW, 0xc0010000 };
 static u8 direct_row[ARRAY_SIZE(direct_first)][DIRECT] __ro_after_init;
-static u8 kept_row[ARRAY_SIZE(rows)] __ro_after_init;	/* those of KEPT and QUIET */
+static const struct msr_row *kept_row[ARRAY_SIZE(rows)] __ro_after_init;	/* those of KEPT and QUIET */
 static u32 kept_rows __ro_after_init;
 
 static const struct msr_row *search(u32 index)
@@ -635,7 +635,7 @@ void __init lodge_msr_table_init(void)
 	BUILD_BUG_ON(ARRAY_SIZE(rows) > U8_MAX);
 	for (i = 0; i < ARRAY_SIZE(rows); i++)
 		if (rows[i].flags & (KEPT | QUIET) && (!rows[i].cap || boot_cpu_has(rows[i].cap)))
-			kept_row[kept_rows++] = i;
+			kept_row[kept_rows++] = &rows[i];
 	for (k = 0; k < ARRAY_SIZE(direct_first); k++) {
 		for (i = 0; i < DIRECT; i++) {
 			r = search(direct_first[k] + i);
@@ -721,28 +721,30 @@ int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool wi
 static int each_msr(struct lodge_vcpu *v, u32 n, unsigned long arg, bool write)
 {
 	struct kvm_msr_entry __user *u = ((struct kvm_msrs __user *)arg)->entries;
-	struct kvm_msr_entry *e = page_address(v->scratch);
+	struct kvm_msr_entry *e = lodge_scratch(&v->scratch);
 	u32 i;
 
 	BUILD_BUG_ON(LODGE_MAX_MSR_IO * sizeof(*e) > PAGE_SIZE);
+	if (!e)
+		return -ENOMEM;
 	if (n >= LODGE_MAX_MSR_IO)
 		return -E2BIG;
-	if (copy_from_user(e, u, n * sizeof(*e)))
+	if (lodge_words_from_user(e, u, n * sizeof(*e)))
 		return -EFAULT;
 	for (i = 0; i < n; i++)
 		if (write ? lodge_msr_write(v, e[i].index, e[i].data, true, false) :
 			    lodge_msr_read(v, e[i].index, &e[i].data, true))
 			break;
-	return !write && copy_to_user(u, e, i * sizeof(*e)) ? -EFAULT : i;
+	return !write && lodge_words_to_user(u, e, i * sizeof(*e)) ? -EFAULT : i;
 }
 
-/** lodge_get_msrs - KVM_GET_MSRS: how many were read; -E2BIG, -EFAULT */
+/** lodge_get_msrs - KVM_GET_MSRS: how many were read; -E2BIG, -EFAULT, -ENOMEM */
 int lodge_get_msrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	return each_msr(v, ((struct kvm_msrs *)buf)->nmsrs, arg, false);
 }
 
-/** lodge_set_msrs - KVM_SET_MSRS: how many were written; -E2BIG, -EFAULT */
+/** lodge_set_msrs - KVM_SET_MSRS: how many were written; -E2BIG, -EFAULT, -ENOMEM */
 int lodge_set_msrs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	return each_msr(v, ((struct kvm_msrs *)buf)->nmsrs, arg, true);
@@ -763,7 +765,7 @@ u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e)
 	u64 val;
 
 	for (i = 0; i < kept_rows; i++) {
-		r = &rows[kept_row[i]];
+		r = kept_row[i];
 		at = (const u64 *)((char *)v + r->off);
 		if (r->flags & QUIET) {
 			for (msr = r->first; msr <= r->last; msr++, at++)
@@ -778,16 +780,18 @@ u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e)
 	return n;
 }
 
-/* The row of one that is state, NULL for others. @i: where the last was found: they come in the order of the rows. */
+/* The row of one that is state, NULL for others. @i: where the last was found: the next is in the order of the rows. */
 static const struct msr_row *kept(u32 index, u32 *i)
 {
-	const struct msr_row *r;
-	u32 tried;
+	u32 at = *i + 1 < kept_rows ? *i + 1 : 0, tried;
 
+	if (index == kept_row[at]->first) {
+		*i = at;
+		return kept_row[at];
+	}
 	for (tried = 0; tried < kept_rows; tried++) {
-		r = &rows[kept_row[*i]];
-		if (index - r->first <= r->last - r->first)
-			return r;
+		if (index - kept_row[*i]->first <= kept_row[*i]->last - kept_row[*i]->first)
+			return kept_row[*i];
 		*i = *i + 1 < kept_rows ? *i + 1 : 0;
 	}
 	return NULL;
@@ -797,16 +801,20 @@ static const struct msr_row *kept(u32 index, u32 *i)
 int lodge_set_kept_msrs(struct lodge_vcpu *v, const struct kvm_msr_entry *e, u32 n)
 {
 	const struct msr_row *r;
-	u32 i = 0;
-	u64 val;
+	u64 val, cap = v->mce.cap;
+	u32 i = kept_rows - 1;
 
-	v->mtrr = (struct lodge_mtrr) {};
-	v->mce = (struct lodge_mce) { .cap = v->mce.cap };
+	lodge_clear_words(&v->mtrr, sizeof(v->mtrr));
+	lodge_clear_words(&v->mce, sizeof(v->mce));
+	v->mce.cap = cap;
 	for (; n--; e++) {
 		val = e->data;
 		r = kept(e->index, &i);
 		if (!r || e->reserved)
 			return -EINVAL;
+		/* Nothing is left to be read from the hardware: what is the same need not be set. */
+		if (r->off && r->first == r->last && *(u64 *)((char *)v + r->off) == val)
+			continue;
 		if (e->index == MSR_IA32_MCG_CAP) {
 			if (val != v->mce.cap && lodge_setup_mce(v, &val, 0))
 				return -EINVAL;

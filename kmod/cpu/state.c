@@ -82,11 +82,10 @@ int lodge_set_regs(struct lodge_vcpu *v, void *buf, unsigned long arg)
  */
 static void narrow(struct kvm_segment *k, int i)
 {
-	*k = (struct kvm_segment) {
-		.base = k->base, .limit = k->limit, .selector = k->selector, .type = k->type & 15,
-		.present = !k->unusable && (amd() ? k->present & 1 : !!k->present), .dpl = k->dpl & 3,
-		.db = k->db & 1, .s = k->s & 1, .l = k->l & 1, .g = k->g & 1, .avl = k->avl & 1,
-	};
+	BUILD_BUG_ON(offsetof(struct kvm_segment, dpl) != 16 || offsetof(struct kvm_segment, avl) != 21);
+	k->type &= 15;
+	k->present = !k->unusable && (amd() ? k->present & 1 : !!k->present);
+	*(u64 *)&k->dpl &= 0x10101010103;	/* dpl, db, s, l, g, avl */
 	k->unusable = !k->present;
 	k->type |= !amd() && i != SEG_LDTR;
 }
@@ -171,18 +170,17 @@ static bool sregs_valid(struct lodge_vcpu *v, const struct kvm_sregs *s)
 	return true;
 }
 
-static int take_interrupt(struct lodge_vcpu *v, const struct kvm_sregs *s)
+static void take_interrupt(struct lodge_vcpu *v, const struct kvm_sregs *s)
 {
 	int bit = find_first_bit((unsigned long *)s->interrupt_bitmap, 256);
 
 	if (bit == 256 || v->inject.type == EVENT_INTR)		/* that is the one */
-		return 0;
+		return;
 	if (v->lapic)
 		v->inject = (struct lodge_event) { .type = EVENT_INTR, .vector = bit };
 	else
 		v->ext_vector = bit;
 	lodge_set_request(v, REQ_EVENT);
-	return 0;
 }
 
 /* Four PDPTEs of a PAE guest, as MOV to CR3 loads them; 0, or 1 when one is bad. */
@@ -203,10 +201,9 @@ static int load_pdptes(struct lodge_vcpu *v)
 	return 0;
 }
 
-/** lodge_set_sregs - KVM_SET_SREGS; -EINVAL for what could not be entered with */
-int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
+/* What the two structures begin with. */
+static int set_common(struct lodge_vcpu *v, const struct kvm_sregs *s)
 {
-	const struct kvm_sregs *s = buf;
 	struct lodge_state *st = &v->st;
 	int i;
 
@@ -249,7 +246,17 @@ int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
 	lodge_set_request(v, REQ_TLB);
 	lodge_set_request(v, REQ_EVENT);
-	return take_interrupt(v, s);
+	return 0;
+}
+
+/** lodge_set_sregs - KVM_SET_SREGS; -EINVAL for what could not be entered with */
+int lodge_set_sregs(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	int ret = set_common(v, buf);
+
+	if (!ret)
+		take_interrupt(v, buf);
+	return ret;
 }
 
 /** lodge_get_sregs2 - KVM_GET_SREGS2: the PDPTEs of a PAE guest instead of the interrupt on its way */
@@ -282,14 +289,11 @@ int lodge_get_sregs2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 int lodge_set_sregs2(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
 	const struct kvm_sregs2 *s = buf;
-	struct lodge_state will = { .cr0 = s->cr0, .cr4 = s->cr4, .efer = s->efer };
-	struct kvm_sregs old = {};
 	int ret;
 
-	if (s->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID || (s->flags && !lodge_pae(&will)))
+	if (s->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID || (s->flags && !lodge_pae_by(s->cr0, s->cr4, s->efer)))
 		return -EINVAL;
-	memcpy(&old, s, offsetof(struct kvm_sregs2, flags));
-	ret = lodge_set_sregs(v, &old, 0);
+	ret = set_common(v, buf);
 	if (!ret && s->flags)
 		memcpy(v->st.pdpte, s->pdptrs, sizeof(v->st.pdpte));
 	return ret;

@@ -265,6 +265,13 @@ static inline int lodge_follow_pfn(struct vm_area_struct *vma, unsigned long add
 }
 #endif
 
+/* A buffer that is written before it is read: CONFIG_INIT_STACK_ALL_ZERO need not clear it first. */
+#if __has_attribute(uninitialized)
+#define lodge_not_cleared __attribute__((uninitialized))
+#else
+#define lodge_not_cleared
+#endif
+
 /* -- irqchip -- */
 #ifdef LODGE_HAVE_HRTIMER_SETUP
 #define lodge_hrtimer_setup(t, fn, clock, mode) hrtimer_setup(t, fn, clock, mode)

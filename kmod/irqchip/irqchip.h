@@ -66,6 +66,8 @@ bool lodge_lapic_accepts_extint(struct lodge_vcpu *v);		/* LINT0 is ExtINT and u
 bool lodge_lapic_eoi_is_silent(struct lodge_vcpu *v, u8 vector);
 u8 lodge_lapic_user_eoi(struct lodge_vcpu *v);			/* REQ_IOAPIC_EOI: the vector for KVM_EXIT_IOAPIC_EOI */
 lodge_vcpu_ioctl lodge_ioc_get_lapic, lodge_ioc_set_lapic;
+void lodge_lapic_get_regs(struct lodge_vcpu *v, u32 *out, u32 step);	/* of a vCPU that has one */
+void lodge_lapic_set_regs(struct lodge_vcpu *v, const u32 *in, u32 step);	/* the same */
 #define LODGE_LAPIC_STATE	1048	/* bytes; the timer's expiry is apart */
 void lodge_lapic_keep(struct lodge_vcpu *v, void *to);
 void lodge_lapic_bring_back(struct lodge_vcpu *v, const void *from);
@@ -94,7 +96,7 @@ void lodge_pic_remove(struct lodge_vm *vm);			/* undo that; slots_lock held */
 int lodge_pic_set_irq(struct lodge_vm *vm, int pin, int source, int level);	/* any context */
 bool lodge_pic_pending(struct lodge_vm *vm);			/* INTR is up; lockless */
 int lodge_pic_ack(struct lodge_vm *vm);				/* the vector; spurious 7 when it went away */
-void lodge_pic_state(struct lodge_vm *vm, int chip, struct kvm_pic_state *s, bool set);
+void lodge_pic_state(struct lodge_vm *vm, int chip, int n, struct kvm_pic_state *s, bool set);
 
 /* -- ioapic.c -- */
 int lodge_ioapic_create(struct lodge_vm *vm);			/* slots_lock held */

@@ -585,29 +585,36 @@ void lodge_lapic_destroy(struct lodge_vcpu *v)
 /* -- state -- */
 
 /**
- * lodge_ioc_get_lapic - KVM_GET_LAPIC
+ * lodge_lapic_get_regs - the LAPIC's registers
  * @v: the vCPU
- * @buf: struct kvm_lapic_state
- * @arg: unused
+ * @out: in their order
+ * @step: words from one to the next
  *
  * In x2APIC mode the id is shown where xAPIC has it, as the ABI wants without KVM_X2APIC_API_USE_32BIT_IDS.
- *
- * Return: 0, or -EINVAL without an in-kernel LAPIC.
  */
-int lodge_ioc_get_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
+void lodge_lapic_get_regs(struct lodge_vcpu *v, u32 *out, u32 step)
 {
 	struct lodge_lapic *l = v->lapic;
-	u32 *out = buf;
+	int i;
 
-	if (!l)
-		return -EINVAL;
 	BUILD_BUG_ON(sizeof(l->regs) != sizeof(struct kvm_lapic_state));
 	lodge_lapic_timer_check(v);
-	memcpy(out, l->regs, sizeof(l->regs));
+	if (step == 4)
+		lodge_copy_words(out, l->regs, sizeof(l->regs));
+	for (i = 0; step != 4 && i < ARRAY_SIZE(reg_bits); i++)
+		out[i * step] = lapic_get(l, i * 16);
 	if (lapic_x2(v) && !(READ_ONCE(v->vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS))
-		out[APIC_ID >> 2] = v->id << 24;
-	out[APIC_PROCPRI >> 2] = ppr(l);
-	out[APIC_TMCCT >> 2] = lapic_timer_count(l);
+		out[(APIC_ID >> 4) * step] = v->id << 24;
+	out[(APIC_PROCPRI >> 4) * step] = ppr(l);
+	out[(APIC_TMCCT >> 4) * step] = lapic_timer_count(l);
+}
+
+/** lodge_ioc_get_lapic - KVM_GET_LAPIC; -EINVAL without an in-kernel one */
+int lodge_ioc_get_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
+{
+	if (!v->lapic)
+		return -EINVAL;
+	lodge_lapic_get_regs(v, buf, 4);
 	return 0;
 }
 
@@ -634,19 +641,20 @@ void lodge_lapic_bring_back(struct lodge_vcpu *v, const void *from)
 	id_changed(v->lapic);
 }
 
-/* The registers as userspace has them, without bits that mean nothing. */
-static void load_regs(struct lodge_lapic *l, const u32 *in)
+/* The registers as userspace has them, one every @step words, without bits that mean nothing. */
+static void load_regs(struct lodge_lapic *l, const u32 *in, u32 step)
 {
-	u32 off;
 	int i;
 
-	for (off = 0; off < sizeof(l->regs); off += 16)
-		if (reg_bits[off >> 4] && off != APIC_LVTT && off != APIC_TDCR)
-			lapic_put(l, off, in[off >> 2] & reg_bits[off >> 4]);
+	/* Each of them is one AND then. */
+#pragma GCC unroll 64
+	for (i = 0; i < ARRAY_SIZE(reg_bits); i++)
+		if (reg_bits[i])
+			lapic_put(l, i * 16, in[i * step] & reg_bits[i]);
 	if (lapic_x2(l->v)) {
 		lapic_put(l, APIC_ID, l->v->id);
 		lapic_put(l, APIC_LDR, x2_ldr(l->v->id));
-		lapic_put(l, APIC_ICR2, in[APIC_ICR2 >> 2]);
+		lapic_put(l, APIC_ICR2, in[(APIC_ICR2 >> 4) * step]);
 	}
 	lapic_put(l, APIC_DFR, lapic_get(l, APIC_DFR) | 0x0fffffff);
 	/* No vector below 16 gets so far. In IRR such a bit stays, as with KVM: it waits for ever. */
@@ -659,33 +667,45 @@ static void load_regs(struct lodge_lapic *l, const u32 *in)
 }
 
 /**
- * lodge_ioc_set_lapic - KVM_SET_LAPIC
+ * lodge_lapic_set_regs - the LAPIC has these registers
  * @v: the vCPU
- * @buf: struct kvm_lapic_state
- * @arg: unused
+ * @in: in their order
+ * @step: words from one to the next; the id of x2APIC is the vCPU's whatever stands there
  *
  * The timer goes on from TMCCT; a one-shot count of 0 fires at once, for the state may come from
  * a host that had not yet passed the expiry on.
  *
  * The LVTs are taken unmasked even where SVR disables the APIC: VMMs set LINT0 to ExtINT so.
+ */
+void lodge_lapic_set_regs(struct lodge_vcpu *v, const u32 *in, u32 step)
+{
+	struct lodge_lapic *l = v->lapic;
+
+	lapic_timer_scale(l, in[(APIC_TDCR >> 4) * step] & reg_bits[APIC_TDCR >> 4]);
+	lapic_timer_lvt(l, in[(APIC_LVTT >> 4) * step] & reg_bits[APIC_LVTT >> 4]);
+	load_regs(l, in, step);
+	id_changed(l);
+	if ((lapic_get(l, APIC_LVTT) & LVT_MODE_TIMER) != APIC_LVT_TIMER_TSCDEADLINE)
+		lapic_timer_start(l, in[(APIC_TMCCT >> 4) * step]);
+	lodge_set_request(v, REQ_EVENT);
+}
+
+/**
+ * lodge_ioc_set_lapic - KVM_SET_LAPIC
+ * @v: the vCPU
+ * @buf: struct kvm_lapic_state
+ * @arg: unused
  *
  * Return: 0, or -EINVAL without an in-kernel LAPIC, or for an x2APIC id of 32 bits that is another vCPU's.
  */
 int lodge_ioc_set_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	struct lodge_lapic *l = v->lapic;
 	const u32 *in = buf;
 
-	if (!l)
+	if (!v->lapic)
 		return -EINVAL;
 	if (lapic_x2(v) && READ_ONCE(v->vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS && in[APIC_ID >> 2] != v->id)
 		return -EINVAL;
-	lapic_timer_divide(l, in[APIC_TDCR >> 2] & reg_bits[APIC_TDCR >> 4]);
-	lapic_timer_lvt(l, in[APIC_LVTT >> 2] & reg_bits[APIC_LVTT >> 4]);
-	load_regs(l, in);
-	id_changed(l);
-	if ((lapic_get(l, APIC_LVTT) & LVT_MODE_TIMER) != APIC_LVT_TIMER_TSCDEADLINE)
-		lapic_timer_start(l, in[APIC_TMCCT >> 2]);
-	lodge_set_request(v, REQ_EVENT);
+	lodge_lapic_set_regs(v, in, 4);
 	return 0;
 }

@@ -77,6 +77,7 @@ void lapic_timer_init(struct lodge_lapic *l);
 void lapic_timer_stop(struct lodge_lapic *l);
 void lapic_timer_start(struct lodge_lapic *l, u32 count);	/* from TMICT; first expiry after count */
 u32 lapic_timer_count(struct lodge_lapic *l);			/* TMCCT */
+void lapic_timer_scale(struct lodge_lapic *l, u32 tdcr);
 void lapic_timer_divide(struct lodge_lapic *l, u32 tdcr);
 void lapic_timer_lvt(struct lodge_lapic *l, u32 lvt);		/* a new LVTT */
 #endif

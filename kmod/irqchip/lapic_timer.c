@@ -128,14 +128,20 @@ u32 lapic_timer_count(struct lodge_lapic *l)
 	return min_t(u64, div_u64((u64)left >> l->div_shift, l->v->vm->set.apic_bus_ns), initial);
 }
 
-/* A new divider: the ticks that are left take another time. */
+/* Another divider, of a timer that is not running, or is started anew. */
+void lapic_timer_scale(struct lodge_lapic *l, u32 tdcr)
+{
+	lapic_put(l, APIC_TDCR, tdcr);
+	l->div_shift = ((tdcr & 3) | (tdcr & 8) >> 1) + 1;
+	l->div_shift &= 7;
+}
+
+/* The same of one that is: the ticks that are left take another time. */
 void lapic_timer_divide(struct lodge_lapic *l, u32 tdcr)
 {
 	u32 left = lapic_timer_count(l);
 
-	lapic_put(l, APIC_TDCR, tdcr);
-	l->div_shift = ((tdcr & 3) | (tdcr & 8) >> 1) + 1;
-	l->div_shift &= 7;
+	lapic_timer_scale(l, tdcr);
 	if (left)
 		lapic_timer_start(l, left);
 }

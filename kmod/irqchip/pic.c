@@ -416,24 +416,28 @@ void lodge_pic_remove(struct lodge_vm *vm)
 	vm->pic = NULL;
 }
 
-/** lodge_pic_state - KVM_GET_IRQCHIP and KVM_SET_IRQCHIP of one chip */
-void lodge_pic_state(struct lodge_vm *vm, int chip, struct kvm_pic_state *s, bool set)
+/** lodge_pic_state - KVM_GET_IRQCHIP and KVM_SET_IRQCHIP of so many chips from one on */
+void lodge_pic_state(struct lodge_vm *vm, int chip, int n, struct kvm_pic_state *s, bool set)
 {
 	struct lodge_pic *p = vm->pic;
 	unsigned long flags = lock(p);
 	struct kvm_pic_state *c = &p->chip[chip];
-	u8 mask = c->elcr_mask;
 
-	if (set) {
+	for (; n--; c++, s++) {
+		u8 mask = c->elcr_mask;
+
+		if (!set) {
+			*s = *c;
+			continue;
+		}
 		*c = *s;
 		c->elcr_mask = mask;
 		c->elcr &= mask;
 		c->priority_add &= 7;
 		c->irq_base &= 0xf8;
 		p->woken = true;
-		update(p);
-	} else {
-		*s = *c;
 	}
+	if (set)
+		update(p);
 	unlock(p, flags);
 }

@@ -156,12 +156,12 @@ static bool output(const struct kvm_pit_channel_state *c)
 	}
 }
 
-static void load(struct lodge_pit *p, int n, u32 count)
+static void load(struct lodge_pit *p, int n, u32 count, ktime_t now)
 {
 	struct kvm_pit_channel_state *c = &p->ch[n];
 
 	c->count = count ?: 0x10000;
-	c->count_load_time = ktime_to_ns(ktime_get());
+	c->count_load_time = ktime_to_ns(now);
 	if (n == 0)
 		start_timer(p);
 }
@@ -221,10 +221,10 @@ static void write_count(struct lodge_pit *p, int n, u8 val)
 		return;
 	case RW_BOTH_HIGH:
 		c->write_state = RW_BOTH;
-		load(p, n, c->write_latch | val << 8);
+		load(p, n, c->write_latch | val << 8, ktime_get());
 		return;
 	}
-	load(p, n, c->write_state == RW_HIGH ? val << 8 : val);
+	load(p, n, c->write_state == RW_HIGH ? val << 8 : val, ktime_get());
 }
 
 static u8 read_count(struct kvm_pit_channel_state *c)
@@ -342,7 +342,7 @@ static struct lodge_pit *pit_alloc(struct lodge_vm *vm)
 	for (i = 0; i < 3; i++) {
 		p->ch[i].mode = 0xff;	/* not programmed */
 		p->ch[i].gate = i != 2;
-		load(p, i, 0);
+		load(p, i, 0, ktime_get());
 	}
 	p->io = (struct lodge_iodev) {
 		.base = 0x40, .len = 4, .fast = true, .read = pit_read, .write = pit_write,
@@ -456,6 +456,7 @@ int lodge_ioc_set_pit2(struct lodge_vm *vm, void *buf, unsigned long arg)
 {
 	struct lodge_pit *p = READ_ONCE(vm->pit);
 	const struct kvm_pit_state2 *s = buf;
+	ktime_t now = ktime_get();
 	unsigned long flags;
 	int i;
 
@@ -468,7 +469,7 @@ int lodge_ioc_set_pit2(struct lodge_vm *vm, void *buf, unsigned long arg)
 	p->flags = s->flags;
 	for (i = 0; i < 3; i++) {
 		sanitize(&p->ch[i]);
-		load(p, i, p->ch[i].count);
+		load(p, i, p->ch[i].count, now);
 	}
 	raw_spin_unlock_irqrestore(&p->lock, flags);
 	return 0;

@@ -354,7 +354,8 @@ int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, 
 
 	/* A new table is waited for. */
 	if (r && r->first[r->ngsi] == n && r->api == READ_ONCE(vm->set.x2apic_api) &&
-	    !memcmp(r->wire, from, n * sizeof(*from)))
+	    lodge_same_words(r->wire, from, round_down(n * sizeof(*from), 8)) &&
+	    (!(n & 1) || r->wire[n - 1].u[3] == from[n - 1].u[3]))
 		return 0;
 	if (n > LODGE_MAX_GSI || vm->irqchip == IRQCHIP_NONE)
 		return -EINVAL;
@@ -482,7 +483,7 @@ static int chip_state(struct lodge_vm *vm, struct kvm_irqchip *c, bool set)
 		if (!ret && c->chip_id == KVM_IRQCHIP_IOAPIC)
 			ret = lodge_ioapic_state(vm, &c->chip.ioapic, set);
 		else if (!ret)
-			lodge_pic_state(vm, c->chip_id & 1, &c->chip.pic, set);
+			lodge_pic_state(vm, c->chip_id & 1, 1, &c->chip.pic, set);
 	}
 	mutex_unlock(&vm->slots_lock);
 	return ret;
