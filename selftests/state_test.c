@@ -441,6 +441,34 @@ TEST(frame, "a malformed stream: EINVAL, and nothing has changed")
 	EQ(len >= 10, true);
 }
 
+TEST(routes, "of routes of any number each field is set, the last of the last one too")
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry e[4];
+	} r = {};
+	struct vm *vm = pit_vm();
+
+	add(vm, 0, idle_guest);
+	for (u32 n = 1; n <= ARRAY_SIZE(r.e); n++) {
+		r.head.nr = n;
+		r.e[n - 1] = (struct kvm_irq_routing_entry) { .gsi = n, .type = KVM_IRQ_ROUTING_MSI };
+		OK(ioctl(vm->fd, KVM_SET_GSI_ROUTING, &r));
+		for (u32 word = 0; word < n * 3; word++) {
+			struct lodge_state_route *route;
+
+			if (word % 3 == 1)	/* the high half of an address is as much of it as means something */
+				continue;
+			fresh(vm);
+			route = AT(LODGE_STATE_VM, LODGE_STATE_ROUTING, struct lodge_state_route) + word / 3;
+			route->u[word % 3] ^= 0x1000;
+			memcpy(&before, &bad, sizeof(before));
+			EQ(set(vm, &bad), 0);
+			same(vm);
+		}
+	}
+}
+
 TEST(optional, "an unknown class that is optional is skipped")
 {
 	struct vm *vm = pit_vm();

@@ -11,6 +11,7 @@
  *
  * No locks; a vCPU's mutex guards its page.
  */
+#include <linux/fault-inject-usercopy.h>
 #include <linux/ioctl.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -44,7 +45,7 @@ int lodge_words_from_user(void *to, const void __user *from, size_t bytes)
 	int ret = -EFAULT;
 
 	might_fault();
-	if (user_read_access_begin(from, bytes)) {
+	if (!should_fail_usercopy() && user_read_access_begin(from, bytes)) {
 		ret = user_words(to, (__force const void *)from, bytes);
 		user_read_access_end();
 	}
@@ -57,7 +58,7 @@ int lodge_words_to_user(void __user *to, const void *from, size_t bytes)
 	int ret = -EFAULT;
 
 	might_fault();
-	if (user_write_access_begin(to, bytes)) {
+	if (!should_fail_usercopy() && user_write_access_begin(to, bytes)) {
 		ret = user_words((__force void *)to, from, bytes);
 		user_write_access_end();
 	}
