@@ -441,6 +441,41 @@ TEST(shadow_exit, "an instruction that exits is in the shadow still, when it doe
 	EQ(e.interrupt.shadow, KVM_X86_SHADOW_INT_STI);
 }
 
+/* ---- what an interrupt pushes where its stack's page is not there yet ---- */
+
+static u8 fresh_stack[2][4096] __attribute__((aligned(4096)));
+static volatile u64 fresh_flags;
+
+static void note_fresh(struct frame *f)
+{
+	fresh_flags = f->flags;
+}
+
+static void fresh_stack_guest(void)
+{
+	on_vector[0x40] = note_fresh;
+	asm volatile("mov %%rsp, %%rbx; mov %0, %%rsp; sti; nop; out %%al, $0x80; mov %%rbx, %%rsp; cli"
+		     : : "r"(fresh_stack[1]), "a"(1) : "rbx", "memory");
+	report(2, fresh_flags, vector_count[0x40], 0);
+}
+
+TEST(fresh_stack, "an interrupt whose frame cannot be pushed at once pushes the flags that are, without RF")
+{
+	struct kvm_interrupt irq = { .irq = 0x40 };
+	struct vcpu *v = vcpu_long(vm_new(), 0, fresh_stack_guest);
+	struct words r;
+
+	if (on_bochs_vmx_3())
+		test_skip("Bochs: behind an EPT violation RF is set, of an event's delivery too");
+	RUN_TO_OUT(v, 0x80, 1);
+	OK(ioctl(v->fd, KVM_INTERRUPT, &irq));
+	r = REPORT(v, 2);
+	EQ(r.b, 1);
+	EQ(r.a, 0x202);
+}
+
+/* ---- whose NMI blocking ---- */
+
 static void in_nmi(struct frame *f)
 {
 	(void)f;

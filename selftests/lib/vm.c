@@ -77,20 +77,31 @@ bool host_is_amd(void)
 	return b == 0x68747541 || b == 0x6f677948;	/* "Auth", "Hygo" */
 }
 
-bool on_bochs(void)
+static bool firmware_begins(const char *what)
 {
 	char firmware[16] = "";
-	u32 a, b, c, d;
 	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
 
-	/* SeaBIOS once had that name too, but only where a hypervisor is below. */
-	cpuid(1, 0, &a, &b, &c, &d);
 	if (f) {
 		if (!fgets(firmware, sizeof(firmware), f))
 			firmware[0] = 0;
 		fclose(f);
 	}
-	return !strncmp(firmware, "Bochs ", 6) && !(c >> 31);
+	return !strncmp(firmware, what, strlen(what));
+}
+
+bool on_bochs(void)
+{
+	u32 a, b, c, d;
+
+	/* SeaBIOS once had that name too, but only where a hypervisor is below. */
+	cpuid(1, 0, &a, &b, &c, &d);
+	return firmware_begins("Bochs ") && !(c >> 31);
+}
+
+bool on_bochs_vmx_3(void)
+{
+	return on_bochs() && firmware_begins("Bochs 3.") && !host_is_amd();
 }
 
 bool on_bochs_svm(void)

@@ -69,6 +69,7 @@ bool host_is_amd(void);
  */
 bool on_bochs(void);
 bool on_bochs_svm(void);
+bool on_bochs_vmx_3(void);	/* Bochs 3.0, which sets RF behind each EPT violation */
 void not_on_bochs_svm(const char *what);
 
 /* The device is Linux's own KVM: for the few answers in which Lodge differs on purpose. */
