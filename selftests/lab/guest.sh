@@ -4,18 +4,19 @@
 # The Linux guest that demo and check boot, as a payload for boot: a stock kernel, a busybox
 # initramfs with that kernel's virtio drivers, and a disk. For use after common.sh.
 
-# lab_guest KERNEL DIR: fill DIR/guest.
+# lab_guest KERNEL DIR [MODULE...]: fill DIR/guest; with these modules too.
 lab_guest() {
-	local dir=$2/guest root m
+	local dir=$2/guest base=$2 root m
 	lab_kernel "$1"
+	shift 2
 	mkdir -p "$dir"
 	cp "$lab_kdir/bzImage" "$dir/bzImage"
-	root=$(mktemp -d "$2/root.XXXXXX")
+	root=$(mktemp -d "$base/root.XXXXXX")
 	mkdir -p "$root"/{bin,dev,proc,sys,modules}
 	cp "$(command -v busybox)" "$root/bin/busybox"
 	cp "$LAB_DIR/guest-init" "$root/init"
 	chmod 0755 "$root/init" "$root/bin/busybox" "$root"
-	lab_module_order "$lab_kdir/modules" virtio_mmio virtio_blk >"$root/modules/order"
+	lab_module_order "$lab_kdir/modules" virtio_mmio virtio_blk "$@" >"$root/modules/order"
 	while read -r m; do
 		cp "$lab_kdir/modules/$m.ko" "$root/modules/"
 	done <"$root/modules/order"
