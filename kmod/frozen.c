@@ -13,7 +13,8 @@
  * What is not in it belongs to the VMM: its breakpoints, signal masks, capabilities, filters, memory.
  *
  * vm->slots_lock held, and no vCPU in an ioctl nor able to begin one (lodge_stop_vcpus()): what is [v] is ours. Device
- * locks as their rooms say. Interrupts that somebody outside raises meanwhile come into the old state or the new one.
+ * locks as their rooms say. Interrupts that somebody outside raises meanwhile come into the old state or the new one; where
+ * LODGE_SET_STATE brings the old one back, for a value was refused, they are lost.
  */
 #include <linux/anon_inodes.h>
 #include <linux/build_bug.h>

@@ -472,22 +472,18 @@ static const struct record_class *class_of(const struct lodge_state_record *r, s
 	return c;
 }
 
-/*
- * All records in turn, checked and set. The IOAPIC comes when there is nothing else to be refused: that alone cannot be
- * brought back for certain.
- */
-static int set_records(struct lodge_vm *vm, struct lodge_state_head *head, u64 now)
+/* All records in turn: whose they are, of what class, how long. */
+static int check_records(struct lodge_vm *vm, const struct lodge_state_head *head)
 {
-	struct lodge_state_record *r, *ioapic = NULL;
 	const struct record_class *c;
+	const struct lodge_state_record *r;
 	struct lodge_vcpu *v = NULL;
 	u64 pos = sizeof(*head);
 	u32 n, i = 0, last = 0, id = 0;
 	s64 size;
-	int ret;
 
 	for (n = 0; pos < head->len; n++, pos += size) {
-		r = (void *)head + pos;
+		r = (const void *)head + pos;
 		size = record_size(r, head->len - pos);
 		if (size < 0)
 			return size;
@@ -506,17 +502,32 @@ static int set_records(struct lodge_vm *vm, struct lodge_state_head *head, u64 n
 		c = class_of(r, v);
 		if (IS_ERR(c))
 			return PTR_ERR(c);
-		ret = 0;
-		if (last == LODGE_STATE_IOAPIC)
-			ioapic = c ? r : NULL;
-		else if (c)
-			ret = set_record(vm, v, c, r, now);
+	}
+	return n == head->count ? 0 : -EINVAL;
+}
+
+/* Those of them that are known, set. */
+static int set_records(struct lodge_vm *vm, struct lodge_state_head *head, u64 now)
+{
+	struct lodge_state_record *r = (void *)(head + 1);
+	const struct record_class *c;
+	struct lodge_vcpu *v = NULL;
+	u32 n, i = 0, id = LODGE_STATE_VM;
+	int ret;
+
+	for (n = head->count; n; n--, r = (void *)(r + 1) + ALIGN(r->len, 8)) {
+		if (r->id != id) {
+			id = r->id;
+			while (i < vm->nvcpus && vm->vcpus[i]->id != id)
+				i++;
+			v = i < vm->nvcpus ? vm->vcpus[i] : NULL;
+		}
+		c = r->version == 1 ? find_class(r->class) : NULL;
+		ret = c ? set_record(vm, v, c, r, now) : 0;
 		if (ret)
 			return ret;
 	}
-	if (n != head->count)
-		return -EINVAL;
-	return ioapic ? set_ioapic(vm, NULL, ioapic + 1, ioapic->len, now) : 0;
+	return 0;
 }
 
 static int set_stream(struct lodge_vm *vm, struct lodge_state_head *head, u64 len)
@@ -528,6 +539,9 @@ static int set_stream(struct lodge_vm *vm, struct lodge_state_head *head, u64 le
 		return -EINVAL;
 	if (head->version != LODGE_STATE_VERSION)
 		return -EOPNOTSUPP;
+	ret = check_records(vm, head);
+	if (ret)
+		return ret;
 	before = lodge_freeze_spare(vm);
 	if (IS_ERR(before))
 		return PTR_ERR(before);

@@ -469,6 +469,29 @@ TEST(routes, "of routes of any number each field is set, the last of the last on
 	}
 }
 
+TEST(other_machine, "machine check banks and CPUID faulting are those of the stream, whatever the VM had before")
+{
+	u64 two = 2 | 1 << 8, three = 3 | 1 << 8;	/* banks, MCG_CTL_P */
+	struct vm *from = pit_vm(), *to = pit_vm();
+	struct vcpu *v = add(from, 0, idle_guest), *w = add(to, 0, idle_guest);
+
+	OK(ioctl(v->fd, KVM_X86_SETUP_MCE, &two));
+	set_msr(v, 0x404, 0);				/* MC1_CTL */
+	set_msr(v, 0x17b, 0);				/* MCG_CTL */
+	set_msr(v, 0xce, 0);				/* PLATFORM_INFO */
+	OK(ioctl(w->fd, KVM_X86_SETUP_MCE, &three));
+	set_msr(w, 0xce, 1u << 31);
+	set_msr(w, 0x140, 1);				/* MISC_FEATURES_ENABLES */
+	get(from, &bad);
+	EQ(set(to, &bad), 0);
+	EQ(get_msr(w, 0x179), two);
+	EQ(get_msr(w, 0x17b), 0);
+	EQ(get_msr(w, 0x400), ~0ull);
+	EQ(get_msr(w, 0x404), 0);
+	EQ(get_msr(w, 0xce), 0);
+	EQ(get_msr(w, 0x140), 0);
+}
+
 TEST(optional, "an unknown class that is optional is skipped")
 {
 	struct vm *vm = pit_vm();

@@ -68,7 +68,7 @@ static inline void lodge_clear_words(void *to, size_t bytes)
 {
 	size_t words = bytes / 8;
 
-	asm volatile("rep stosq" : "+D" (to), "+c" (words) : "a" (0) : "memory");
+	asm volatile("rep stosq" : "+D" (to), "+c" (words) : "a" (0ul) : "memory");
 }
 
 static inline bool lodge_same_words(const void *a, const void *b, size_t bytes)
@@ -88,7 +88,7 @@ int lodge_words_to_user(void __user *to, const void *from, size_t bytes);
 struct lodge_ioctl {
 	u32 cmd;
 	u16 flags;
-#define IOC_VAL		BIT(0)		/* the argument is a value: buf is NULL */
+#define IOC_VAL		BIT(0)		/* the argument is a value: buf is not to be looked at */
 #define IOC_TAIL	BIT(1)		/* arg is passed on: the function copies a variable tail itself */
 #define IOC_FILLS	BIT(2)		/* the function writes every byte that goes out */
 #define IOC_E2BIG	BIT(3)		/* with that errno too the argument goes out: it says what it takes */

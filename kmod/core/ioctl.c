@@ -107,6 +107,7 @@ long lodge_ioctl_table(const struct lodge_ioctl *row, void *obj, unsigned long a
 	u32 dir = row->in ? _IOC_WRITE : _IOC_DIR(row->cmd);
 	long ret;
 
+	BUILD_BUG_ON(sizeof(struct kvm_xsave) > PAGE_SIZE);	/* the largest of a vCPU's */
 	if (size > ON_STACK) {
 		buf = page ? lodge_scratch(page) : kvmalloc(size, GFP_KERNEL_ACCOUNT);
 		if (!buf)

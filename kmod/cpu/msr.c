@@ -780,15 +780,11 @@ u32 lodge_get_kept_msrs(struct lodge_vcpu *v, struct kvm_msr_entry *e)
 	return n;
 }
 
-/* The row of one that is state, NULL for others. @i: where the last was found: the next is in the order of the rows. */
+/* The row of one that is state, NULL for others. @i: where to begin: they come in the order of the rows. */
 static const struct msr_row *kept(u32 index, u32 *i)
 {
-	u32 at = *i + 1 < kept_rows ? *i + 1 : 0, tried;
+	u32 tried;
 
-	if (index == kept_row[at]->first) {
-		*i = at;
-		return kept_row[at];
-	}
 	for (tried = 0; tried < kept_rows; tried++) {
 		if (index - kept_row[*i]->first <= kept_row[*i]->last - kept_row[*i]->first)
 			return kept_row[*i];
@@ -802,22 +798,29 @@ int lodge_set_kept_msrs(struct lodge_vcpu *v, const struct kvm_msr_entry *e, u32
 {
 	const struct msr_row *r;
 	u64 val, cap = v->mce.cap;
-	u32 i = kept_rows - 1;
+	u32 i = 0;
 
 	lodge_clear_words(&v->mtrr, sizeof(v->mtrr));
 	lodge_clear_words(&v->mce, sizeof(v->mce));
 	v->mce.cap = cap;
+	v->misc_features = 0;		/* PLATFORM_INFO comes before it, and is held against it */
 	for (; n--; e++) {
 		val = e->data;
-		r = kept(e->index, &i);
+		r = kept_row[i];
+		if (e->index != r->first)
+			r = kept(e->index, &i);
 		if (!r || e->reserved)
 			return -EINVAL;
-		/* Nothing is left to be read from the hardware: what is the same need not be set. */
-		if (r->off && r->first == r->last && *(u64 *)((char *)v + r->off) == val)
-			continue;
+		if (r->first == r->last) {
+			i = i + 1 < kept_rows ? i + 1 : 0;
+			/* Nothing is left to be read from the hardware: what is the same need not be set. */
+			if (r->off && *(u64 *)((char *)v + r->off) == val)
+				continue;
+		}
 		if (e->index == MSR_IA32_MCG_CAP) {
-			if (val != v->mce.cap && lodge_setup_mce(v, &val, 0))
+			if (lodge_setup_mce(v, &val, 0))
 				return -EINVAL;
+			v->mce = (struct lodge_mce) { .cap = val };
 		} else if (r->set(v, r, e->index, val, true)) {
 			return -EINVAL;
 		}

@@ -188,6 +188,7 @@ static void publish_vectors(struct lodge_ioapic *io)
 	unsigned long set[256 / BITS_PER_LONG] = { 0 };
 	int i;
 
+#pragma GCC unroll 24
 	for (i = 0; i < PINS; i++)
 		if (io->rte[i] & RTE_LEVEL || io->notify & BIT(i))
 			__set_bit(io->rte[i] & RTE_VECTOR, set);
@@ -369,17 +370,18 @@ static void get_state(const struct lodge_ioapic *io, struct kvm_ioapic_state *s)
 
 static void set_state(struct lodge_ioapic *io, const struct kvm_ioapic_state *s)
 {
+	u32 pending = s->irr & (BIT(PINS) - 1);
 	int i;
 
 	io->select = s->ioregsel & 0xff;
 	io->id = s->id & 15;
 	io->line = io->sent = 0;
+#pragma GCC unroll 24
 	for (i = 0; i < PINS; i++)
 		io->rte[i] = s->redirtbl[i].bits & RTE_VALID;
 	publish_vectors(io);
-	for (i = 0; i < PINS; i++)
-		if (s->irr & BIT(i))
-			set_line(io, i, true);	/* what was pending rises again */
+	for (; pending; pending &= pending - 1)
+		set_line(io, __ffs(pending), true);	/* what was pending rises again */
 }
 
 /**

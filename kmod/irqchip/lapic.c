@@ -660,7 +660,8 @@ static void load_regs(struct lodge_lapic *l, const u32 *in, u32 step)
 	/* No vector below 16 gets so far. In IRR such a bit stays, as with KVM: it waits for ever. */
 	lapic_put(l, APIC_ISR, lapic_get(l, APIC_ISR) & 0xffff0000);
 	lapic_put(l, APIC_TMR, lapic_get(l, APIC_TMR) & 0xffff0000);
-	for (i = 0, l->isr_count = 0; i < 8; i++)
+	l->isr_count = 0;
+	for (i = top(l, APIC_ISR) >> 5; i >= 0; i--)
 		l->isr_count += hweight32(lapic_get(l, APIC_ISR + i * 16));
 	l->isr_top = l->isr_count ? top(l, APIC_ISR) : 0;
 	WRITE_ONCE(l->irr_any, true);
@@ -681,6 +682,8 @@ void lodge_lapic_set_regs(struct lodge_vcpu *v, const u32 *in, u32 step)
 {
 	struct lodge_lapic *l = v->lapic;
 
+	if ((l->regs[APIC_LVTT >> 2] & LVT_MODE_TIMER) != APIC_LVT_TIMER_TSCDEADLINE)
+		hrtimer_cancel(&l->timer);
 	lapic_timer_scale(l, in[(APIC_TDCR >> 4) * step] & reg_bits[APIC_TDCR >> 4]);
 	lapic_timer_lvt(l, in[(APIC_LVTT >> 4) * step] & reg_bits[APIC_LVTT >> 4]);
 	load_regs(l, in, step);
