@@ -472,6 +472,14 @@ static const struct record_class *class_of(const struct lodge_state_record *r, s
 	return c;
 }
 
+/* The vCPU of that id, from the @i-th on; NULL: there is none. */
+static struct lodge_vcpu *vcpu_of(struct lodge_vm *vm, u32 id, u32 *i)
+{
+	while (*i < vm->nvcpus && vm->vcpus[*i]->id != id)
+		++*i;
+	return *i < vm->nvcpus ? vm->vcpus[*i] : NULL;
+}
+
 /* All records in turn: whose they are, of what class, how long. */
 static int check_records(struct lodge_vm *vm, const struct lodge_state_head *head)
 {
@@ -490,9 +498,7 @@ static int check_records(struct lodge_vm *vm, const struct lodge_state_head *hea
 		if (!n || r->id != id) {
 			id = r->id;
 			last = 0;
-			while (i < vm->nvcpus && vm->vcpus[i]->id != id)
-				i++;
-			v = i < vm->nvcpus ? vm->vcpus[i] : NULL;
+			v = vcpu_of(vm, id, &i);
 			if (!v && id != LODGE_STATE_VM)
 				return -EINVAL;
 		}
@@ -518,9 +524,7 @@ static int set_records(struct lodge_vm *vm, struct lodge_state_head *head, u64 n
 	for (n = head->count; n; n--, r = (void *)(r + 1) + ALIGN(r->len, 8)) {
 		if (r->id != id) {
 			id = r->id;
-			while (i < vm->nvcpus && vm->vcpus[i]->id != id)
-				i++;
-			v = i < vm->nvcpus ? vm->vcpus[i] : NULL;
+			v = vcpu_of(vm, id, &i);
 		}
 		c = r->version == 1 ? find_class(r->class) : NULL;
 		ret = c ? set_record(vm, v, c, r, now) : 0;

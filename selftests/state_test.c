@@ -512,6 +512,7 @@ TEST(values, "a value that is refused, early or late: its errno, and nothing has
 {
 	struct vm *vm = pit_vm();
 	struct vcpu *v;
+	struct kvm_regs regs;
 
 	add(vm, 0, busy_guest);
 	v = add(vm, 1, busy_guest);
@@ -534,6 +535,14 @@ TEST(values, "a value that is refused, early or late: its errno, and nothing has
 	REFUSED(AT(1, LODGE_STATE_EVENTS, struct kvm_vcpu_events)->flags = 1 << 30, EINVAL);
 	REFUSED(AT(LODGE_STATE_VM, LODGE_STATE_ROUTING, u32)[1] = 99, EINVAL);
 	REFUSED(AT(LODGE_STATE_VM, LODGE_STATE_PIT, struct kvm_pit_state2)->flags = 1 << 20, EINVAL);
+	/* Late, with the last vCPU's another one too. */
+	stirred(vm);
+	regs = get_regs(v);
+	AT(1, LODGE_STATE_REGS, struct kvm_regs)->rbx++;
+	AT(LODGE_STATE_VM, LODGE_STATE_PIT, struct kvm_pit_state2)->flags = 1 << 20;
+	EQ(set(vm, &bad), EINVAL);
+	same(vm);
+	EQ(get_regs(v).rbx, regs.rbx);
 	REPORT(v, 1);
 }
 

@@ -387,9 +387,8 @@ int lodge_set_compact(struct lodge_vcpu *v, const void *buf, u32 len)
 	struct xregs_state *area = v->fpu.area;
 	const struct fxregs_state *x = buf + sizeof(u64);
 	const void *from = (void *)x + COMPACT_HEAD;
-	u64 bv = *(u64 *)buf;
+	u64 bv = *(u64 *)buf, offered = fpu_offered ?: XF_X87 | XF_SSE, left;
 	u32 want = sizeof(bv) + COMPACT_HEAD, i;
-	u64 offered = fpu_offered ?: XF_X87 | XF_SSE, left;
 
 	if (bv & ~offered || x->mxcsr & ~fpu_mxcsr_mask)
 		return -EINVAL;

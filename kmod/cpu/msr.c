@@ -721,14 +721,15 @@ int lodge_msr_write(struct lodge_vcpu *v, u32 index, u64 val, bool host, bool wi
 static int each_msr(struct lodge_vcpu *v, u32 n, unsigned long arg, bool write)
 {
 	struct kvm_msr_entry __user *u = ((struct kvm_msrs __user *)arg)->entries;
-	struct kvm_msr_entry *e = lodge_scratch(&v->scratch);
+	struct kvm_msr_entry *e;
 	u32 i;
 
 	BUILD_BUG_ON(LODGE_MAX_MSR_IO * sizeof(*e) > PAGE_SIZE);
-	if (!e)
-		return -ENOMEM;
 	if (n >= LODGE_MAX_MSR_IO)
 		return -E2BIG;
+	e = lodge_scratch(&v->scratch);
+	if (!e)
+		return -ENOMEM;
 	if (lodge_words_from_user(e, u, n * sizeof(*e)))
 		return -EFAULT;
 	for (i = 0; i < n; i++)
@@ -797,12 +798,11 @@ static const struct msr_row *kept(u32 index, u32 *i)
 int lodge_set_kept_msrs(struct lodge_vcpu *v, const struct kvm_msr_entry *e, u32 n)
 {
 	const struct msr_row *r;
-	u64 val, cap = v->mce.cap;
 	u32 i = 0;
+	u64 val;
 
 	lodge_clear_words(&v->mtrr, sizeof(v->mtrr));
-	lodge_clear_words(&v->mce, sizeof(v->mce));
-	v->mce.cap = cap;
+	lodge_clear_words(&v->mce.status, sizeof(v->mce) - offsetof(struct lodge_mce, status));
 	v->misc_features = 0;		/* PLATFORM_INFO comes before it, and is held against it */
 	for (; n--; e++) {
 		val = e->data;

@@ -313,7 +313,7 @@ static bool reg_write(struct lodge_lapic *l, u32 off, u32 val)
 		lvt_write(l, off, val);
 		return true;
 	case APIC_TMICT:
-		if ((lapic_get(l, APIC_LVTT) & LVT_MODE_TIMER) != APIC_LVT_TIMER_TSCDEADLINE) {
+		if (lapic_timer_mode(l) != APIC_LVT_TIMER_TSCDEADLINE) {
 			lapic_put(l, APIC_TMICT, val);
 			lapic_timer_start(l, val);
 		}
@@ -599,10 +599,11 @@ void lodge_lapic_get_regs(struct lodge_vcpu *v, u32 *out, u32 step)
 
 	BUILD_BUG_ON(sizeof(l->regs) != sizeof(struct kvm_lapic_state));
 	lodge_lapic_timer_check(v);
-	if (step == 4)
+	if (step == 4)		/* the page as it is */
 		lodge_copy_words(out, l->regs, sizeof(l->regs));
-	for (i = 0; step != 4 && i < ARRAY_SIZE(reg_bits); i++)
-		out[i * step] = lapic_get(l, i * 16);
+	else
+		for (i = 0; i < ARRAY_SIZE(reg_bits); i++)
+			out[i * step] = lapic_get(l, i * 16);
 	if (lapic_x2(v) && !(READ_ONCE(v->vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS))
 		out[(APIC_ID >> 4) * step] = v->id << 24;
 	out[(APIC_PROCPRI >> 4) * step] = ppr(l);
@@ -660,8 +661,7 @@ static void load_regs(struct lodge_lapic *l, const u32 *in, u32 step)
 	/* No vector below 16 gets so far. In IRR such a bit stays, as with KVM: it waits for ever. */
 	lapic_put(l, APIC_ISR, lapic_get(l, APIC_ISR) & 0xffff0000);
 	lapic_put(l, APIC_TMR, lapic_get(l, APIC_TMR) & 0xffff0000);
-	l->isr_count = 0;
-	for (i = top(l, APIC_ISR) >> 5; i >= 0; i--)
+	for (i = top(l, APIC_ISR) >> 5, l->isr_count = 0; i >= 0; i--)
 		l->isr_count += hweight32(lapic_get(l, APIC_ISR + i * 16));
 	l->isr_top = l->isr_count ? top(l, APIC_ISR) : 0;
 	WRITE_ONCE(l->irr_any, true);
@@ -682,13 +682,13 @@ void lodge_lapic_set_regs(struct lodge_vcpu *v, const u32 *in, u32 step)
 {
 	struct lodge_lapic *l = v->lapic;
 
-	if ((l->regs[APIC_LVTT >> 2] & LVT_MODE_TIMER) != APIC_LVT_TIMER_TSCDEADLINE)
+	if (lapic_timer_mode(l) != APIC_LVT_TIMER_TSCDEADLINE)
 		hrtimer_cancel(&l->timer);
 	lapic_timer_scale(l, in[(APIC_TDCR >> 4) * step] & reg_bits[APIC_TDCR >> 4]);
 	lapic_timer_lvt(l, in[(APIC_LVTT >> 4) * step] & reg_bits[APIC_LVTT >> 4]);
 	load_regs(l, in, step);
 	id_changed(l);
-	if ((lapic_get(l, APIC_LVTT) & LVT_MODE_TIMER) != APIC_LVT_TIMER_TSCDEADLINE)
+	if (lapic_timer_mode(l) != APIC_LVT_TIMER_TSCDEADLINE)
 		lapic_timer_start(l, in[(APIC_TMCCT >> 4) * step]);
 	lodge_set_request(v, REQ_EVENT);
 }
@@ -703,12 +703,11 @@ void lodge_lapic_set_regs(struct lodge_vcpu *v, const u32 *in, u32 step)
  */
 int lodge_ioc_set_lapic(struct lodge_vcpu *v, void *buf, unsigned long arg)
 {
-	const u32 *in = buf;
-
 	if (!v->lapic)
 		return -EINVAL;
-	if (lapic_x2(v) && READ_ONCE(v->vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS && in[APIC_ID >> 2] != v->id)
+	if (lapic_x2(v) && READ_ONCE(v->vm->set.x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS &&
+	    ((const u32 *)buf)[APIC_ID >> 2] != v->id)
 		return -EINVAL;
-	lodge_lapic_set_regs(v, in, 4);
+	lodge_lapic_set_regs(v, buf, 4);
 	return 0;
 }

@@ -65,6 +65,12 @@ static inline bool lapic_sw_enabled(const struct lodge_lapic *l)
 	return lapic_get(l, APIC_SPIV) & APIC_SPIV_APIC_ENABLED;
 }
 
+/* One-shot, periodic or by a deadline: APIC_LVT_TIMER_* */
+static inline u32 lapic_timer_mode(const struct lodge_lapic *l)
+{
+	return lapic_get(l, APIC_LVTT) & LVT_MODE_TIMER;
+}
+
 /* lapic.c */
 void lapic_error(struct lodge_lapic *l, u8 bit);		/* vCPU thread */
 

@@ -28,11 +28,6 @@
 
 #include "irqchip/lapic.h"
 
-static u32 mode(const struct lodge_lapic *l)
-{
-	return lapic_get(l, APIC_LVTT) & LVT_MODE_TIMER;
-}
-
 static enum hrtimer_restart fire(struct hrtimer *t)
 {
 	struct lodge_lapic *l = container_of(t, struct lodge_lapic, timer);
@@ -107,7 +102,7 @@ void lapic_timer_start(struct lodge_lapic *l, u32 count)
 	WRITE_ONCE(l->period, count_ns(l, initial));
 	if (!initial)
 		return;
-	if (!count && mode(l) == APIC_LVT_TIMER_PERIODIC)
+	if (!count && lapic_timer_mode(l) == APIC_LVT_TIMER_PERIODIC)
 		count = initial;
 	arm(l, count_ns(l, count));
 }
@@ -118,10 +113,10 @@ u32 lapic_timer_count(struct lodge_lapic *l)
 	s64 left = ktime_to_ns(ktime_sub(hrtimer_get_expires(&l->timer), ktime_get()));
 	u32 initial = lapic_get(l, APIC_TMICT);
 
-	if (!initial || !l->period || mode(l) == APIC_LVT_TIMER_TSCDEADLINE)
+	if (!initial || !l->period || lapic_timer_mode(l) == APIC_LVT_TIMER_TSCDEADLINE)
 		return 0;
 	if (left <= 0) {
-		if (mode(l) != APIC_LVT_TIMER_PERIODIC)
+		if (lapic_timer_mode(l) != APIC_LVT_TIMER_PERIODIC)
 			return 0;
 		left = l->period - (u64)-left % l->period;
 	}
@@ -132,8 +127,7 @@ u32 lapic_timer_count(struct lodge_lapic *l)
 void lapic_timer_scale(struct lodge_lapic *l, u32 tdcr)
 {
 	lapic_put(l, APIC_TDCR, tdcr);
-	l->div_shift = ((tdcr & 3) | (tdcr & 8) >> 1) + 1;
-	l->div_shift &= 7;
+	l->div_shift = (((tdcr & 3) | (tdcr & 8) >> 1) + 1) & 7;
 }
 
 /* The same of one that is: the ticks that are left take another time. */
@@ -149,7 +143,7 @@ void lapic_timer_divide(struct lodge_lapic *l, u32 tdcr)
 /* Into or out of deadline mode the timer stops; between the others it runs on. */
 void lapic_timer_lvt(struct lodge_lapic *l, u32 lvt)
 {
-	u32 was = mode(l), now = lvt & LVT_MODE_TIMER;
+	u32 was = lapic_timer_mode(l), now = lvt & LVT_MODE_TIMER;
 
 	if (was != now && (was == APIC_LVT_TIMER_TSCDEADLINE || now == APIC_LVT_TIMER_TSCDEADLINE)) {
 		lapic_timer_stop(l);
@@ -163,7 +157,7 @@ void lapic_timer_lvt(struct lodge_lapic *l, u32 lvt)
 static bool deadline_mode(struct lodge_vcpu *v)
 {
 	return v->apic_base & MSR_IA32_APICBASE_ENABLE &&
-	       mode(v->lapic) == APIC_LVT_TIMER_TSCDEADLINE;
+	       lapic_timer_mode(v->lapic) == APIC_LVT_TIMER_TSCDEADLINE;
 }
 
 /**

@@ -354,8 +354,8 @@ int lodge_set_routes(struct lodge_vm *vm, const struct lodge_state_route *from, 
 
 	/* A new table is waited for. */
 	if (r && r->first[r->ngsi] == n && r->api == READ_ONCE(vm->set.x2apic_api) &&
-	    lodge_same_words(r->wire, from, round_down(n * sizeof(*from), 8)) &&
-	    (!(n & 1) || r->wire[n - 1].u[2] == from[n - 1].u[2]))
+	    lodge_same_words(r->wire, from, (n & ~1u) * sizeof(*from)) &&
+	    (!(n & 1) || !memcmp(&r->wire[n - 1], &from[n - 1], sizeof(*from))))
 		return 0;
 	if (n > LODGE_MAX_GSI || vm->irqchip == IRQCHIP_NONE)
 		return -EINVAL;

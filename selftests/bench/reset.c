@@ -185,6 +185,17 @@ static int by_size(const void *a, const void *b)
 	return *(u64 *)a < *(u64 *)b ? -1 : *(u64 *)a > *(u64 *)b;
 }
 
+static void say_took(const char *what, const char *name, u64 ticks)
+{
+	note("bench: %s%s %llu", what, name, (unsigned long long)ticks);
+}
+
+static void say_median(const char *what, const char *name, u64 took[ROUNDS])
+{
+	qsort(took, ROUNDS, sizeof(took[0]), by_size);
+	say_took(what, name, took[ROUNDS / 2]);
+}
+
 /* others: so many sets of pages that have none in common come one after the other. */
 static void rounds(const char *name, u64 n, u64 others)
 {
@@ -217,8 +228,7 @@ static void rounds(const char *name, u64 n, u64 others)
 		EQ(v->run->exit_reason, KVM_EXIT_IO);
 		EQ(memory[1][*seed * 4096], (u8)(*seed + 1));
 	}
-	qsort(took, ROUNDS, sizeof(took[0]), by_size);
-	note("bench: %s %llu", name, (unsigned long long)took[ROUNDS / 2]);
+	say_median("", name, took);
 }
 
 TEST(reset_1, "reset, 1 page") { rounds("reset and run to the next exit, 1 page", 1, 1); }
@@ -316,11 +326,6 @@ static struct vcpu *by_template(int fd, u8 *mem, u32 n)
 	return opened(vm, 0, fds[0]);
 }
 
-static void say_took(const char *what, const char *name, u64 ticks)
-{
-	note("bench: %s%s %llu", what, name, (unsigned long long)ticks);
-}
-
 static void births(const char *name, u64 mib, u32 n)
 {
 	bool ours = check_cap(LODGE_CAP_TEMPLATE);
@@ -373,8 +378,7 @@ static void births(const char *name, u64 mib, u32 n)
 		say_took("its first write to one that was read: ", name, REPORT(child, 4).a / TOUCHED);
 	}
 	kib = kernel_memory() - kib;
-	qsort(took, ROUNDS, sizeof(took[0]), by_size);
-	say_took("another VM of it, to its first exit: ", name, took[ROUNDS / 2]);
+	say_median("another VM of it, to its first exit: ", name, took);
 	say_took("bytes of kernel memory that it takes: ", name, kib * 1024 / (MANY - ROUNDS));
 }
 

@@ -98,12 +98,15 @@ static bool only_rf(const void *a, const void *b)
 
 static void same_areas(const struct shot *s, const char *when)
 {
-	for (int a = 0; a < nareas; a++)
-		for (size_t i = 0; memcmp(w.at[a], areas[a].was[s->memory], areas[a].size) && i < areas[a].size; i++)
+	for (int a = 0; a < nareas; a++) {
+		if (!memcmp(w.at[a], areas[a].was[s->memory], areas[a].size))
+			continue;
+		for (size_t i = 0; i < areas[a].size; i++)
 			if (w.at[a][i] != areas[a].was[s->memory][i] &&
 			    !(on_bochs_vmx_3() && only_rf(&w.at[a][i & ~3ul], &areas[a].was[s->memory][i & ~3ul])))
 				FAIL("%s: byte 0x%zx of memory %d is %02x, was %02x", when, i, a, w.at[a][i],
 				     areas[a].was[s->memory][i]);
+	}
 }
 
 static void same_state(enum state_id id, const struct snapshot *was, const struct snapshot *now, const char *when)
