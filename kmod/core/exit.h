@@ -5,6 +5,7 @@
 
 #include <linux/bits.h>
 #include <linux/err.h>
+#include <linux/nospec.h>
 #include <linux/types.h>
 
 #include "core/insn.h"
@@ -22,6 +23,7 @@ enum lodge_next {
 
 /* The neutral exits: a vendor decodes into one of these, exit.c handles it. */
 enum lodge_exit_kind {
+	EXIT_UNKNOWN,			/* 0: what a table leaves out */
 	EXIT_EXTINT,			/* a host interrupt is pending */
 	EXIT_NMI,			/* a host NMI */
 	EXIT_IRQ_WINDOW,
@@ -45,7 +47,6 @@ enum lodge_exit_kind {
 	EXIT_TASK_SWITCH,
 	EXIT_SHUTDOWN,			/* triple fault */
 	EXIT_FAIL_ENTRY,		/* the hardware refused the state */
-	EXIT_UNKNOWN,
 	EXIT_RETRY,			/* the vendor did all there was to do */
 	EXIT_KINDS
 };
@@ -108,6 +109,12 @@ struct lodge_exit {
 		} task;
 	};
 };
+
+/* Of a table by the hardware's own codes, which leaves out what it does not know. */
+static inline u8 lodge_plain_exit(const u8 *kinds, u32 n, u32 code)
+{
+	return code < n ? kinds[array_index_nospec(code, n)] : EXIT_UNKNOWN;
+}
 
 enum lodge_event_type { EVENT_NONE, EVENT_INTR, EVENT_NMI, EVENT_EXCEPTION, EVENT_SOFT_INT, EVENT_SOFT_EXC };
 

@@ -30,6 +30,7 @@
 #include <linux/pgtable.h>
 
 #define LODGE_LEVEL_BITS	9		/* of an index */
+#define LODGE_HOST_USER		((u64)(_PAGE_PRESENT | _PAGE_USER))
 
 /* As much of the above as a compiler can see. */
 static_assert((_PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_PSE) == (BIT(0) | BIT(1) | BIT(2) | BIT(7)));
@@ -42,9 +43,23 @@ static_assert((__PHYSICAL_MASK_SHIFT) == 52);	/* the address: bits 51:12 */
 
 struct lodge_host_page {
 	u64 pfn;		/* of the address itself */
-	u8 level;		/* 1 to 5: of the entry that maps it */
+	const u64 *entry;	/* that maps it */
+	u8 level;		/* 1 to 5: of the entry */
 	bool writable;
 };
+
+/* An entry's value, and what it maps an address to, to read or write it; see below. */
+static inline bool lodge_host_leaf(u64 e, int level, unsigned long hva, bool write, struct lodge_host_page *p)
+{
+	const u64 mask = BIT_ULL(PAGE_SHIFT + LODGE_LEVEL_BITS * (level - 1)) - 1;
+
+	if ((e & (LODGE_HOST_USER | _PAGE_SPECIAL | _PAGE_PKEY_MASK)) != LODGE_HOST_USER || (write && !(e & _PAGE_RW)))
+		return false;
+	p->pfn = ((e & PTE_PFN_MASK & ~mask) | (hva & mask)) >> PAGE_SHIFT;
+	p->level = level;
+	p->writable = e & _PAGE_RW;
+	return level == 1 || pfn_valid(p->pfn);
+}
 
 /**
  * lodge_host_lookup - what a user address is mapped to
@@ -58,25 +73,16 @@ struct lodge_host_page {
  */
 static inline bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write, struct lodge_host_page *p)
 {
-	const u64 user = _PAGE_PRESENT | _PAGE_USER;
 	int level = pgtable_l5_enabled() ? 5 : 4, shift = PAGE_SHIFT + LODGE_LEVEL_BITS * (level - 1);
 	const u64 *t = (const u64 *)mm->pgd;
-	u64 e, mask;
+	u64 e;
 
 	for (;; level--, shift -= LODGE_LEVEL_BITS) {
-		e = READ_ONCE(t[hva >> shift & (PTRS_PER_PTE - 1)]);
-		if ((e & user) != user)
-			return false;
-		if (level == 1 || e & _PAGE_PSE)
-			break;
+		p->entry = t + (hva >> shift & (PTRS_PER_PTE - 1));
+		e = READ_ONCE(*p->entry);
+		if (level == 1 || e & _PAGE_PSE || (e & LODGE_HOST_USER) != LODGE_HOST_USER)
+			return lodge_host_leaf(e, level, hva, write, p);
 		t = __va(e & PTE_PFN_MASK);
 	}
-	if (e & (_PAGE_SPECIAL | _PAGE_PKEY_MASK) || (write && !(e & _PAGE_RW)))
-		return false;
-	mask = BIT_ULL(shift) - 1;
-	p->pfn = ((e & PTE_PFN_MASK & ~mask) | (hva & mask)) >> PAGE_SHIFT;
-	p->level = level;
-	p->writable = e & _PAGE_RW;
-	return level == 1 || pfn_valid(p->pfn);
 }
 #endif

@@ -28,6 +28,9 @@
 #include "host/lookup.h"
 #include "mem/mem.h"
 
+#define AROUND		16	/* pages: as many as the host maps at once where a file is read */
+#define AROUND_BYTES	(AROUND * PAGE_SIZE)
+
 struct fault {
 	gfn_t gfn;
 	unsigned long hva;
@@ -116,6 +119,35 @@ static bool keep(struct lodge_vm *vm, struct fault *f)
 	       lodge_kept_write(vm, f->slot, f->gfn, &f->spare, pfn_to_kaddr(f->pfn));
 }
 
+/*
+ * A file's page was mapped to be read: when the host did so it mapped those around it (mm/memory.c, do_fault_around()). So
+ * do we, or the guest would come back for each. What is of the same file the kernel may see, too.
+ */
+static void map_around(struct lodge_vcpu *v, const struct fault *f)
+{
+	u64 *leaf, bits = lodge_ops->pte_ops->leaf | (f->slot->dirty ? 0 : lodge_ops->pte_ops->log);
+	const int at = (f->hva >> PAGE_SHIFT) % AROUND;
+	unsigned long flags, first = f->hva & -AROUND_BYTES;
+	struct lodge_npt *npt = &v->vm->npt;
+	struct lodge_host_page p;
+	int i;
+
+	raw_spin_lock_irqsave(&npt->lock, flags);
+	leaf = lodge_npt_leaf(npt, f->gfn);
+	/* What is mapped stays so, without a reference: an invalidation to come waits for the lock. */
+	if (leaf && !lodge_notify_stale(npt, f->seq, first, first + AROUND_BYTES) &&
+	    lodge_host_lookup(v->vm->mm, f->hva, false, &p) && p.level == 1) {
+		for (i = -at; i < AROUND - at; i++) {
+			/* In the slot, and in the same table. */
+			if (f->gfn + i - f->slot->base_gfn < f->slot->npages && (f->gfn + i) >> 9 == f->gfn >> 9 &&
+			    lodge_host_leaf(READ_ONCE(p.entry[i]), 1, 0, false, &p) &&
+			    compound_head(pfn_to_page(p.pfn))->mapping == compound_head(f->page)->mapping)
+				lodge_npt_fill(npt, leaf + i, p.pfn, bits);
+		}
+	}
+	raw_spin_unlock_irqrestore(&npt->lock, flags);
+}
+
 /* Under the lock: still true? Then write it, and drop the page. */
 static int install(struct lodge_vcpu *v, struct fault *f)
 {
@@ -142,8 +174,11 @@ static int install(struct lodge_vcpu *v, struct fault *f)
 		done = lodge_npt_install(v, f->gfn, f->pfn, level, bits);
 	}	/* else: run again, fault again */
 	raw_spin_unlock_irqrestore(&npt->lock, flags);
-	if (f->held)
+	if (f->held) {
+		if (done && level == 1 && !f->writable)
+			map_around(v, f);
 		put_page(f->page);
+	}
 	return done ? MAP_DONE : MAP_RETRY;
 }
 

@@ -121,6 +121,7 @@ void lodge_npt_protect_word(struct lodge_vm *vm, gfn_t gfn, unsigned long bits);
 void lodge_npt_write_protect(struct lodge_vm *vm, gfn_t start, gfn_t end);	/* all, and flush; sleeps */
 void lodge_npt_readonly(struct lodge_vm *vm, gfn_t start, gfn_t end);
 u64 *lodge_npt_leaf(const struct lodge_npt *npt, gfn_t gfn);
+void lodge_npt_fill(struct lodge_npt *npt, u64 *leaf, kvm_pfn_t pfn, u64 bits);
 void *lodge_npt_own_page(const u64 *leaf);
 bool lodge_npt_weaken_page(struct lodge_npt *npt, u64 *leaf);
 bool lodge_npt_age(struct lodge_vm *vm, gfn_t start, gfn_t end, bool clear);

@@ -362,6 +362,15 @@ bool lodge_npt_install(struct lodge_vcpu *v, gfn_t gfn, kvm_pfn_t pfn, int level
 	return leaf.done;
 }
 
+/** lodge_npt_fill - write a leaf where nothing is: @leaf is lodge_npt_leaf()'s, or one beside it. npt->lock held */
+void lodge_npt_fill(struct lodge_npt *npt, u64 *leaf, kvm_pfn_t pfn, u64 bits)
+{
+	if (is_present(*leaf))
+		return;
+	(*leaves_of(npt, 1))++;
+	WRITE_ONCE(*leaf, pfn << PAGE_SHIFT | bits);
+}
+
 /* Take rights away; npt->lock held. The caller sees to the flush. */
 static void weaken(struct lodge_npt *npt, u64 *e, u64 val)
 {

@@ -164,6 +164,20 @@ static void decode_iret(struct svm_vcpu *sv, struct lodge_exit *x)
 		lodge_set_request(&sv->v, REQ_EVENT);
 }
 
+/* Exits of which there is nothing to decode. */
+static const u8 plain[] = {
+	[X_SMI] = EXIT_RETRY, [X_INIT] = EXIT_RETRY,		/* the host's own: taken at STGI */
+	[X_PUSHF] = EXIT_RETRY, [X_SWINT] = EXIT_RETRY,		/* it has ended a step, and comes again without */
+	[X_RDPMC] = EXIT_RDPMC,
+	[X_INVD] = EXIT_CACHE, [X_WBINVD] = EXIT_CACHE,
+	[X_PAUSE] = EXIT_PAUSE,
+	[X_SHUTDOWN] = EXIT_SHUTDOWN,
+	[X_VMRUN] = EXIT_UD, [X_INVLPGA] = EXIT_UD, [X_VMMCALL + 1 ... X_SKINIT] = EXIT_UD, [X_RDPRU] = EXIT_UD,
+	[X_INVLPGB ... X_TLBSYNC] = EXIT_UD,
+	[X_MONITOR] = EXIT_MWAIT, [X_MWAIT] = EXIT_MWAIT,
+	[X_XSETBV] = EXIT_XSETBV,
+};
+
 static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 code)
 {
 	struct lodge_vcpu *v = &sv->v;
@@ -196,46 +210,11 @@ static noinline void decode_rest(struct svm_vcpu *sv, struct lodge_exit *x, u32 
 	case X_EXC0 ... X_EXC31:
 		decode_exception(sv, x, code - X_EXC0);
 		break;
-	case X_SMI:
-	case X_INIT:		/* the host's own: taken at STGI */
-		x->kind = EXIT_RETRY;
-		break;
-	case X_PUSHF:
-	case X_SWINT:		/* likewise */
-		x->kind = EXIT_RETRY;
-		break;
-	case X_RDPMC:
-		x->kind = EXIT_RDPMC;
-		break;
 	case X_IRET:
 		decode_iret(sv, x);
 		break;
-	case X_INVD:
-	case X_WBINVD:
-		x->kind = EXIT_CACHE;
-		break;
-	case X_PAUSE:
-		x->kind = EXIT_PAUSE;
-		break;
-	case X_SHUTDOWN:
-		x->kind = EXIT_SHUTDOWN;
-		break;
-	case X_VMRUN:
-	case X_INVLPGA:
-	case X_VMMCALL + 1 ... X_SKINIT:
-	case X_RDPRU:
-	case X_INVLPGB ... X_TLBSYNC:
-		x->kind = EXIT_UD;
-		break;
-	case X_MONITOR:
-	case X_MWAIT:
-		x->kind = EXIT_MWAIT;
-		break;
-	case X_XSETBV:
-		x->kind = EXIT_XSETBV;
-		break;
 	default:
-		x->kind = EXIT_UNKNOWN;
+		x->kind = lodge_plain_exit(plain, ARRAY_SIZE(plain), code);
 		break;
 	}
 }

@@ -173,6 +173,19 @@ static void decode_dr(struct vmx_vcpu *vx, struct lodge_exit *x)
 	x->kind = EXIT_RETRY;
 }
 
+/* Exits of which there is nothing to decode. */
+static const u8 plain[] = {
+	[X_TRIPLE_FAULT] = EXIT_SHUTDOWN,
+	[X_RDPMC] = EXIT_RDPMC,
+	[X_INVD] = EXIT_CACHE, [X_WBINVD] = EXIT_CACHE,
+	[X_PAUSE] = EXIT_PAUSE,
+	[X_MONITOR] = EXIT_MWAIT, [X_MWAIT] = EXIT_MWAIT,
+	[X_XSETBV] = EXIT_XSETBV,
+	[X_GETSEC] = EXIT_UD, [X_VMCLEAR ... X_VMXON] = EXIT_UD, [X_INVEPT] = EXIT_UD, [X_INVVPID] = EXIT_UD,
+	[X_VMFUNC] = EXIT_UD, [X_ENCLS] = EXIT_UD, [X_PCONFIG] = EXIT_UD, [X_LOADIWKEY] = EXIT_UD,
+	[X_SEAMCALL] = EXIT_UD, [X_TDCALL] = EXIT_UD, [X_RDMSR_IMM] = EXIT_UD, [X_WRMSR_IMM] = EXIT_UD,
+};
+
 static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 reason)
 {
 	struct lodge_vcpu *v = &vx->v;
@@ -204,51 +217,17 @@ static noinline void decode_rest(struct vmx_vcpu *vx, struct lodge_exit *x, u32 
 		x->kind = EXIT_RETRY;
 		lodge_lapic_timer_check(v);
 		break;
-	case X_TRIPLE_FAULT:
-		x->kind = EXIT_SHUTDOWN;
-		break;
 	case X_TASK_SWITCH:
 		x->kind = EXIT_TASK_SWITCH;
 		x->task.selector = x->info1;
 		x->task.cause = x->info1 >> 30 & 3;
-		break;
-	case X_RDPMC:
-		x->kind = EXIT_RDPMC;
-		break;
-	case X_INVD:
-	case X_WBINVD:
-		x->kind = EXIT_CACHE;
-		break;
-	case X_PAUSE:
-		x->kind = EXIT_PAUSE;
-		break;
-	case X_MONITOR:
-	case X_MWAIT:
-		x->kind = EXIT_MWAIT;
-		break;
-	case X_XSETBV:
-		x->kind = EXIT_XSETBV;
-		break;
-	case X_GETSEC:
-	case X_VMCLEAR ... X_VMXON:
-	case X_INVEPT:
-	case X_INVVPID:
-	case X_VMFUNC:
-	case X_ENCLS:
-	case X_PCONFIG:
-	case X_LOADIWKEY:
-	case X_SEAMCALL:
-	case X_TDCALL:
-	case X_RDMSR_IMM:
-	case X_WRMSR_IMM:
-		x->kind = EXIT_UD;
 		break;
 	case X_EPT_MISCONFIG:
 		lodge_vm_kill(v->vm, "misconfigured entry in an EPT");
 		x->kind = EXIT_UNKNOWN;
 		break;
 	default:
-		x->kind = EXIT_UNKNOWN;
+		x->kind = lodge_plain_exit(plain, ARRAY_SIZE(plain), reason);
 		break;
 	}
 }
