@@ -49,7 +49,7 @@ struct lodge_host_page {
 };
 
 /* An entry's value, and what it maps an address to, to read or write it; see below. */
-static inline bool lodge_host_leaf(u64 e, int level, unsigned long hva, bool write, struct lodge_host_page *p)
+static __always_inline bool lodge_host_leaf(u64 e, int level, unsigned long hva, bool write, struct lodge_host_page *p)
 {
 	const u64 mask = BIT_ULL(PAGE_SHIFT + LODGE_LEVEL_BITS * (level - 1)) - 1;
 
@@ -71,7 +71,8 @@ static inline bool lodge_host_leaf(u64 e, int level, unsigned long hva, bool wri
  * Context: IRQs off.
  * Return: false where this access would fault, or where the page is not to be taken from here.
  */
-static inline bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write, struct lodge_host_page *p)
+static __always_inline bool lodge_host_lookup(struct mm_struct *mm, unsigned long hva, bool write,
+					       struct lodge_host_page *p)
 {
 	int level = pgtable_l5_enabled() ? 5 : 4, shift = PAGE_SHIFT + LODGE_LEVEL_BITS * (level - 1);
 	const u64 *t = (const u64 *)mm->pgd;

@@ -123,7 +123,7 @@ static bool keep(struct lodge_vm *vm, struct fault *f)
  * A file's page was mapped to be read: when the host did so it mapped those around it (mm/memory.c, do_fault_around()). So
  * do we, or the guest would come back for each. What is of the same file the kernel may see, too.
  */
-static void map_around(struct lodge_vcpu *v, const struct fault *f)
+static noinline void map_around(struct lodge_vcpu *v, const struct fault *f)
 {
 	u64 *leaf, bits = lodge_ops->pte_ops->leaf | (f->slot->dirty ? 0 : lodge_ops->pte_ops->log);
 	const int at = (f->hva >> PAGE_SHIFT) % AROUND;
