@@ -277,7 +277,7 @@ lab_unpack_vmlinux() {
 
 # The folders of an image package whose modules the lab may load.
 LAB_MODULES='arch/x86/kvm arch/x86/kernel virt/lib drivers/crypto/ccp drivers/char/hw_random drivers/virtio
-	drivers/block net/core drivers/net lib crypto arch/x86/crypto fs/9p net/9p'
+	drivers/block drivers/ata drivers/scsi drivers/vhost net/core drivers/net lib crypto arch/x86/crypto fs/9p net/9p'
 
 # lab_kernel KERNEL: fetch, unpack and check a stock kernel.
 # Sets lab_abi, lab_version and lab_kdir (bzImage, vmlinux, modules/*.ko, config).
