@@ -277,7 +277,7 @@ lab_unpack_vmlinux() {
 
 # The folders of an image package whose modules the lab may load.
 LAB_MODULES='arch/x86/kvm arch/x86/kernel virt/lib drivers/crypto/ccp drivers/char/hw_random drivers/virtio
-	drivers/block drivers/ata drivers/scsi drivers/vhost net/core drivers/net lib crypto arch/x86/crypto fs/9p net/9p'
+	block drivers/block drivers/ata drivers/scsi drivers/vhost net/core drivers/net lib crypto arch/x86/crypto fs/9p net/9p'
 
 # lab_kernel KERNEL: fetch, unpack and check a stock kernel.
 # Sets lab_abi, lab_version and lab_kdir (bzImage, vmlinux, modules/*.ko, config).
@@ -334,7 +334,7 @@ lab_unpack_image() {
 	for dir in $LAB_MODULES; do
 		[ -d "$mods/$dir" ] || continue
 		case $dir in
-		drivers/block|drivers/net|net/core|lib|crypto|arch/x86/crypto)
+		block|drivers/block|drivers/ata|drivers/scsi|drivers/net|net/core|lib|crypto|arch/x86/crypto)
 			find "$mods/$dir" -maxdepth 1 -name '*.ko*' ;;
 		*) find "$mods/$dir" -name '*.ko*' ;;
 		esac
