@@ -15,7 +15,9 @@
  *
  * Per-CPU data: its own CPU, IRQs off. v->away: the vCPU's thread, or the CPU that it has just run on. No locks.
  */
+#include <linux/cpumask.h>
 #include <linux/preempt.h>
+#include <linux/smp.h>
 #include <asm/msr-index.h>
 
 #include "host/host.h"
@@ -78,14 +80,15 @@ void lodge_share_unwatch(struct lodge_vcpu *v)
  * lodge_share_enter - a window begins on a CPU that is not our own
  * @v: the vCPU; IRQs off
  *
- * Return: 0; -EBUSY: virtualization is off here; -EAGAIN: lodge_share_watch() has to be called first.
+ * Return: 0; -EBUSY: virtualization is off here; -EAGAIN: lodge_share_watch() has to be called first, or the CPU is about to
+ * go offline, and the thread to be moved to another.
  */
 int lodge_share_enter(struct lodge_vcpu *v)
 {
 	struct lodge_host_cpu *h = this_cpu_ptr(&lodge_host_cpu);
 
 	if (h->holder == HOST_OFF)
-		return -EBUSY;
+		return cpu_active(smp_processor_id()) ? -EBUSY : -EAGAIN;
 	if (!v->watched)
 		return -EAGAIN;
 	if (v->away)

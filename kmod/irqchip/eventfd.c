@@ -150,12 +150,13 @@ static int wakeup(wait_queue_entry_t *wait, unsigned int mode, int sync, void *k
 static void queue_proc(struct file *file, wait_queue_head_t *head, poll_table *pt)
 {
 	struct irqfd *f = container_of(pt, struct irqfd, pt);
-	wait_queue_entry_t *first;
+	wait_queue_entry_t *other;
 	unsigned long flags;
 
 	spin_lock_irqsave(&head->lock, flags);
-	first = list_first_entry_or_null(&head->head, wait_queue_entry_t, entry);
-	f->queued = !first || !(first->flags & WQ_FLAG_PRIORITY);
+	f->queued = true;
+	list_for_each_entry(other, &head->head, entry)
+		f->queued &= other->func != wakeup && !(other->flags & WQ_FLAG_PRIORITY);
 	if (f->queued) {
 		f->wait.flags |= WQ_FLAG_EXCLUSIVE | WQ_FLAG_PRIORITY;
 		__add_wait_queue(head, &f->wait);
