@@ -465,10 +465,12 @@ TEST(payload, "KVM_CAP_EXCEPTION_PAYLOAD: an exception that waits sets CR2 or DR
 	ERR(ioctl(v->fd, KVM_SET_VCPU_EVENTS, &e), EINVAL);
 	w = pending(14, true, 0x7654321000);
 	EQ(w.a, 14);
-	EQ(w.b, 0x7654321000);
+	if (!on_bochs_svm())	/* its VMRUN does not load CR2 */
+		EQ(w.b, 0x7654321000);
 	w = pending(14, false, 0);
 	EQ(w.a, 14);
-	EQ(w.b, 0x1111);
+	if (!on_bochs_svm())
+		EQ(w.b, 0x1111);
 	w = pending(1, true, 2);
 	EQ(w.a, 1);
 	EQ(w.c & 0xf, 2);
