@@ -188,7 +188,7 @@ static uint64_t build_dsdt(struct area *a)
 		.size = a->room - sizeof(struct header),
 	};
 
-	aml_dsdt(&aml, a->vm->ndisks, a->vm->template);
+	aml_dsdt(&aml, a->vm->ndisks, a->vm->net, a->vm->template);
 	return aml.full ? 0 : finish(a, "DSDT", 2, sizeof(struct header) + aml.len);
 }
 
@@ -302,7 +302,7 @@ int acpi_new_generation(struct vm *vm)
 
 /**
  * acpi_build() - write the ACPI tables into guest memory.
- * @vm: the VM, its number of vCPUs and disks known.
+ * @vm: the VM, its number of vCPUs and disks known, and whether it has a network.
  *
  * Return: 0, or -1.
  */

@@ -199,7 +199,7 @@ static void event_device(struct aml *a)
 	close_package(a, at);
 }
 
-static void virtio_device(struct aml *a, unsigned int index)
+static void virtio_device(struct aml *a, unsigned int index, uint32_t gsi)
 {
 	char segment[] = "VIR0";
 	uint8_t room[32];
@@ -217,7 +217,7 @@ static void virtio_device(struct aml *a, unsigned int index)
 	put8(&list, 1);
 	put32(&list, GPA_VIRTIO + index * VIRTIO_STRIDE);
 	put32(&list, VIRTIO_SIZE);
-	interrupt(&list, VIRTIO_GSI + index);
+	interrupt(&list, gsi);
 	resources(a, &list);
 	close_package(a, at);
 }
@@ -225,10 +225,11 @@ static void virtio_device(struct aml *a, unsigned int index)
 /**
  * aml_dsdt() - write the DSDT's code.
  * @aml: where to; @full tells afterwards whether the room sufficed.
- * @nvirtio: how many virtio devices there are, at most 10.
+ * @ndisks: how many disks there are, at most MAX_DISKS.
+ * @net: with a network.
  * @template: with a template's devices.
  */
-void aml_dsdt(struct aml *aml, unsigned int nvirtio, bool template)
+void aml_dsdt(struct aml *aml, unsigned int ndisks, bool net, bool template)
 {
 	unsigned int i;
 	size_t at;
@@ -251,7 +252,9 @@ void aml_dsdt(struct aml *aml, unsigned int nvirtio, bool template)
 		generation_device(aml);
 		event_device(aml);
 	}
-	for (i = 0; i < nvirtio; i++)
-		virtio_device(aml, i);
+	for (i = 0; i < ndisks; i++)
+		virtio_device(aml, i, VIRTIO_GSI + i);
+	if (net)
+		virtio_device(aml, NET_INDEX, GSI_NET);
 	close_package(aml, at);
 }

@@ -319,8 +319,10 @@ struct disk *disk_open(struct vm *vm, const char *spec, unsigned int index)
 		d->v.features |= 1ULL << VIRTIO_BLK_F_RO;
 	d->v.config = &d->config;
 	d->v.config_len = sizeof(d->config);
+	d->v.nqueues = 1;
+	d->v.queue_max = QUEUE_MAX;
 	d->v.serve = serve;
-	if (virtio_init(&d->v, vm, index) < 0 || open_file(d, path) < 0) {
+	if (virtio_init(&d->v, vm, index, VIRTIO_GSI + index) < 0 || open_file(d, path) < 0) {
 		free(path);
 		disk_close(d);
 		return NULL;

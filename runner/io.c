@@ -208,6 +208,10 @@ void io_mmio(struct vm *vm, bool write, uint64_t addr, uint8_t *data, unsigned i
 
 	if (!write)
 		memset(data, 0xff, len);
-	if (addr >= GPA_VIRTIO && index < vm->ndisks)
+	if (addr < GPA_VIRTIO)
+		return;
+	if (index < vm->ndisks)
 		virtio_mmio(disk_virtio(vm->disks[index]), write, offset % VIRTIO_STRIDE, data, len);
+	else if (index == NET_INDEX && vm->net)
+		virtio_mmio(net_virtio(vm->net), write, offset % VIRTIO_STRIDE, data, len);
 }

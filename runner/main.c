@@ -34,6 +34,8 @@ static const char help[] =
 	"  --mem SIZE        memory: a number with K, M or G; without, MiB (512M)\n"
 	"  --cpus N          processors (1)\n"
 	"  --disk FILE[,ro]  a virtio disk on FILE, read-only with ,ro; up to 8 of them\n"
+	"  --net tap=IF[,mac=ADDRESS]\n"
+	"                    a virtio network on a tap of the host's, by vhost-net\n"
 	"  --save FILE       on SIGUSR1 or Ctrl-A s, save the virtual machine and end\n"
 	"  --restore FILE    go on with a saved one, with the same disks\n"
 	"  --template SOCKET when the guest says that it is ready, start a guest like it for each\n"
@@ -109,7 +111,7 @@ static int add_disk(struct options *opt, const char *spec)
 	return 0;
 }
 
-enum { OPT_KERNEL = 1, OPT_INITRD, OPT_APPEND, OPT_MEM, OPT_CPUS, OPT_DISK, OPT_SAVE,
+enum { OPT_KERNEL = 1, OPT_INITRD, OPT_APPEND, OPT_MEM, OPT_CPUS, OPT_DISK, OPT_NET, OPT_SAVE,
 	OPT_RESTORE, OPT_TEMPLATE, OPT_TEMPLATE_MAX, OPT_TEMPLATE_MEMORY, OPT_TEMPLATE_CGROUP,
 	OPT_DEVICE, OPT_HELP, OPT_VERSION };
 
@@ -120,6 +122,7 @@ static const struct option long_options[] = {
 	{ "mem", required_argument, NULL, OPT_MEM },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
 	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "net", required_argument, NULL, OPT_NET },
 	{ "save", required_argument, NULL, OPT_SAVE },
 	{ "restore", required_argument, NULL, OPT_RESTORE },
 	{ "template", required_argument, NULL, OPT_TEMPLATE },
@@ -151,6 +154,8 @@ static int parse_option(struct options *opt, int which)
 		return parse_number("--cpus", optarg, MAX_CPUS, &opt->cpus);
 	case OPT_DISK:
 		return add_disk(opt, optarg);
+	case OPT_NET:
+		return net_parse(&opt->net, optarg);
 	case OPT_SAVE:
 		opt->save = optarg;
 		return 0;
@@ -204,6 +209,8 @@ static int parse_options(struct options *opt, int argc, char **argv)
 		return say("--kernel, --initrd and --append are not for --restore");
 	if (opt->template && (opt->save || opt->restore))
 		return say("--save and --restore are not for --template");
+	if (opt->net.tap[0] && (opt->save || opt->restore || opt->template))
+		return say("--save, --restore and --template are not for --net");
 	if ((opt->template_max || opt->template_memory) && !opt->template)
 		return say("--template-max and --template-memory are only for --template");
 	if (opt->template_cgroup && !opt->template_memory)
@@ -239,11 +246,13 @@ static int build(struct vm *vm, struct options *opt)
 	opt->cpus = opt->cpus ? opt->cpus : 1;
 	if (prepare(vm, opt) < 0)
 		return -1;
-	if (boot_load(vm, opt) < 0 || disks_open(vm, opt) < 0 || acpi_build(vm) < 0)
+	if (boot_load(vm, opt) < 0 || disks_open(vm, opt) < 0 || net_open(vm, opt) < 0 || acpi_build(vm) < 0)
 		return -1;
 	if (vm_create(vm, opt) < 0 || vcpus_create(vm) < 0)
 		return -1;
-	return vcpus_boot(vm) < 0 ? -1 : disks_connect(vm);
+	if (vcpus_boot(vm) < 0 || disks_connect(vm) < 0)
+		return -1;
+	return net_connect(vm);
 }
 
 /* From the file of a saved machine to that machine. */
@@ -277,7 +286,7 @@ static enum end run_once(struct vm *vm)
 	enum end end = END_SETUP;
 
 	serial_go_on(&vm->serial);
-	if (disks_start(vm) == 0 && raw_terminal() == 0 && vcpus_start(vm) == 0)
+	if (disks_start(vm) == 0 && net_start(vm) == 0 && raw_terminal() == 0 && vcpus_start(vm) == 0)
 		end = term_loop(vm);
 	vcpus_stop(vm);
 	if (end == END_SAVE || end == END_READY) {
@@ -290,6 +299,7 @@ static enum end run_once(struct vm *vm)
 		end = vm->end;
 	}
 	disks_stop(vm);
+	net_stop(vm);
 	return end;
 }
 
@@ -313,7 +323,9 @@ static enum end run(struct vm *vm, const struct options *opt)
 static void destroy(struct vm *vm)
 {
 	disks_stop(vm);
+	net_stop(vm);
 	disks_close(vm);
+	net_close(vm);
 	vcpus_destroy(vm);
 	serial_destroy(&vm->serial);
 	serial_destroy(&vm->second);

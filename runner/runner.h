@@ -52,10 +52,16 @@
 #define GPA_TSS 0xfffbd000ULL
 #define GPA_HIGH (4 * GIB)
 
-/* One page for each virtio device; its interrupts are the IOAPIC's pins that no ISA device has. */
+/*
+ * One page for each virtio device. The disks' interrupts are the IOAPIC's pins that no ISA device has, the
+ * network's is a pin of an ISA device that there is not.
+ */
 #define VIRTIO_STRIDE 0x1000
 #define VIRTIO_SIZE 0x200
 #define VIRTIO_GSI 16
+#define NET_INDEX MAX_DISKS
+#define GSI_NET 11
+#define GPA_NET (GPA_VIRTIO + NET_INDEX * VIRTIO_STRIDE)
 
 /* I/O ports, and the interrupts that go with them. */
 #define PORT_RTC 0x70
@@ -171,6 +177,15 @@ struct cgroup {
 
 struct state;
 
+#define TAP_NAME_MAX 15		/* characters of the name of an interface */
+#define MAC_SIZE 6
+
+struct net_options {
+	char tap[TAP_NAME_MAX + 1];	/* empty: there is no network */
+	uint8_t mac[MAC_SIZE];
+	bool has_mac;
+};
+
 struct options {
 	const char *device;
 	const char *kernel;
@@ -186,6 +201,7 @@ struct options {
 	unsigned int cpus;	/* 0: not given */
 	const char *disks[MAX_DISKS];
 	unsigned int ndisks;
+	struct net_options net;
 };
 
 #define RX_SIZE 4096		/* also in struct serial_state */
@@ -206,7 +222,8 @@ struct serial {
 	int room_fd;		/* eventfd: the guest took input, there is room again */
 };
 
-#define QUEUE_MAX 128
+#define QUEUE_MAX 128		/* descriptors of a queue that is served here: a chain has no more */
+#define MAX_QUEUES 2
 
 /* A split virtqueue. The pointers are into guest RAM, checked when the driver made it ready. */
 struct queue {
@@ -228,32 +245,42 @@ struct chain {
 };
 
 /*
- * A virtio device on the MMIO transport, version 2, with one queue, and the thread that serves it.
- * @lock guards the queue and the driver's side of the negotiation; @isr and @status may be read
+ * A virtio device on the MMIO transport, version 2, and the thread that serves its only queue, if it is
+ * served here and not in the kernel.
+ * @lock guards the queues and the driver's side of the negotiation; @isr and @status may be read
  * without it, so that the guest's interrupt handler does not wait for I/O.
  */
 struct virtio {
 	struct vm *vm;
-	unsigned int index;
+	unsigned int index;	/* which page */
+	uint32_t gsi;
 	pthread_mutex_t lock;
 	atomic_uint status;
 	atomic_uint isr;
 	uint32_t device_sel, driver_sel, queue_sel;
 	uint64_t driver_features;
-	struct queue queue;
-	int notify_fd;		/* ioeventfd: the guest wrote QueueNotify */
+	uint32_t generation;	/* of the configuration */
+	struct queue queues[MAX_QUEUES];
+	int notify_fds[MAX_QUEUES];	/* ioeventfds: the guest wrote QueueNotify */
 	int irq_fd;		/* irqfd: raises the device's interrupt */
+	int ack_fd;		/* ioeventfd with @page: the guest acknowledged a used buffer; nothing reads it */
+	uint32_t *page;		/* the registers as the guest reads them, in its memory; NULL: its reads come here */
 	pthread_t thread;
 	bool running;
 	/* The device behind the transport. */
 	uint32_t device_id;
 	uint64_t features;
+	unsigned int nqueues;
+	uint32_t queue_max;
 	const void *config;
 	size_t config_len;
 	uint32_t (*serve)(struct virtio *v, const struct chain *c);
+	/* Of a device that is served elsewhere: begin, or end, also what has not begun. Called with the lock held. */
+	void (*turn)(struct virtio *v, bool on);
 };
 
 struct disk;
+struct net;
 
 struct vcpu {
 	struct vm *vm;
@@ -282,6 +309,7 @@ struct vm {
 	struct vcpu vcpus[MAX_CPUS];
 	unsigned int ndisks;
 	struct disk *disks[MAX_DISKS];
+	struct net *net;	/* NULL: there is none */
 	struct serial serial, second;	/* the second only with @template */
 	uint8_t rtc_index;
 	uint16_t pm1_enable, pm1_control;
@@ -298,6 +326,7 @@ void tty_restore(void);
 /* say.c */
 int say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int say_errno(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void say_meanwhile(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* vm.c */
 int vm_init(struct vm *vm, const struct options *opt);
@@ -313,6 +342,7 @@ bool vm_end(struct vm *vm, enum end end);
 void vm_go_on(struct vm *vm);
 void event_signal(int fd);
 int vm_extension(const struct vm *vm, int cap);
+int vm_add_registers(struct vm *vm, uint64_t gpa, void *page);
 
 /* boot.c */
 int boot_load(struct vm *vm, const struct options *opt);
@@ -328,7 +358,7 @@ struct aml {
 	size_t len, size;
 	bool full;		/* something did not fit */
 };
-void aml_dsdt(struct aml *aml, unsigned int nvirtio, bool template);
+void aml_dsdt(struct aml *aml, unsigned int ndisks, bool net, bool template);
 
 /* cpuid.c */
 int cpuid_init(struct vm *vm);
@@ -392,7 +422,10 @@ enum end term_loop(struct vm *vm);
 size_t term_escape(struct vm *vm, uint8_t *data, size_t len);
 
 /* virtio.c */
-int virtio_init(struct virtio *v, struct vm *vm, unsigned int index);
+int virtio_init(struct virtio *v, struct vm *vm, unsigned int index, uint32_t gsi);
+int virtio_map_registers(struct virtio *v);
+void virtio_changed(struct virtio *v);
+void virtio_break(struct virtio *v);
 void virtio_destroy(struct virtio *v);
 int virtio_connect(struct virtio *v);
 int virtio_renew(struct virtio *v);
@@ -417,6 +450,15 @@ int disks_connect(struct vm *vm);
 int disks_start(struct vm *vm);
 void disks_stop(struct vm *vm);
 void disks_close(struct vm *vm);
+
+/* net.c */
+int net_parse(struct net_options *net, const char *spec);
+int net_open(struct vm *vm, const struct options *opt);
+struct virtio *net_virtio(struct net *net);
+int net_connect(struct vm *vm);
+int net_start(struct vm *vm);
+void net_stop(struct vm *vm);
+void net_close(struct vm *vm);
 
 /* born.c: a guest of a template, in a process of its own */
 int template_make(struct vm *vm, struct template *t);

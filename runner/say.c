@@ -2,9 +2,10 @@
 /*
  * What lodge-run tells its user: one sentence on standard error for each thing that went wrong.
  *
- * Both functions return -1, so that a function that fails can end with `return say(...)`. By then
+ * Both say() and say_errno() return -1, so that a function that fails can end with `return say(...)`. By then
  * the terminal may be raw, where a newline alone would not return to the left margin and where the
- * user could not type; whatever is said is said on the way out, so the terminal is restored first.
+ * user could not type; what say() tells is told on the way out, so the terminal is restored first.
+ * say_meanwhile() is for what the guest goes on after: the terminal is raw again behind it.
  * Called from any thread.
  */
 #include <errno.h>
@@ -55,4 +56,19 @@ int say_errno(const char *fmt, ...)
 	tell(why, fmt, args);
 	va_end(args);
 	return -1;
+}
+
+/**
+ * say_meanwhile() - tell the user something while the guest runs on.
+ * @fmt: as printf's; no newline.
+ */
+void say_meanwhile(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	tell(NULL, fmt, args);
+	va_end(args);
+	/* It was, and could be a moment ago; if not now, the guest's console is less pretty. */
+	tty_raw();
 }

@@ -12,12 +12,22 @@
  * each descriptor when it is taken: read once, field by field, so that what was checked is what is
  * used. A driver that breaks the rules loses its queue until it resets the device, and is told so by
  * DEVICE_NEEDS_RESET.
+ *
+ * A device whose queues are served in the kernel must not need this program for each packet, and this transport
+ * wants two accesses of a register for each interrupt: InterruptStatus is read, InterruptACK written. So its
+ * registers are a page of the guest's memory, which is read-only there: what the guest reads is what stands in it,
+ * without an exit, and what it writes comes here, where the page is then made to say what a read would return now.
+ * The writes that a packet takes do not come so far: QueueNotify is an ioeventfd, and so is InterruptACK with the
+ * value 1. InterruptStatus always says that a buffer was used, since nobody here knows: the interrupt line is an
+ * edge that no other device shares, so a driver only looks when there was an interrupt, and whether there is a used
+ * buffer the ring tells. When the configuration changes it says 3, and the acknowledgement of that comes here.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
@@ -28,28 +38,107 @@
 #define TRANSPORT_VERSION 2
 #define VENDOR 0x474c444c		/* "LDLG" */
 #define CONFIG_END VIRTIO_SIZE
+#define PAGE 4096
 
 #define load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #define store(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
 
+/* The queue that the driver has selected; NULL: there is none of that number. */
+static struct queue *selected(struct virtio *v)
+{
+	return v->queue_sel < v->nqueues ? &v->queues[v->queue_sel] : NULL;
+}
+
+static uint32_t interrupt_status(const struct virtio *v)
+{
+	/* See the head of this file. */
+	return v->isr | (v->page && (v->status & VIRTIO_CONFIG_S_DRIVER_OK) ? VIRTIO_MMIO_INT_VRING : 0);
+}
+
+static uint32_t read_register(struct virtio *v, uint32_t offset)
+{
+	const struct queue *q = selected(v);
+
+	switch (offset) {
+	case VIRTIO_MMIO_MAGIC_VALUE:
+		return MAGIC;
+	case VIRTIO_MMIO_VERSION:
+		return TRANSPORT_VERSION;
+	case VIRTIO_MMIO_DEVICE_ID:
+		return v->device_id;
+	case VIRTIO_MMIO_VENDOR_ID:
+		return VENDOR;
+	case VIRTIO_MMIO_DEVICE_FEATURES:
+		return v->device_sel < 2 ? v->features >> (32 * v->device_sel) : 0;
+	case VIRTIO_MMIO_QUEUE_NUM_MAX:
+		return q ? v->queue_max : 0;
+	case VIRTIO_MMIO_QUEUE_READY:
+		return q && q->ready;
+	case VIRTIO_MMIO_INTERRUPT_STATUS:
+		return interrupt_status(v);
+	case VIRTIO_MMIO_STATUS:
+		return v->status;
+	case VIRTIO_MMIO_CONFIG_GENERATION:
+		return v->generation;
+	case VIRTIO_MMIO_SHM_LEN_LOW:
+	case VIRTIO_MMIO_SHM_LEN_HIGH:
+		return UINT32_MAX;		/* there is no shared memory region */
+	default:
+		return 0;
+	}
+}
+
+/* The device's configuration; beyond its end there are zeros. */
+static void read_config(const struct virtio *v, uint32_t offset, uint8_t *data, unsigned int len)
+{
+	memset(data, 0, len);
+	if (offset >= v->config_len)
+		return;
+	if (len > v->config_len - offset)
+		len = v->config_len - offset;
+	memcpy(data, (const uint8_t *)v->config + offset, len);
+}
+
+/* Have the guest read what the registers are now. Called with the lock held, where there is a page. */
+static void publish(struct virtio *v)
+{
+	uint8_t config[CONFIG_END - VIRTIO_MMIO_CONFIG];
+	uint32_t offset, value;
+
+	if (!v->page)
+		return;
+	read_config(v, 0, config, sizeof(config));
+	for (offset = 0; offset < CONFIG_END; offset += sizeof(value)) {
+		value = 0;
+		if (offset < VIRTIO_MMIO_CONFIG)
+			value = read_register(v, offset);
+		else
+			memcpy(&value, config + offset - VIRTIO_MMIO_CONFIG, sizeof(value));
+		store(&v->page[offset / sizeof(value)], value);
+	}
+}
+
 static void raise_interrupt(struct virtio *v, uint32_t why)
 {
 	v->isr |= why;
+	publish(v);
 	event_signal(v->irq_fd);
 }
 
 /* The driver broke the rules. Called with the lock held. */
-static void break_queue(struct virtio *v)
+static void break_queue(struct virtio *v, struct queue *q)
 {
-	v->queue.broken = true;
+	q->broken = true;
 	v->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	if (v->turn)
+		v->turn(v, false);
 	raise_interrupt(v, VIRTIO_MMIO_INT_CONFIG);
 }
 
 /* Follow the descriptors from @head. Return 0, or -1 if the chain is not valid. */
 static int read_chain(struct virtio *v, uint16_t head, struct chain *c)
 {
-	struct queue *q = &v->queue;
+	struct queue *q = &v->queues[0];
 	uint16_t i = head;
 	unsigned int n;
 
@@ -91,7 +180,7 @@ static bool has_request(const struct queue *q)
 /* Take the next request. Return 1, 0 if there is none, -1 if the driver broke the rules. */
 static int take(struct virtio *v, struct chain *c)
 {
-	struct queue *q = &v->queue;
+	struct queue *q = &v->queues[0];
 	uint16_t idx = __atomic_load_n(&q->avail->idx, __ATOMIC_ACQUIRE);
 	uint16_t waiting = idx - q->next_avail;
 	uint16_t head;
@@ -118,12 +207,12 @@ static void put_used(struct queue *q, uint16_t head, uint32_t written)
 }
 
 /**
- * virtio_serve_queue() - serve the requests that wait, until none does.
+ * virtio_serve_queue() - serve the requests that wait in the first queue, until none does.
  * @v: the device; its lock is held.
  */
 void virtio_serve_queue(struct virtio *v)
 {
-	struct queue *q = &v->queue;
+	struct queue *q = &v->queues[0];
 	struct chain c;
 	int got = 0;
 
@@ -146,7 +235,7 @@ void virtio_serve_queue(struct virtio *v)
 			raise_interrupt(v, VIRTIO_MMIO_INT_VRING);
 	} while (got >= 0 && has_request(q) && !v->vm->stopping);
 	if (got < 0)
-		break_queue(v);
+		break_queue(v, q);
 }
 
 static void *serve_thread(void *arg)
@@ -155,7 +244,7 @@ static void *serve_thread(void *arg)
 	uint64_t count;
 
 	while (!v->vm->stopping) {
-		if (read(v->notify_fd, &count, sizeof(count)) < 0)
+		if (read(v->notify_fds[0], &count, sizeof(count)) < 0)
 			continue;
 		pthread_mutex_lock(&v->lock);
 		virtio_serve_queue(v);
@@ -166,7 +255,9 @@ static void *serve_thread(void *arg)
 
 static void reset_device(struct virtio *v)
 {
-	memset(&v->queue, 0, sizeof(v->queue));
+	if (v->turn)
+		v->turn(v, false);
+	memset(v->queues, 0, sizeof(v->queues));
 	v->device_sel = 0;
 	v->driver_sel = 0;
 	v->queue_sel = 0;
@@ -178,6 +269,8 @@ static void reset_device(struct virtio *v)
 static void write_status(struct virtio *v, uint32_t value)
 {
 	const uint64_t version_1 = 1ULL << VIRTIO_F_VERSION_1;
+	unsigned int i;
+	bool begins;
 
 	if (!value) {
 		reset_device(v);
@@ -186,19 +279,21 @@ static void write_status(struct virtio *v, uint32_t value)
 	if ((value & VIRTIO_CONFIG_S_FEATURES_OK) &&
 	    ((v->driver_features & ~v->features) || !(v->driver_features & version_1)))
 		value &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+	begins = value & ~v->status & VIRTIO_CONFIG_S_DRIVER_OK;
 	v->status = (value & 0xff) | (v->status & VIRTIO_CONFIG_S_NEEDS_RESET);
+	if (begins && v->turn && !(v->status & VIRTIO_CONFIG_S_NEEDS_RESET))
+		v->turn(v, true);
 	/* A driver may have notified before it said that it was ready. */
-	if (value & VIRTIO_CONFIG_S_DRIVER_OK)
-		event_signal(v->notify_fd);
+	for (i = 0; i < v->nqueues && (value & VIRTIO_CONFIG_S_DRIVER_OK); i++)
+		event_signal(v->notify_fds[i]);
 }
 
 /* Check where the rings are. They stay valid: guest RAM does not move. Return false if they are bad. */
-static bool find_rings(struct virtio *v)
+static bool find_rings(struct virtio *v, struct queue *q)
 {
-	struct queue *q = &v->queue;
 	uint32_t n = q->size;
 
-	if (!n || n > QUEUE_MAX || (n & (n - 1)))
+	if (!n || n > v->queue_max || (n & (n - 1)))
 		return false;
 	if ((q->desc_gpa & 15) || (q->avail_gpa & 1) || (q->used_gpa & 3))
 		return false;
@@ -209,15 +304,15 @@ static bool find_rings(struct virtio *v)
 	return q->desc && q->avail && q->used;
 }
 
-static void ready_queue(struct virtio *v)
+static void ready_queue(struct virtio *v, struct queue *q)
 {
-	if (!find_rings(v)) {
-		break_queue(v);
+	if (!find_rings(v, q)) {
+		break_queue(v, q);
 		return;
 	}
-	v->queue.next_avail = 0;
-	v->queue.next_used = 0;
-	v->queue.ready = true;
+	q->next_avail = 0;
+	q->next_used = 0;
+	q->ready = true;
 }
 
 static void set_half(uint64_t *value, bool high, uint32_t half)
@@ -228,14 +323,17 @@ static void set_half(uint64_t *value, bool high, uint32_t half)
 		*value = (*value & ~0xffffffffULL) | half;
 }
 
-/* The registers of the only queue; of others there is nothing. A ready queue does not change. */
+/* The registers of a queue; of one that there is not there is nothing. A ready queue does not change. */
 static void write_queue(struct virtio *v, uint32_t offset, uint32_t value)
 {
-	struct queue *q = &v->queue;
+	struct queue *q = selected(v);
 
-	if (v->queue_sel != 0)
+	if (!q)
 		return;
 	if (offset == VIRTIO_MMIO_QUEUE_READY && !(value & 1)) {
+		/* Who serves it elsewhere would go on. */
+		if (v->turn)
+			v->turn(v, false);
 		q->ready = false;
 		return;
 	}
@@ -246,7 +344,7 @@ static void write_queue(struct virtio *v, uint32_t offset, uint32_t value)
 		q->size = value;
 		break;
 	case VIRTIO_MMIO_QUEUE_READY:
-		ready_queue(v);
+		ready_queue(v, q);
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_LOW:
 	case VIRTIO_MMIO_QUEUE_DESC_HIGH:
@@ -288,51 +386,15 @@ static void write_register(struct virtio *v, uint32_t offset, uint32_t value)
 	}
 }
 
-static uint32_t read_register(struct virtio *v, uint32_t offset)
-{
-	switch (offset) {
-	case VIRTIO_MMIO_MAGIC_VALUE:
-		return MAGIC;
-	case VIRTIO_MMIO_VERSION:
-		return TRANSPORT_VERSION;
-	case VIRTIO_MMIO_DEVICE_ID:
-		return v->device_id;
-	case VIRTIO_MMIO_VENDOR_ID:
-		return VENDOR;
-	case VIRTIO_MMIO_DEVICE_FEATURES:
-		return v->device_sel < 2 ? v->features >> (32 * v->device_sel) : 0;
-	case VIRTIO_MMIO_QUEUE_NUM_MAX:
-		return v->queue_sel == 0 ? QUEUE_MAX : 0;
-	case VIRTIO_MMIO_QUEUE_READY:
-		return v->queue_sel == 0 && v->queue.ready;
-	case VIRTIO_MMIO_SHM_LEN_LOW:
-	case VIRTIO_MMIO_SHM_LEN_HIGH:
-		return UINT32_MAX;		/* there is no shared memory region */
-	default:
-		return 0;
-	}
-}
-
-/* The device's configuration, which never changes; beyond its end there are zeros. */
-static void read_config(const struct virtio *v, uint32_t offset, uint8_t *data, unsigned int len)
-{
-	memset(data, 0, len);
-	if (offset >= v->config_len)
-		return;
-	if (len > v->config_len - offset)
-		len = v->config_len - offset;
-	memcpy(data, (const uint8_t *)v->config + offset, len);
-}
-
 /* What an interrupt handler or a notification needs does not wait for the device's thread. */
 static bool quick_register(struct virtio *v, bool write, uint32_t offset, uint32_t *value)
 {
 	if (write && offset == VIRTIO_MMIO_QUEUE_NOTIFY)
-		event_signal(v->notify_fd);
+		event_signal(v->notify_fds[*value < v->nqueues ? *value : 0]);
 	else if (write && offset == VIRTIO_MMIO_INTERRUPT_ACK)
 		v->isr &= ~*value;
 	else if (!write && offset == VIRTIO_MMIO_INTERRUPT_STATUS)
-		*value = v->isr;
+		*value = interrupt_status(v);
 	else if (!write && offset == VIRTIO_MMIO_STATUS)
 		*value = v->status;
 	else
@@ -362,12 +424,16 @@ void virtio_mmio(struct virtio *v, bool write, uint32_t offset, uint8_t *data, u
 		return;
 	if (write)
 		memcpy(&value, data, sizeof(value));
-	if (!quick_register(v, write, offset, &value)) {
+	/* A page shows each change, and is changed under the lock; who holds that waits for vhost at most. */
+	if (v->page || !quick_register(v, write, offset, &value)) {
 		pthread_mutex_lock(&v->lock);
-		if (write)
+		if (v->page && quick_register(v, write, offset, &value))
+			;
+		else if (write)
 			write_register(v, offset, value);
 		else
 			value = read_register(v, offset);
+		publish(v);
 		pthread_mutex_unlock(&v->lock);
 	}
 	if (!write)
@@ -379,20 +445,67 @@ void virtio_mmio(struct virtio *v, bool write, uint32_t offset, uint8_t *data, u
  * @v: what to fill; all zero but for the device's own fields.
  * @vm: the VM.
  * @index: which of its virtio devices this is.
+ * @gsi: its interrupt.
  *
  * Return: 0, or -1; virtio_destroy() is to be called in both cases.
  */
-int virtio_init(struct virtio *v, struct vm *vm, unsigned int index)
+int virtio_init(struct virtio *v, struct vm *vm, unsigned int index, uint32_t gsi)
 {
+	unsigned int i;
+	bool failed;
+
 	v->vm = vm;
 	v->index = index;
+	v->gsi = gsi;
 	v->features |= 1ULL << VIRTIO_F_VERSION_1;
 	pthread_mutex_init(&v->lock, NULL);
-	v->notify_fd = eventfd(0, EFD_CLOEXEC);
 	v->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (v->notify_fd < 0 || v->irq_fd < 0)
-		return say_errno("cannot create an eventfd");
+	v->ack_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	failed = v->irq_fd < 0 || v->ack_fd < 0;
+	for (i = 0; i < MAX_QUEUES; i++) {
+		v->notify_fds[i] = i < v->nqueues ? eventfd(0, EFD_CLOEXEC) : -1;
+		failed |= i < v->nqueues && v->notify_fds[i] < 0;
+	}
+	return failed ? say_errno("cannot create an eventfd") : 0;
+}
+
+/**
+ * virtio_map_registers() - have the guest read the device's registers from memory.
+ * @v: the device; it is not connected yet.
+ *
+ * Return: 0, or -1.
+ */
+int virtio_map_registers(struct virtio *v)
+{
+	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED)
+		return say_errno("out of memory");
+	v->page = page;
+	publish(v);
 	return 0;
+}
+
+/**
+ * virtio_changed() - the device's configuration has changed.
+ * @v: the device; its lock is held.
+ */
+void virtio_changed(struct virtio *v)
+{
+	v->generation++;
+	if (v->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		raise_interrupt(v, VIRTIO_MMIO_INT_CONFIG);
+	else
+		publish(v);
+}
+
+/**
+ * virtio_break() - who serves the queues elsewhere says that the driver broke the rules.
+ * @v: the device; its lock is held.
+ */
+void virtio_break(struct virtio *v)
+{
+	break_queue(v, &v->queues[0]);
 }
 
 /**
@@ -401,11 +514,29 @@ int virtio_init(struct virtio *v, struct vm *vm, unsigned int index)
  */
 void virtio_destroy(struct virtio *v)
 {
-	if (v->notify_fd >= 0)
-		close(v->notify_fd);
+	unsigned int i;
+
+	for (i = 0; i < v->nqueues; i++) {
+		if (v->notify_fds[i] >= 0)
+			close(v->notify_fds[i]);
+	}
 	if (v->irq_fd >= 0)
 		close(v->irq_fd);
+	if (v->ack_fd >= 0)
+		close(v->ack_fd);
+	if (v->page)
+		munmap(v->page, PAGE);
 	pthread_mutex_destroy(&v->lock);
+}
+
+static int add_ioeventfd(struct virtio *v, uint32_t offset, int fd, bool match, uint64_t value)
+{
+	struct kvm_ioeventfd e = {
+		.addr = GPA_VIRTIO + v->index * VIRTIO_STRIDE + offset, .len = 4, .fd = fd,
+		.flags = match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0, .datamatch = value,
+	};
+
+	return ioctl(v->vm->fd, KVM_IOEVENTFD, &e) < 0 ? say_errno("KVM_IOEVENTFD") : 0;
 }
 
 /**
@@ -416,32 +547,36 @@ void virtio_destroy(struct virtio *v)
  */
 int virtio_connect(struct virtio *v)
 {
-	struct kvm_ioeventfd notification = {
-		.addr = GPA_VIRTIO + v->index * VIRTIO_STRIDE + VIRTIO_MMIO_QUEUE_NOTIFY,
-		.len = 4,
-		.fd = v->notify_fd,
-	};
-	struct kvm_irqfd interrupt = { .fd = v->irq_fd, .gsi = VIRTIO_GSI + v->index };
+	const uint64_t gpa = GPA_VIRTIO + v->index * VIRTIO_STRIDE;
+	struct kvm_irqfd interrupt = { .fd = v->irq_fd, .gsi = v->gsi };
+	unsigned int i;
 
-	if (ioctl(v->vm->fd, KVM_IOEVENTFD, &notification) < 0)
-		return say_errno("KVM_IOEVENTFD");
+	if (v->page && vm_add_registers(v->vm, gpa, v->page) < 0)
+		return -1;
+	/* One queue takes every notification, whichever queue it is for. */
+	for (i = 0; i < v->nqueues; i++) {
+		if (add_ioeventfd(v, VIRTIO_MMIO_QUEUE_NOTIFY, v->notify_fds[i], v->nqueues > 1, i) < 0)
+			return -1;
+	}
+	if (v->page && add_ioeventfd(v, VIRTIO_MMIO_INTERRUPT_ACK, v->ack_fd, true, VIRTIO_MMIO_INT_VRING) < 0)
+		return -1;
 	if (ioctl(v->vm->fd, KVM_IRQFD, &interrupt) < 0)
 		return say_errno("KVM_IRQFD");
 	return 0;
 }
 
 /**
- * virtio_renew() - a device in another process, of another VM, in the state that it has.
+ * virtio_renew() - a device of one queue in another process, of another VM, in the state that it has.
  * @v: the device, stopped.
  *
  * Return: 0, or -1.
  */
 int virtio_renew(struct virtio *v)
 {
-	if (vm_renew_event(&v->notify_fd) < 0 || vm_renew_event(&v->irq_fd) < 0)
+	if (vm_renew_event(&v->notify_fds[0]) < 0 || vm_renew_event(&v->irq_fd) < 0)
 		return -1;
 	/* Its thread waits there. */
-	return fcntl(v->notify_fd, F_SETFL, 0) < 0 ? say_errno("cannot create an eventfd") : 0;
+	return fcntl(v->notify_fds[0], F_SETFL, 0) < 0 ? say_errno("cannot create an eventfd") : 0;
 }
 
 /**
@@ -458,7 +593,7 @@ int virtio_start(struct virtio *v)
 {
 	if (v->isr)
 		event_signal(v->irq_fd);
-	event_signal(v->notify_fd);
+	event_signal(v->notify_fds[0]);
 	errno = pthread_create(&v->thread, NULL, serve_thread, v);
 	if (errno)
 		return say_errno("cannot start a thread");
@@ -474,19 +609,19 @@ void virtio_stop(struct virtio *v)
 {
 	if (!v->running)
 		return;
-	event_signal(v->notify_fd);
+	event_signal(v->notify_fds[0]);
 	pthread_join(v->thread, NULL);
 	v->running = false;
 }
 
 /**
- * virtio_save() - the transport's state.
+ * virtio_save() - the state of the transport of a device with one queue.
  * @v: the device, stopped.
  * @out: where it goes; what the device itself adds is 0.
  */
 void virtio_save(const struct virtio *v, struct virtio_state *out)
 {
-	const struct queue *q = &v->queue;
+	const struct queue *q = &v->queues[0];
 
 	*out = (struct virtio_state){
 		.features = v->features, .driver_features = v->driver_features,
@@ -507,7 +642,7 @@ void virtio_save(const struct virtio *v, struct virtio_state *out)
  */
 int virtio_restore(struct virtio *v, const struct virtio_state *in)
 {
-	struct queue *q = &v->queue;
+	struct queue *q = &v->queues[0];
 
 	if (in->features != v->features)
 		return say("disk %u was not the same, or was read-only where it is not now",
@@ -518,7 +653,7 @@ int virtio_restore(struct virtio *v, const struct virtio_state *in)
 		.next_avail = in->next_avail, .next_used = in->next_used,
 	};
 	if (in->status > 0xff || in->isr > 3 || in->ready > 1 || in->broken > 1 ||
-	    (q->ready && !find_rings(v)) ||
+	    (q->ready && !find_rings(v, q)) ||
 	    ((in->status & VIRTIO_CONFIG_S_FEATURES_OK) && (in->driver_features & ~v->features)))
 		return say("the saved disk %u is in a state that cannot be", v->index);
 	v->driver_features = in->driver_features;

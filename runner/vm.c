@@ -31,6 +31,7 @@
 #include "runner.h"
 
 #define HUGE (2 * MIB)
+#define SLOT_REGISTERS 2	/* 0 and 1 are RAM */
 
 static const struct {
 	int cap;
@@ -251,6 +252,28 @@ int vm_create(struct vm *vm, const struct options *opt)
 		return -1;
 	ask_batches(vm);
 	return create_irqchip(vm);
+}
+
+/**
+ * vm_add_registers() - a page of registers that the guest reads as memory; its writes are exits.
+ * @vm: the VM.
+ * @gpa: where, in the hole.
+ * @page: the page. Only one is added.
+ *
+ * Return: 0, or -1.
+ */
+int vm_add_registers(struct vm *vm, uint64_t gpa, void *page)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = SLOT_REGISTERS, .flags = KVM_MEM_READONLY, .guest_phys_addr = gpa, .memory_size = 4096,
+		.userspace_addr = (uintptr_t)page,
+	};
+
+	if (vm_extension(vm, KVM_CAP_READONLY_MEM) <= 0)
+		return say("the hypervisor lacks KVM_CAP_READONLY_MEM, which --net is made with");
+	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		return say_errno("cannot give the guest the registers of its network");
+	return 0;
 }
 
 /**

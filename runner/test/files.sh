@@ -80,7 +80,7 @@ cp "$good" "$dir/noline"
 bytes "$dir/noline" $((0x238)) 10000000
 none=$dir/none
 
-echo 1..77
+echo 1..91
 says "help" 'Ctrl-A x' --help
 says "version" '^lodge-run [0-9]' --version
 refuses "no kernel named" 2 'kernel' --mem 64M
@@ -161,6 +161,18 @@ refuses "a socket in a folder that is not there" 1 'cannot make the socket' --ke
 refuses "a socket of a name too long" 1 '1 to 107 characters, not 200' --kernel "$good" \
 	--template "$(head -c 200 /dev/zero | tr '\0' x)"
 refuses "a socket, but no device" 1 'not a KVM device' --kernel "$good" --template "$none" --device /dev/null
+
+for net in '' tap0 tap= tap=tap0,mac tap=tap0,frob=1; do
+	refuses "--net '$net'" 2 '--net wants tap=IF|has 1 to 15 characters' --kernel "$good" --net "$net"
+done
+refuses "a tap of a name too long" 2 '1 to 15 characters, not 16' --kernel "$good" --net tap=abcdefghijklmnop
+for mac in 02:00:5e:10:20 02:00:5e:10:20:3 02:00:5e:10:20:30:40 2:0:5e:10:20:30; do
+	refuses "the address $mac" 2 'wants an address like' --kernel "$good" --net "tap=tap0,mac=$mac"
+done
+refuses "an address of many" 2 'for many' --kernel "$good" --net tap=tap0,mac=01:00:5e:10:20:30
+refuses "--net with --save" 2 'not for --net' --kernel "$good" --net tap=tap0 --save "$dir/s"
+refuses "--net twice" 2 'can be one --net' --kernel "$good" --net tap=tap0 --net tap=tap1
+refuses "a tap that is not there" 1 'no tap lodge-none' --kernel "$good" --net tap=lodge-none
 
 refuses "no device" 1 'is the module loaded' --kernel "$good" --device "$none" \
 	--initrd "$dir/initrd" --disk "$dir/disk"

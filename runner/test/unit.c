@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Unit tests of lodge-run's devices, without a hypervisor (state.c has those of saved VMs, acpi.c
- * that of the tables): a queue of a virtio disk in the hands of a good driver, of each kind of bad
- * one and of a random one; the serial ports; the escape key. Built with the address and
+ * that of the tables, page.c that of registers on a page): a queue of a virtio disk in the hands of a good
+ * driver, of each kind of bad one and of a random one; the serial ports; the escape key. Built with the address and
  * undefined-behaviour sanitizers; guest RAM is a block of malloc's, so that an access outside it is
  * found.
  */
